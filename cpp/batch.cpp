@@ -1,0 +1,140 @@
+#include "batch.h"
+
+#include <cstring>
+#include <type_traits>
+
+namespace microgpt {
+namespace {
+
+// The path of `node` at level t: its parent's, then itself, then zeros to a multiple of four.
+inline void extend(int32_t* paths, int stride, int node, int parent, int t, int32_t own) {
+  int32_t* path = paths + int64_t{node} * stride;
+  const int32_t* before = paths + int64_t{parent} * stride;
+  for (int i = 0; i < t; i += 4) std::memcpy(path + i, before + i, 4 * sizeof(int32_t));
+  if (t % 4 == 0) std::memset(path + t, 0, 4 * sizeof(int32_t));
+  path[t] = own;
+}
+
+}  // namespace
+
+// Lays the arrays out in a block, or, with none, only counts its bytes.
+size_t RowBuilder::layout(char* block, const Config& config, int batch_size) {
+  size_t used = 0;
+  const auto take = [&](auto*& pointer, size_t count) {
+    using T = std::remove_reference_t<decltype(*pointer)>;
+    if (block != nullptr) pointer = reinterpret_cast<T*>(block + used);
+    used += (count * sizeof(T) + 63) / 64 * 64;
+  };
+  const size_t B = static_cast<size_t>(batch_size);
+  const size_t rows = B * static_cast<size_t>(config.block_size);
+  const size_t stride = (static_cast<size_t>(config.block_size) + 3) / 4 * 4;
+  const size_t V = static_cast<size_t>(config.vocab_size);
+  take(rows_.level_begin, static_cast<size_t>(config.block_size) + 1);
+  take(rows_.pair_of, rows);
+  take(rows_.self, rows);
+  take(rows_.pair_path, rows * stride);
+  if (config.n_layer > 1) take(rows_.node_path, rows * stride);
+  take(rows_.weight, rows);
+  take(rows_.pair_token, rows);
+  take(rows_.pair_position, rows);
+  take(rows_.entry_node, rows);
+  take(rows_.entry_target, rows);
+  take(rows_.entry_weight, rows);
+  take(child_, B * V);
+  take(pair_, V);
+  take(node_of_, B);
+  take(active_, B);
+  take(positions_, B);
+  take(weight_of_, B);
+  take(tokens_, B);
+  return used;
+}
+
+size_t RowBuilder::bytes(const Config& config, int batch_size) {
+  return RowBuilder().layout(nullptr, config, batch_size);
+}
+
+void RowBuilder::create(void* memory, const Config& config, int batch_size, bool share) {
+  *this = RowBuilder();
+  layout(static_cast<char*>(memory), config, batch_size);
+  rows_.path_stride = (config.block_size + 3) / 4 * 4;
+  block_size_ = config.block_size;
+  vocab_size_ = config.vocab_size;
+  share_ = share;
+  batch_size_ = batch_size;
+  for (int i = 0; i < batch_size * config.block_size; ++i) rows_.self[i] = i * kPanel;
+}
+
+// Whether a prefix is new is as good as random, so nothing here branches on it: a prefix seen before
+// writes again what is there already.
+const Rows& RowBuilder::build(const Batch& batch) {
+  Rows r = rows_;
+  const uint32_t rows = static_cast<uint32_t>(batch_size_ * block_size_);
+  if (base_ > UINT32_MAX - rows) {
+    std::memset(child_, 0, sizeof(uint32_t) * static_cast<size_t>(batch_size_ * vocab_size_));
+    std::memset(pair_, 0, sizeof(uint32_t) * static_cast<size_t>(vocab_size_));
+    base_ = 1;
+  }
+  r.nodes = r.pairs = r.entries = r.levels = 0;
+  int active = batch.size;
+  int64_t d = batch.first;
+  for (int i = 0; i < batch.size; ++i) {
+    tokens_[i] = batch.documents.begin(d);
+    positions_[i] = batch.documents.positions(d, block_size_);
+    weight_of_[i] = 1.0f / (static_cast<float>(batch.size) * static_cast<float>(positions_[i]));
+    node_of_[i] = 0;
+    active_[i] = i;
+    if (++d == batch.documents.count) d = 0;
+  }
+  const bool share = share_;
+  int level_before = 0;
+  for (int t = 0; active > 0; ++t) {
+    const int level_begin = r.nodes;
+    const uint32_t oldest_node = base_ + static_cast<uint32_t>(level_begin);
+    const uint32_t oldest_pair = base_ + static_cast<uint32_t>(r.pairs);
+    r.level_begin[t] = level_begin;
+    int still_active = 0;
+    for (int j = 0; j < active; ++j) {
+      const int i = active_[j];
+      const int token = tokens_[i][t], parent = node_of_[i];
+
+      uint32_t& mark = child_[static_cast<int64_t>(parent - level_before) * vocab_size_ + token];
+      const bool known = share & (mark >= oldest_node);
+      mark = known ? mark : base_ + static_cast<uint32_t>(r.nodes);
+      const int node = static_cast<int>(mark - base_);
+      r.nodes += !known;
+
+      uint32_t& pair_mark = pair_[token];
+      const bool pair_known = known | (share & (pair_mark >= oldest_pair));
+      pair_mark = pair_known ? pair_mark : base_ + static_cast<uint32_t>(r.pairs);
+      const int pair = static_cast<int>(pair_mark - base_);
+      r.pairs += !pair_known;
+
+      const float weight = weight_of_[i];
+      r.weight[node] = (known ? r.weight[node] : 0.0f) + weight;
+      r.pair_of[node] = pair * kPanel;
+      r.pair_token[pair] = token;
+      r.pair_position[pair] = t;
+      extend(r.pair_path, r.path_stride, node, parent, t, pair * kPanel);
+      if (r.node_path != nullptr)
+        extend(r.node_path, r.path_stride, node, parent, t, node * kPanel);
+      r.entry_node[r.entries] = node;
+      r.entry_target[r.entries] = tokens_[i][t + 1];
+      r.entry_weight[r.entries] = weight;
+      ++r.entries;
+
+      node_of_[i] = node;
+      active_[still_active] = i;
+      still_active += positions_[i] > t + 1;
+    }
+    active = still_active;
+    level_before = level_begin;
+    r.levels = t + 1;
+  }
+  r.level_begin[r.levels] = r.nodes;
+  base_ += rows;
+  rows_ = r;
+  return rows_;
+}
+
+}  // namespace microgpt

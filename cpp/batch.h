@@ -1,0 +1,63 @@
+// Documents -> rows. Positions of a batch that have the same prefix are one computation: a node of
+// the trie of the batch. Before the first attention a row depends on (token, position) alone: a
+// pair. With sharing off every position of every document is a node and a pair of its own, and the
+// same code runs over identity maps. Derivation: docs/derivations.md.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "config.h"
+
+namespace microgpt {
+
+constexpr int kPanel = 16;  // features of a panel: rows stand 16 floats apart, see kernels/panel.h
+
+// Rows of one batch. Nodes are in level order (level = position in the document), so that all rows
+// of a level attend to the same number of keys. "Offset" means row index times kPanel.
+struct Rows {
+  int nodes, pairs, levels, entries;
+
+  int32_t* level_begin;    // (T + 1) first node of each level
+  int32_t* pair_of;        // (nodes) offset of the node's pair
+  int32_t* self;           // (nodes) offset of the node itself: the identity map
+  int32_t* pair_path;      // (nodes, path_stride) offsets of the ancestors' pairs, by position;
+  int32_t* node_path;      //   of the ancestors' nodes; the node itself comes last, then zeros
+  float* weight;           // (nodes) sum over its documents of 1 / (B n_doc)
+  int32_t* pair_token;     // (pairs)
+  int32_t* pair_position;  // (pairs)
+
+  // One entry for each position of each document: what it predicts there.
+  int32_t* entry_node;    // (entries)
+  int32_t* entry_target;  // (entries) next token
+  float* entry_weight;    // (entries) 1 / (B n_doc)
+
+  int path_stride;  // T rounded up to a multiple of 4
+};
+
+// Builds the rows of a batch inside one block of memory, sized once for the largest batch.
+class RowBuilder {
+ public:
+  static size_t bytes(const Config& config, int batch_size);
+  // memory: aligned to 64 bytes, zeroed, of bytes(config, batch_size).
+  void create(void* memory, const Config& config, int batch_size, bool share);
+  const Rows& build(const Batch& batch);
+
+ private:
+  size_t layout(char* block, const Config& config, int batch_size);
+
+  Rows rows_{};
+  int block_size_ = 0, vocab_size_ = 0, batch_size_ = 0;
+  bool share_ = false;
+  // Marks are row indices plus a base that grows from step to step, so that those of earlier steps
+  // and levels are recognised by being smaller and nothing needs clearing.
+  uint32_t base_ = 1;
+  uint32_t* child_ = nullptr;         // (B, V) mark of the node under (parent in its level, token)
+  uint32_t* pair_ = nullptr;          // (V) mark of the pair of a token at this level
+  int32_t* node_of_ = nullptr;        // (B) node of each document at the level before
+  int32_t* active_ = nullptr;         // (B) documents that reach this level
+  int32_t* positions_ = nullptr;      // (B)
+  float* weight_of_ = nullptr;        // (B) 1 / (B n_doc)
+  const int32_t** tokens_ = nullptr;  // (B)
+};
+
+}  // namespace microgpt

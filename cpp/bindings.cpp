@@ -1,0 +1,162 @@
+// Python bindings: argument checks, GIL release, nothing else.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "build.h"
+#include "params.h"
+#include "trainer.h"
+
+namespace py = pybind11;
+using namespace microgpt;
+
+namespace {
+
+using Ints = py::array_t<int32_t, py::array::c_style>;
+using Longs = py::array_t<int64_t, py::array::c_style>;
+using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
+
+template <class T>
+std::vector<T> vector_of(const py::array_t<T, py::array::c_style>& array, const char* name) {
+  if (array.ndim() != 1) throw py::value_error(std::string(name) + " must have one dimension");
+  return {array.data(), array.data() + array.size()};
+}
+
+Slot slot_of(const std::string& name) {
+  if (name == "parameter") return Slot::parameter;
+  if (name == "first_moment") return Slot::first_moment;
+  if (name == "second_moment") return Slot::second_moment;
+  throw py::value_error("slot '" + name +
+                        "' is unknown; it is parameter, first_moment or second_moment");
+}
+
+void check_steps(const Trainer& trainer, int64_t num_steps) {
+  const int64_t left = trainer.settings().num_steps - trainer.steps_done;
+  if (num_steps < 0) throw py::value_error("num_steps must not be negative");
+  if (num_steps > left)
+    throw py::value_error("cannot run " + std::to_string(num_steps) + " steps: " +
+                          std::to_string(left) + " of num_steps=" +
+                          std::to_string(trainer.settings().num_steps) + " are left");
+}
+
+py::array_t<double> run(Trainer& trainer, int64_t num_steps) {
+  check_steps(trainer, num_steps);
+  py::array_t<double> losses(num_steps);
+  double* loss = losses.mutable_data();
+  using Clock = std::chrono::steady_clock;
+  int64_t done = 0;
+  while (done < num_steps) {
+    {
+      py::gil_scoped_release release;
+      // Back to Python ten times a second, so that Ctrl-C works; the clock is read every 16 steps.
+      const auto stop = Clock::now() + std::chrono::milliseconds(100);
+      do {
+        loss[done++] = trainer.step();
+      } while (done < num_steps && (done % 16 != 0 || Clock::now() < stop));
+    }
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  }
+  return losses;
+}
+
+Doubles flat(const Trainer& trainer) { return Doubles(parameter_count(trainer.config())); }
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The compiled engines of pymicrogpt.";
+
+  m.def("engines", [] {
+    py::list list;
+    for (const EngineRecord& r : engines())
+      list.append(py::dict(py::arg("name") = r.name, py::arg("available") = r.available,
+                           py::arg("reason") = r.reason, py::arg("isa") = r.isa,
+                           py::arg("lanes") = r.lanes, py::arg("dtype") = r.dtype));
+    return list;
+  });
+  m.def("build_info", [] {
+    return py::dict(py::arg("compiler") = PYMICROGPT_COMPILER,
+                    py::arg("flags") = PYMICROGPT_BUILD_FLAGS);
+  });
+
+  py::class_<Trainer>(m, "Trainer")
+      .def(py::init([](const std::string& engine, const Ints& tokens, const Longs& offsets,
+                       int n_layer, int n_embd, int n_head, int block_size, int vocab_size,
+                       int batch_size, double learning_rate, double beta1, double beta2, double eps,
+                       int64_t num_steps, int threads, bool prefix_sharing) {
+             if (threads != 1) throw py::value_error("threads must be 1");
+             return std::make_unique<Trainer>(
+                 engine, Config{n_layer, n_embd, n_head, block_size, vocab_size},
+                 Settings{batch_size, learning_rate, beta1, beta2, eps, num_steps}, prefix_sharing,
+                 vector_of(tokens, "tokens"), vector_of(offsets, "offsets"));
+           }),
+           py::arg("engine"), py::arg("tokens"), py::arg("offsets"), py::kw_only(),
+           py::arg("n_layer"), py::arg("n_embd"), py::arg("n_head"), py::arg("block_size"),
+           py::arg("vocab_size"), py::arg("batch_size"), py::arg("learning_rate"),
+           py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("num_steps"),
+           py::arg("threads"), py::arg("prefix_sharing"))
+      .def_property_readonly("engine", [](const Trainer& t) { return t.record().name; })
+      .def_property_readonly("isa", [](const Trainer& t) { return t.record().isa; })
+      .def_property_readonly("lanes", [](const Trainer& t) { return t.record().lanes; })
+      .def_property_readonly("dtype", [](const Trainer& t) { return t.record().dtype; })
+      .def_property_readonly("nbytes", [](Trainer& t) { return t.engine().bytes(); })
+      .def_property(
+          "step", [](const Trainer& t) { return t.steps_done; },
+          [](Trainer& t, int64_t step) {
+            if (step < 0 || step > t.settings().num_steps)
+              throw py::value_error("step must lie in 0 .. num_steps = " +
+                                    std::to_string(t.settings().num_steps));
+            t.steps_done = step;
+          })
+      .def("run", &run, py::arg("num_steps"))
+      .def("profile",
+           [](Trainer& t, int64_t num_steps) {
+             check_steps(t, num_steps);
+             std::vector<double> seconds;
+             {
+               py::gil_scoped_release release;
+               seconds = t.profile(num_steps);
+             }
+             py::dict phases;
+             for (size_t i = 0; i < seconds.size(); ++i) phases[kPhaseNames[i]] = seconds[i];
+             return phases;
+           },
+           py::arg("num_steps"))
+      .def("gradients",
+           [](Trainer& t) {
+             Doubles gradients = flat(t);
+             double* data = gradients.mutable_data();
+             double loss;
+             {
+               py::gil_scoped_release release;
+               loss = t.gradient(data);
+             }
+             return py::make_tuple(loss, gradients);
+           })
+      .def("loss",
+           [](Trainer& t, const Ints& tokens, const Longs& offsets) {
+             const auto tokens_ = vector_of(tokens, "tokens");
+             const auto offsets_ = vector_of(offsets, "offsets");
+             py::gil_scoped_release release;
+             return t.loss(tokens_, offsets_);
+           },
+           py::arg("tokens"), py::arg("offsets"))
+      .def("get",
+           [](const Trainer& t, const std::string& slot) {
+             Doubles values = flat(t);
+             const_cast<Trainer&>(t).engine().read(slot_of(slot), values.mutable_data());
+             return values;
+           },
+           py::arg("slot"))
+      .def("set",
+           [](Trainer& t, const std::string& slot, const Doubles& values) {
+             if (values.ndim() != 1 || values.size() != parameter_count(t.config()))
+               throw py::value_error("values must be flat, of " +
+                                     std::to_string(parameter_count(t.config())) + " elements");
+             t.engine().write(slot_of(slot), values.data());
+           },
+           py::arg("slot"), py::arg("values"));
+}

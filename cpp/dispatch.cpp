@@ -1,0 +1,147 @@
+#include "dispatch.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+
+#include "build.h"
+#include "tape.h"
+
+namespace microgpt {
+
+#define DECLARE(table) extern const Kernels table;
+PYMICROGPT_TABLES(DECLARE)
+#undef DECLARE
+
+namespace {
+
+#define ADDRESS(table) &table,
+const Kernels* const kTables[] = {PYMICROGPT_TABLES(ADDRESS)};
+#undef ADDRESS
+
+unsigned cpu_features() {
+  unsigned features = kNone;
+#if defined(__x86_64__) && defined(__GNUC__)
+  __builtin_cpu_init();  // asks the operating system too: it must save the wide registers
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) features |= kAvx2Fma;
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+    features |= kAvx512;
+#elif defined(__aarch64__) || defined(_M_ARM64)
+  features |= kNeon;
+#endif
+  return features;
+}
+
+std::string missing(unsigned needs) {
+  std::string list;
+  const auto add = [&](unsigned feature, const char* name) {
+    if (needs & feature) list += (list.empty() ? "" : " and ") + std::string(name);
+  };
+  add(kAvx2Fma, "AVX2 with FMA");
+  add(kAvx512, "AVX-512 (F, DQ, BW, VL)");
+  add(kNeon, "NEON");
+  return list;
+}
+
+bool runs_here(const Kernels& table) { return (table.needs & ~cpu_features()) == 0; }
+
+const Kernels* find(const std::string& engine) {
+  for (const Kernels* table : kTables)
+    if (engine == table->engine && runs_here(*table)) return table;
+  return nullptr;
+}
+
+// An engine whose work is done by the table of one ISA, in one aligned block of memory.
+class KernelEngine final : public Engine {
+ public:
+  KernelEngine(const Kernels& kernels, const Setup& setup)
+      : kernels_(kernels), bytes_(kernels.bytes(setup)) {
+    state_ = ::operator new(bytes_, kAlignment);
+    std::memset(state_, 0, bytes_);
+    kernels_.create(state_, setup);
+  }
+  ~KernelEngine() override { ::operator delete(state_, kAlignment); }
+  KernelEngine(const KernelEngine&) = delete;
+  KernelEngine& operator=(const KernelEngine&) = delete;
+
+  void write(Slot slot, const double* natural) override { kernels_.write(state_, slot, natural); }
+  void read(Slot slot, double* natural) const override { kernels_.read(state_, slot, natural); }
+  double gradient(const Batch& batch) override { return kernels_.gradient(state_, batch); }
+  double step(const Batch& batch, const AdamStep& adam) override {
+    return kernels_.step(state_, batch, adam);
+  }
+  double loss(const Batch& batch) override { return kernels_.loss(state_, batch); }
+  bool profile(const Batch& batch, const AdamStep& adam, uint64_t* ticks) override {
+    if (kernels_.profile == nullptr) return false;
+    kernels_.profile(state_, batch, adam, ticks);
+    return true;
+  }
+  size_t bytes() const override { return bytes_; }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  const Kernels& kernels_;
+  const size_t bytes_;
+  void* state_;
+};
+
+}  // namespace
+
+std::vector<EngineRecord> engines() {
+  std::vector<EngineRecord> list;
+  for (const Kernels* table : kTables) {
+    if (!list.empty() && list.back().name == table->engine) {
+      if (!list.back().available && runs_here(*table))
+        list.back() = {table->engine, true, "", table->isa, table->lanes, "float32"};
+      continue;
+    }
+    const bool here = runs_here(*table);
+    list.push_back({table->engine, here,
+                    here ? "" : "this CPU lacks " + missing(table->needs & ~cpu_features()),
+                    table->isa, table->lanes, "float32"});
+  }
+  for (const char* name : {"avx512", "avx2", "neon"}) {
+    bool built = false;
+    for (const EngineRecord& record : list) built |= record.name == name;
+    if (!built)
+      list.push_back({name, false, "not part of this build: it is for another kind of CPU", "", 0,
+                      "float32"});
+  }
+  list.push_back({"tape32", true, "", "scalar autograd", 1, "float32"});
+  list.push_back({"tape", true, "", "scalar autograd", 1, "float64"});
+  return list;
+}
+
+EngineRecord choose(const std::string& name) {
+  const std::vector<EngineRecord> list = engines();
+  std::string wanted = name, origin = "engine";
+  if (name == "auto") {
+    const char* forced = std::getenv("PYMICROGPT_ISA");
+    if (forced == nullptr || *forced == '\0') {
+      for (const EngineRecord& record : list)
+        if (record.available) return record;
+    }
+    wanted = forced;
+    origin = "PYMICROGPT_ISA";
+  }
+  std::string has;
+  for (const EngineRecord& record : list)
+    if (record.available) has += (has.empty() ? "" : ", ") + record.name;
+  for (const EngineRecord& record : list) {
+    if (record.name != wanted) continue;
+    if (record.available) return record;
+    throw std::invalid_argument(origin + " '" + wanted + "' cannot run here: " + record.reason +
+                                "; this machine has " + has);
+  }
+  throw std::invalid_argument(origin + " '" + wanted + "' is unknown; this machine has " + has);
+}
+
+std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& setup) {
+  if (record.name == "tape") return std::make_unique<TapeEngine<double>>(setup.config);
+  if (record.name == "tape32") return std::make_unique<TapeEngine<float>>(setup.config);
+  return std::make_unique<KernelEngine>(*find(record.name), setup);
+}
+
+}  // namespace microgpt

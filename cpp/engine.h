@@ -1,0 +1,77 @@
+// What a trainer needs to know of an engine: Engine, the interface of them all, and Kernels, the
+// one table that a kernel translation unit exports.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "config.h"
+
+namespace microgpt {
+
+enum class Slot { parameter, first_moment, second_moment, gradient };
+
+// An engine owns the parameters and the Adam moments of one model in whatever layout it likes.
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  // Copies between a slot and a flat array in the natural layout of params.h. Slot::gradient is
+  // only read, and holds what the last call of gradient() left.
+  virtual void write(Slot slot, const double* natural) = 0;
+  virtual void read(Slot slot, double* natural) const = 0;
+
+  // Loss of the batch, and its gradients into Slot::gradient. Parameters and moments stay.
+  virtual double gradient(const Batch& batch) = 0;
+  // One training step: forward, backward, Adam. Returns the loss before the update.
+  virtual double step(const Batch& batch, const AdamStep& adam) = 0;
+  // Mean loss of the batch; forward only.
+  virtual double loss(const Batch& batch) = 0;
+
+  // A step that adds the ticks of each phase to ticks[Phase::count]; false if it has no phases.
+  virtual bool profile(const Batch&, const AdamStep&, uint64_t*) { return false; }
+
+  virtual size_t bytes() const = 0;  // memory held, in bytes
+};
+
+// Where the time of a step goes. Adam is part of the weight gradients, whose epilogue it is.
+enum class Phase {
+  batch, embedding_norms, qkv, attention_forward, forward_matrices, softmax_loss, input_gradients,
+  weight_gradients_adam, attention_backward, norms_backward, embedding_adam, count
+};
+constexpr const char* kPhaseNames[] = {
+    "batch and trie", "embedding and norms", "QKV", "attention forward", "other forward matrices",
+    "softmax and loss", "input gradients", "weight gradients with Adam", "attention backward",
+    "norms backward", "embedding backward with Adam"};
+
+// CPU features that a table may need.
+enum Feature : unsigned { kNone = 0, kAvx2Fma = 1, kAvx512 = 2, kNeon = 4 };
+
+struct Setup {
+  Config config;
+  int batch_size;
+  bool prefix_sharing;
+  double beta1, beta2;  // of Adam: engines may keep its moments scaled by them
+};
+
+// A kernel translation unit is compiled with the flags of its ISA, keeps everything in an anonymous
+// namespace, uses no STL and no static constructors, and exports one constexpr table of this type.
+// Its state lives in one block of memory that the caller allocates, 64-byte aligned and zeroed.
+struct Kernels {
+  const char* engine;  // name by which users choose it: "avx512"
+  const char* isa;     // what it was compiled for, for people: "AVX-512 F/DQ/BW/VL"
+  int lanes;           // f32 values per vector
+  unsigned needs;      // Feature mask
+
+  size_t (*bytes)(const Setup& setup);
+  void (*create)(void* state, const Setup& setup);
+  void (*write)(void* state, Slot slot, const double* natural);
+  void (*read)(const void* state, Slot slot, double* natural);
+  double (*gradient)(void* state, const Batch& batch);
+  double (*step)(void* state, const Batch& batch, const AdamStep& adam);
+  double (*loss)(void* state, const Batch& batch);
+  // A step that also adds the time of each phase, in ticks of the CPU's counter, to
+  // ticks[Phase::count]; null where the engine has no phases.
+  double (*profile)(void* state, const Batch& batch, const AdamStep& adam, uint64_t* ticks);
+};
+
+}  // namespace microgpt

@@ -1,0 +1,105 @@
+// NEON (aarch64): four lanes, thirty-two registers.
+#include <arm_neon.h>
+
+#include "../config.h"
+
+namespace microgpt {
+namespace {
+
+struct V {
+  static constexpr int lanes = 4;
+  static constexpr int accumulators = 24;  // of a register tile, of 32 registers
+  static constexpr int tile_panels = 1;    // at most, side by side in one tile
+  float32x4_t r;
+
+  PYMICROGPT_INLINE static V load(const float* p) { return {vld1q_f32(p)}; }
+  PYMICROGPT_INLINE static V set(float x) { return {vdupq_n_f32(x)}; }
+  PYMICROGPT_INLINE static V load_quad(const float* p) { return {vld1q_f32(p)}; }
+  PYMICROGPT_INLINE void store(float* p) const { vst1q_f32(p, r); }
+  PYMICROGPT_INLINE void store_quad(float* p) const { vst1q_f32(p, r); }
+};
+
+PYMICROGPT_INLINE V operator+(V a, V b) { return {vaddq_f32(a.r, b.r)}; }
+PYMICROGPT_INLINE V operator-(V a, V b) { return {vsubq_f32(a.r, b.r)}; }
+PYMICROGPT_INLINE V operator*(V a, V b) { return {vmulq_f32(a.r, b.r)}; }
+PYMICROGPT_INLINE V operator/(V a, V b) { return {vdivq_f32(a.r, b.r)}; }
+PYMICROGPT_INLINE V fma(V a, V b, V c) { return {vfmaq_f32(c.r, a.r, b.r)}; }
+PYMICROGPT_INLINE V max(V a, V b) { return {vmaxq_f32(a.r, b.r)}; }
+PYMICROGPT_INLINE V sqrt(V a) { return {vsqrtq_f32(a.r)}; }
+PYMICROGPT_INLINE V reciprocal(V a) { return {vdivq_f32(vdupq_n_f32(1.0f), a.r)}; }
+PYMICROGPT_INLINE V round(V a) { return {vrndnq_f32(a.r)}; }
+PYMICROGPT_INLINE V masked(uint32x4_t mask, V a) {
+  return {vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(a.r)))};
+}
+PYMICROGPT_INLINE V where_greater(V a, V b, V c) { return masked(vcgtq_f32(a.r, b.r), c); }
+PYMICROGPT_INLINE V pow2(V n) {
+  const int32x4_t field = vaddq_s32(vcvtq_s32_f32(n.r), vdupq_n_s32(127));
+  return {vreinterpretq_f32_s32(vshlq_n_s32(field, 23))};
+}
+PYMICROGPT_INLINE void split(V x, V& e, V& f) {
+  // Rounding up from 3/2 moves the carry into the exponent, so that f lies in [3/4, 3/2).
+  const uint32x4_t bits = vreinterpretq_u32_f32(x.r);
+  const int32x4_t field =
+      vreinterpretq_s32_u32(vshrq_n_u32(vaddq_u32(bits, vdupq_n_u32(0x00400000)), 23));
+  const int32x4_t exponent = vsubq_s32(field, vdupq_n_s32(127));
+  e = {vcvtq_f32_s32(exponent)};
+  f = {vreinterpretq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(bits), vshlq_n_s32(exponent, 23)))};
+}
+
+template <int i>
+PYMICROGPT_INLINE V quad(V a) {
+  return {vdupq_laneq_f32(a.r, i)};
+}
+PYMICROGPT_INLINE V quad_sum(V a) {
+  const float32x4_t pairs = vpaddq_f32(a.r, a.r);
+  return {vpaddq_f32(pairs, pairs)};
+}
+PYMICROGPT_INLINE V quad_max(V a) {
+  const float32x4_t pairs = vpmaxq_f32(a.r, a.r);
+  return {vpmaxq_f32(pairs, pairs)};
+}
+PYMICROGPT_INLINE V across_quads(V a) { return a; }
+PYMICROGPT_INLINE V max_across_quads(V a) { return a; }
+PYMICROGPT_INLINE V reduce4(V a, V b, V c, V d) {
+  return {vpaddq_f32(vpaddq_f32(a.r, b.r), vpaddq_f32(c.r, d.r))};
+}
+PYMICROGPT_INLINE V max4(V a, V b, V c, V d) {
+  return {vpmaxq_f32(vpmaxq_f32(a.r, b.r), vpmaxq_f32(c.r, d.r))};
+}
+
+// to[16 j + i] = element j of the i-th argument.
+PYMICROGPT_INLINE void store_transposed(float* to, V a, V b, V c, V d) {
+  const float32x4_t ab0 = vtrn1q_f32(a.r, b.r), ab1 = vtrn2q_f32(a.r, b.r);
+  const float32x4_t cd0 = vtrn1q_f32(c.r, d.r), cd1 = vtrn2q_f32(c.r, d.r);
+  vst1q_f32(to, vcombine_f32(vget_low_f32(ab0), vget_low_f32(cd0)));
+  vst1q_f32(to + 16, vcombine_f32(vget_low_f32(ab1), vget_low_f32(cd1)));
+  vst1q_f32(to + 32, vcombine_f32(vget_high_f32(ab0), vget_high_f32(cd0)));
+  vst1q_f32(to + 48, vcombine_f32(vget_high_f32(ab1), vget_high_f32(cd1)));
+}
+
+// Ticks of a counter of constant rate.
+PYMICROGPT_INLINE uint64_t now() {
+  uint64_t t;
+  __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
+  return t;
+}
+
+// Flushes denormals to zero while it lives, in this thread alone: they would only slow Adam down.
+struct FlushDenormals {
+  uint64_t saved;
+  FlushDenormals() {
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
+    __asm__ volatile("msr fpcr, %0" : : "r"(saved | (uint64_t{1} << 24)));
+  }
+  ~FlushDenormals() { __asm__ volatile("msr fpcr, %0" : : "r"(saved)); }
+};
+
+}  // namespace
+}  // namespace microgpt
+
+#include "../kernels/model.h"
+
+namespace microgpt {
+extern const Kernels PYMICROGPT_TABLE;
+constexpr Kernels PYMICROGPT_TABLE = table(PYMICROGPT_ENGINE, PYMICROGPT_ISA, PYMICROGPT_NEEDS);
+}  // namespace microgpt

@@ -1,0 +1,245 @@
+// Causal attention over paths of the trie, with one head in each quad.
+//
+// Features of q, k and v are stored head by quad: a panel holds four features of each of four heads
+// (of two heads eight, of one head sixteen), so that a dot product per head is multiply-adds over
+// the panels of the head and one sum inside quads, and the scores of four keys fill one row.
+#pragma once
+#include "row.h"
+
+namespace microgpt {
+namespace {
+
+// Where the features of the heads are. Heads that do not fill a row of quads, and head sizes that do
+// not fill a quad, are padded with zero weights.
+struct Heads {
+  int head_dim;
+  int span;    // quads of a row that one head takes: 4 with one head, 2 with two, else 1
+  int chunks;  // panels of one group of heads
+  int groups;  // of 4 / span heads
+
+  PYMICROGPT_INLINE explicit Heads(const Config& c)
+      : head_dim(c.head_dim()),
+        span(c.n_head == 1 ? 4 : c.n_head == 2 ? 2 : 1),
+        chunks((c.head_dim() + 4 * span - 1) / (4 * span)),
+        groups((c.n_head * span + 3) / 4) {}
+
+  PYMICROGPT_INLINE int panels() const { return groups * chunks; }
+  PYMICROGPT_INLINE int width() const { return panels() * kPanel; }
+  // Packed position of feature o of q, k or v.
+  PYMICROGPT_INLINE int at(int o) const {
+    const int head = o / head_dim, d = o % head_dim, heads = 4 / span;
+    const int chunk = d / (4 * span), quad = head % heads * span + d / 4 % span;
+    return (head / heads * chunks + chunk) * kPanel + quad * 4 + d % 4;
+  }
+};
+
+struct Attention {
+  Heads heads;
+  Panels qkv;   // (3 width, rows of keys): q, then k, then v
+  Panels dqkv;  // the same, gradients
+  Panels out;   // (width, nodes)
+  Panels dout;
+  float* p;     // (nodes, groups, key_groups, 16) probabilities: quad = head, four keys in a quad
+  float* ds;    // (key_groups, 16) scratch: gradients of one node's scores
+  int key_groups;
+  const int32_t* row_of;  // (nodes) offset of the node's own row in qkv
+  const int32_t* path;    // (nodes, path_stride) offsets of the rows it attends to
+  const Rows* rows;
+
+  PYMICROGPT_INLINE float* p_of(int node, int group) const {
+    return p + (int64_t{node} * heads.groups + group) * key_groups * kPanel;
+  }
+  PYMICROGPT_INLINE const int32_t* path_of(int node) const {
+    return path + int64_t{node} * rows->path_stride;
+  }
+};
+
+// Keys beyond the last one of a group of four.
+constexpr float kMask[4][4] = {{0, kMinusInf, kMinusInf, kMinusInf},
+                                           {0, 0, kMinusInf, kMinusInf},
+                                           {0, 0, 0, kMinusInf},
+                                           {0, 0, 0, 0}};
+
+// Sums over the quads of one head, where it has several.
+PYMICROGPT_INLINE Row over_head(const Row& s, int span) {
+  if (span == 1) return s;
+  if (span == 4) return across_quads(s);
+  float in[kPanel], out[kPanel];
+  s.store(in);
+  for (int i = 0; i < kPanel; ++i) out[i] = in[i] + in[i ^ 4];
+  return Row::load(out);
+}
+
+// For four rows of `keys` at offsets key[0..3]: the dot products with row `of` of `queries`.
+template <int C>
+PYMICROGPT_INLINE Row dots4(Panels queries, int query_panel, int64_t of, Panels keys, int key_panel,
+                            const int32_t* key, const Heads& h) {
+  const int chunks = C > 0 ? C : h.chunks;
+  Row s[4];
+  PYMICROGPT_UNROLL for (int j = 0; j < 4; ++j)
+    s[j] = Row::load(queries.at(query_panel, of)) * Row::load(keys.at(key_panel, key[j]));
+  for (int c = 1; c < chunks; ++c) {
+    const Row q = Row::load(queries.at(query_panel + c, of));
+    PYMICROGPT_UNROLL for (int j = 0; j < 4; ++j)
+      s[j] = fma(q, Row::load(keys.at(key_panel + c, key[j])), s[j]);
+  }
+  return over_head(reduce4(s[0], s[1], s[2], s[3]), h.span);
+}
+
+// f(j, p_j) for the keys 4 kg .. of a row with `keys` keys, where p_j is key j's value in each head.
+template <class F>
+PYMICROGPT_INLINE void each_key(const Row& p, int first, int keys, F f) {
+  f(first, quad<0>(p));
+  if (first + 1 < keys) f(first + 1, quad<1>(p));
+  if (first + 2 < keys) f(first + 2, quad<2>(p));
+  if (first + 3 < keys) f(first + 3, quad<3>(p));
+}
+
+// The scores of one node: G rows of four keys in registers or, with G = 0, any number in memory.
+template <int G>
+struct Scores {
+  Row row[G > 0 ? G : 1];
+  float* memory;
+  int count;
+
+  PYMICROGPT_INLINE Scores(float* m, int n) : memory(m), count(n) {}
+  PYMICROGPT_INLINE int size() const { return G > 0 ? G : count; }
+  PYMICROGPT_INLINE Row get(int k) const {
+    return G > 0 ? row[G > 0 ? k : 0] : Row::load(memory + k * kPanel);
+  }
+  PYMICROGPT_INLINE void put(int k, const Row& x) {
+    if constexpr (G > 0) row[k] = x;
+    else x.store(memory + k * kPanel);
+  }
+};
+#define EACH_GROUP(s) for (int k = 0; k < (s).size(); ++k)
+
+// s_j = q . k_j / sqrt(D);  p = softmax(s);  out = sum over j of p_j v_j
+template <int C, int G>
+PYMICROGPT_INLINE void forward_node(const Attention& a, int n, int group, int keys) {
+  const Heads& h = a.heads;
+  const int chunks = C > 0 ? C : h.chunks, width = h.panels(), first = group * chunks;
+  const Row scale = Row::set(1.0f / __builtin_sqrtf(static_cast<float>(h.head_dim)));
+  const int32_t* path = a.path_of(n);
+  float* p = a.p_of(n, group);
+
+  Scores<G> s(p, (keys + 3) / 4);
+  Row most = Row::set(kMinusInf);
+  EACH_GROUP(s) {
+    Row x = dots4<C>(a.qkv, first, a.row_of[n], a.qkv, width + first, path + 4 * k, h) * scale;
+    if (k == s.size() - 1) x = x + Row::load_quad(kMask[(keys - 1) % 4]);
+    most = max(most, x);
+    s.put(k, x);
+  }
+  most = quad_max(most);
+  Row sum = Row::set(0.0f);
+  EACH_GROUP(s) {
+    const Row e = exp(s.get(k) - most);
+    sum = sum + e;
+    s.put(k, e);
+  }
+  const Row inverse = Row::set(1.0f) / quad_sum(sum);
+  EACH_GROUP(s) {
+    const Row x = s.get(k) * inverse;
+    s.put(k, x);
+    x.store(p + k * kPanel);
+  }
+
+  constexpr int most_panels = C > 0 ? C : 4;  // as many at a time as registers hold
+  for (int c0 = 0; c0 < chunks; c0 += most_panels) {
+    const int some = C > 0 ? C : (chunks - c0 < most_panels ? chunks - c0 : most_panels);
+    Row out[most_panels];
+    PYMICROGPT_UNROLL for (int c = 0; c < most_panels; ++c) out[c] = Row::set(0.0f);
+    EACH_GROUP(s) {
+      each_key(s.get(k), 4 * k, keys, [&](int j, const Row& pj) {
+        const float* v = a.qkv.at(2 * width + first + c0, path[j]);
+        PYMICROGPT_UNROLL for (int c = 0; c < most_panels; ++c)
+          if (c < some) out[c] = fma(pj, Row::load(v + c * a.qkv.stride), out[c]);
+      });
+    }
+    PYMICROGPT_UNROLL for (int c = 0; c < most_panels; ++c)
+      if (c < some) out[c].store(a.out.at(first + c0 + c, int64_t{n} * kPanel));
+  }
+}
+
+// dp_j = dout . v_j;  ds_j = p_j (dp_j - sum over i of p_i dp_i) / sqrt(D)
+// dq += sum over j of ds_j k_j;  dk_j += ds_j q;  dv_j += p_j dout
+template <int C, int G>
+PYMICROGPT_INLINE void backward_node(const Attention& a, int n, int group, int keys) {
+  const Heads& h = a.heads;
+  const int chunks = C > 0 ? C : h.chunks, width = h.panels(), first = group * chunks;
+  const Row scale = Row::set(1.0f / __builtin_sqrtf(static_cast<float>(h.head_dim)));
+  const int32_t* path = a.path_of(n);
+  const int64_t own = a.row_of[n], node = int64_t{n} * kPanel;
+
+  Scores<G> p(a.p_of(n, group), (keys + 3) / 4), ds(a.ds, (keys + 3) / 4);
+  Row sum = Row::set(0.0f);
+  EACH_GROUP(p) {
+    if constexpr (G > 0) p.put(k, Row::load(p.memory + k * kPanel));
+    const Row dp = dots4<C>(a.dout, first, node, a.qkv, 2 * width + first, path + 4 * k, h);
+    sum = fma(p.get(k), dp, sum);
+    ds.put(k, dp);
+  }
+  sum = quad_sum(sum);
+  EACH_GROUP(p) ds.put(k, p.get(k) * (ds.get(k) - sum) * scale);
+
+  for (int c = 0; c < chunks; ++c) {
+    const Row q = Row::load(a.qkv.at(first + c, own));
+    const Row dout = Row::load(a.dout.at(first + c, node));
+    Row dq = Row::load(a.dqkv.at(first + c, own));
+    EACH_GROUP(p) {
+      each_key(ds.get(k), 4 * k, keys, [&](int j, const Row& dsj) {
+        dq = fma(dsj, Row::load(a.qkv.at(width + first + c, path[j])), dq);
+        float* dk = a.dqkv.at(width + first + c, path[j]);
+        fma(dsj, q, Row::load(dk)).store(dk);
+      });
+      each_key(p.get(k), 4 * k, keys, [&](int j, const Row& pj) {
+        float* dv = a.dqkv.at(2 * width + first + c, path[j]);
+        fma(pj, dout, Row::load(dv)).store(dv);
+      });
+    }
+    dq.store(a.dqkv.at(first + c, own));
+  }
+}
+#undef EACH_GROUP
+
+// Every node of a level has the same number of keys.
+#define EACH_NODE(function, G)                                                                  \
+  for (int n = a.rows->level_begin[level]; n < a.rows->level_begin[level + 1]; ++n)             \
+    for (int group = 0; group < a.heads.groups; ++group) function<C, G>(a, n, group, level + 1);
+#define EACH_LEVEL(function)                                    \
+  for (int level = 0; level < a.rows->levels; ++level) {        \
+    if (level < 4) {                                            \
+      EACH_NODE(function, 1)                                    \
+    } else if (level < 8) {                                     \
+      EACH_NODE(function, 2)                                    \
+    } else {                                                    \
+      EACH_NODE(function, 0)                                    \
+    }                                                           \
+  }
+
+template <int C>
+void attention_forward_of(const Attention& a) {
+  EACH_LEVEL(forward_node)
+}
+template <int C>
+void attention_backward_of(const Attention& a) {
+  EACH_LEVEL(backward_node)
+}
+#undef EACH_LEVEL
+#undef EACH_NODE
+
+// Heads of 4, 8, 16 and 32 features have code of their own.
+#define BY_CHUNKS(function, a)                  \
+  switch ((a).heads.chunks) {                   \
+    case 1: return function<1>(a);              \
+    case 2: return function<2>(a);              \
+    case 4: return function<4>(a);              \
+    default: return function<0>(a);             \
+  }
+void attention_forward(const Attention& a) { BY_CHUNKS(attention_forward_of, a) }
+void attention_backward(const Attention& a) { BY_CHUNKS(attention_backward_of, a) }
+#undef BY_CHUNKS
+
+}  // namespace
+}  // namespace microgpt

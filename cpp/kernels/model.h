@@ -1,0 +1,346 @@
+// The model: its state in one block of memory, forward as a list of operations, backward as that
+// list reversed, and the table that the ISA exports.
+#pragma once
+#include "attention.h"
+#include "loss.h"
+#include "matrix.h"
+#include "norm.h"
+
+namespace microgpt {
+namespace {
+
+struct Layer {
+  Matrix qkv, wo, fc1, fc2;
+  // Activations; the rows of `a` and `qkv_out` are pairs in layer 0 and nodes above it.
+  Panels a;        // rms(x)
+  Panels qkv_out;  // q, k, v
+  float* p;        // attention probabilities
+  Panels o;        // attention output
+  Panels x1;       // x + attention
+  Panels b;        // rms(x1)
+  Panels h;        // relu(b fc1)
+  Panels x2;       // x1 + mlp
+  float *ra, *rb;  // inverse norms of a and b
+};
+
+// Hands out the pieces of the state's block, or, with none, only counts their bytes. A cache line is
+// left between pieces, so that panels of a power of two do not all start in the same set.
+struct Arena {
+  char* block;
+  size_t used = 0;
+
+  float* take(int64_t floats) {
+    float* piece = block == nullptr ? nullptr : reinterpret_cast<float*>(block + used);
+    used += (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64 + 64;
+    return piece;
+  }
+};
+
+struct State {
+  Config config;
+  double beta1, beta2;
+  Heads heads{Config{1, 1, 1, 1, 2}};
+  RowBuilder builder;
+  int capacity;  // rows that there is room for
+  int key_groups;
+  Table wte, wpe;
+  Matrix lm_head;
+  Layer* layers;
+  Panels x0;      // rms(wte + wpe), by pair
+  float* r0;
+  Panels logits;
+  float *lse, *target_logit;
+  // Gradients of activations; they are reused from layer to layer.
+  Panels dx, dh, db, dout, dqkv;
+  float* ds;
+};
+
+// The one list of everything in the block, walked to count and to lay out.
+size_t lay_out(State& s, char* block, const Setup& setup) {
+  const Config& c = setup.config;
+  s.config = c;
+  s.beta1 = setup.beta1;
+  s.beta2 = setup.beta2;
+  s.heads = Heads(c);
+  const int C = c.n_embd, A = s.heads.width(), V_ = c.vocab_size;
+  s.capacity = (setup.batch_size * c.block_size + kPanel - 1) / kPanel * kPanel;
+  s.key_groups = (c.block_size + 3) / 4;
+
+  Arena arena{block, (sizeof(State) + 63) / 64 * 64};
+  const size_t layers_at = arena.used;
+  arena.used += (sizeof(Layer) * static_cast<size_t>(c.n_layer) + 63) / 64 * 64;
+  s.layers = block == nullptr ? nullptr : reinterpret_cast<Layer*>(block + layers_at);
+  const size_t rows_at = arena.used;
+  arena.used += RowBuilder::bytes(c, setup.batch_size);
+  if (block != nullptr)
+    s.builder.create(block + rows_at, c, setup.batch_size, setup.prefix_sharing);
+
+  const auto matrix = [&](int outs, int ins) {
+    Matrix m{};
+    m.outs = outs;
+    m.ins = ins;
+    m.outs_in_lanes = panels_of(outs) >= panels_of(ins);
+    m.p = arena.take(m.size());
+    m.q = arena.take(m.size());
+    m.m = arena.take(m.size());
+    m.v = arena.take(m.size());
+    m.g = arena.take(m.size());
+    return m;
+  };
+  const auto table = [&](int rows) {
+    Table t{};
+    t.rows = rows;
+    t.width = panels_of(C) * kPanel;
+    t.p = arena.take(t.size());
+    t.m = arena.take(t.size());
+    t.v = arena.take(t.size());
+    t.g = arena.take(t.size());
+    return t;
+  };
+  const auto panels = [&](int features) {
+    const int64_t stride = int64_t{s.capacity} * kPanel;
+    return Panels{arena.take(panels_of(features) * stride), stride};
+  };
+  const auto scalars = [&] { return arena.take(s.capacity); };
+
+  s.wte = table(V_);
+  s.wpe = table(c.block_size);
+  s.lm_head = matrix(V_, C);
+  for (int i = 0; i < c.n_layer; ++i) {
+    Layer l;
+    l.qkv = matrix(3 * A, C);
+    l.wo = matrix(C, A);
+    l.fc1 = matrix(4 * C, C);
+    l.fc2 = matrix(C, 4 * C);
+    l.a = panels(C);
+    l.qkv_out = panels(3 * A);
+    l.p = arena.take(int64_t{s.capacity} * s.heads.groups * s.key_groups * kPanel);
+    l.o = panels(A);
+    l.x1 = panels(C);
+    l.b = panels(C);
+    l.h = panels(4 * C);
+    l.x2 = panels(C);
+    l.ra = scalars();
+    l.rb = scalars();
+    if (s.layers != nullptr) s.layers[i] = l;
+  }
+  s.x0 = panels(C);
+  s.r0 = scalars();
+  s.logits = panels(V_);
+  s.lse = scalars();
+  s.target_logit = scalars();
+  s.dx = panels(C);
+  s.dh = panels(4 * C);
+  s.db = panels(C);
+  s.dout = panels(A);
+  s.dqkv = panels(3 * A);
+  s.ds = arena.take(int64_t{s.key_groups} * kPanel);
+  return arena.used;
+}
+
+// Rows that layer i computes q, k and v for.
+int key_rows(const Rows& rows, int layer) { return layer == 0 ? rows.pairs : rows.nodes; }
+
+Attention attention(const State& s, const Layer& l, int layer, const Rows& rows) {
+  return {s.heads, l.qkv_out, s.dqkv, l.o, s.dout, l.p, s.ds, s.key_groups,
+          layer == 0 ? rows.pair_of : rows.self,
+          layer == 0 ? rows.pair_path : rows.node_path, &rows};
+}
+
+// Adds the time since the last mark to a phase; without ticks it is nothing at all.
+struct Silent {
+  PYMICROGPT_INLINE void mark(Phase) {}
+};
+struct Stopwatch {
+  uint64_t* ticks;
+  uint64_t last;
+
+  PYMICROGPT_INLINE explicit Stopwatch(uint64_t* t) : ticks(t), last(now()) {}
+  PYMICROGPT_INLINE void mark(Phase phase) {
+    const uint64_t t = now();
+    ticks[static_cast<int>(phase)] += t - last;
+    last = t;
+  }
+};
+
+// Runs the batch up to its logits.
+template <class Clock>
+void forward(State& s, const Rows& rows, Clock& clock) {
+  const int C = s.config.n_embd, A = s.heads.width(), pc = panels_of(C);
+  embed_forward(s.x0, s.r0, s.wte, s.wpe, rows, pc, C);
+  clock.mark(Phase::embedding_norms);
+  Panels x = s.x0;
+  for (int i = 0; i < s.config.n_layer; ++i) {
+    Layer& l = s.layers[i];
+    const int keys = key_rows(rows, i), n = rows.nodes;
+    rms_forward(l.a, l.ra, x, pc, keys, C);
+    clock.mark(Phase::embedding_norms);
+    product({l.a, C, l.qkv.by_outs(), l.qkv_out, panels_of(3 * A), keys});
+    clock.mark(Phase::qkv);
+    attention_forward(attention(s, l, i, rows));
+    clock.mark(Phase::attention_forward);
+    product<After::residual>(
+        {l.o, A, l.wo.by_outs(), l.x1, pc, n, x, i == 0 ? rows.pair_of : rows.self});
+    clock.mark(Phase::forward_matrices);
+    rms_forward(l.b, l.rb, l.x1, pc, n, C);
+    clock.mark(Phase::embedding_norms);
+    product<After::relu>({l.b, C, l.fc1.by_outs(), l.h, panels_of(4 * C), n});
+    product<After::residual>({l.h, 4 * C, l.fc2.by_outs(), l.x2, pc, n, l.x1, rows.self});
+    clock.mark(Phase::forward_matrices);
+    x = l.x2;
+  }
+  product({x, C, s.lm_head.by_outs(), s.logits, panels_of(s.config.vocab_size), rows.nodes});
+  clock.mark(Phase::forward_matrices);
+}
+
+// Forward reversed. Every weight is used for its input gradient before Adam updates it.
+template <class Clock>
+void backward(State& s, const Rows& rows, const Adam* adam, Clock& clock) {
+  const int C = s.config.n_embd, A = s.heads.width(), pc = panels_of(C), n = rows.nodes;
+  const int V_ = s.config.vocab_size;
+  const Panels top = s.layers[s.config.n_layer - 1].x2;
+  product({s.logits, V_, s.lm_head.by_ins(), s.dx, pc, n});
+  clock.mark(Phase::input_gradients);
+  weight_gradient(s.logits, top, n, s.lm_head, adam);
+  clock.mark(Phase::weight_gradients_adam);
+  for (int i = s.config.n_layer - 1; i >= 0; --i) {
+    Layer& l = s.layers[i];
+    const int keys = key_rows(rows, i);
+    const auto past = [&](int p, int64_t at) { return Row::load(s.dx.at(p, at)); };
+    product<After::mask>({s.dx, C, l.fc2.by_ins(), s.dh, panels_of(4 * C), n, l.h});
+    clock.mark(Phase::input_gradients);
+    weight_gradient(s.dx, l.h, n, l.fc2, adam);
+    clock.mark(Phase::weight_gradients_adam);
+    product({s.dh, 4 * C, l.fc1.by_ins(), s.db, pc, n});
+    clock.mark(Phase::input_gradients);
+    weight_gradient(s.dh, l.b, n, l.fc1, adam);
+    clock.mark(Phase::weight_gradients_adam);
+    rms_backward(s.dx, s.db, l.b, l.rb, pc, n, C, past);
+    clock.mark(Phase::norms_backward);
+    product({s.dx, C, l.wo.by_ins(), s.dout, panels_of(A), n});
+    clock.mark(Phase::input_gradients);
+    weight_gradient(s.dx, l.o, n, l.wo, adam);
+    clock.mark(Phase::weight_gradients_adam);
+    clear(s.dqkv, panels_of(3 * A), keys);
+    attention_backward(attention(s, l, i, rows));
+    clock.mark(Phase::attention_backward);
+    product({s.dqkv, 3 * A, l.qkv.by_ins(), s.db, pc, keys});
+    clock.mark(Phase::input_gradients);
+    weight_gradient(s.dqkv, l.a, keys, l.qkv, adam);
+    clock.mark(Phase::weight_gradients_adam);
+    if (i == 0) sum_by_pair(s.dx, s.dh, rows, pc);
+    rms_backward(s.dx, s.db, l.a, l.ra, pc, keys, C, past);
+    clock.mark(Phase::norms_backward);
+  }
+  embed_backward(s.dx, s.x0, s.r0, s.wte, s.wpe, rows, pc, C);
+  if (adam != nullptr) {
+    table_update(s.wte, *adam);
+    table_update(s.wpe, *adam);
+  }
+  clock.mark(Phase::embedding_adam);
+}
+
+template <class Clock>
+double run(State& s, const Batch& batch, bool with_backward, const Adam* adam, Clock clock) {
+  const FlushDenormals flush;
+  const Rows& rows = s.builder.build(batch);
+  clock.mark(Phase::batch);
+  forward(s, rows, clock);
+  const double loss = loss_and_gradient(s.logits, s.lse, rows, s.config.vocab_size,
+                                        s.target_logit, with_backward);
+  clock.mark(Phase::softmax_loss);
+  if (with_backward) backward(s, rows, adam, clock);
+  return loss;
+}
+
+// f(natural index, pointer into the slot, pointer to the transposed copy or null) for every element.
+template <class F>
+void each_element(State& s, Slot slot, F f) {
+  const Layout at(s.config);
+  const int C = s.config.n_embd;
+  const auto pick = [&](auto& t) {
+    return slot == Slot::parameter      ? t.p
+           : slot == Slot::first_moment ? t.m
+           : slot == Slot::second_moment ? t.v
+                                         : t.g;
+  };
+  const auto table = [&](int64_t natural, const Table& t) {
+    for (int r = 0; r < t.rows; ++r)
+      for (int i = 0; i < C; ++i) f(natural + int64_t{r} * C + i, pick(t) + t.at(r, i), nullptr);
+  };
+  const auto identity = [](int o) { return o; };
+  const auto matrix = [&](int64_t natural, const Matrix& m, int outs, int ins, auto out, auto in) {
+    for (int o = 0; o < outs; ++o)
+      for (int i = 0; i < ins; ++i)
+        f(natural + int64_t{o} * ins + i, pick(m) + m.at(out(o), in(i)),
+          m.q + m.transposed_at(out(o), in(i)));
+  };
+  table(at.wte(), s.wte);
+  table(at.wpe(), s.wpe);
+  matrix(at.lm_head(), s.lm_head, s.config.vocab_size, C, identity, identity);
+  for (int i = 0; i < s.config.n_layer; ++i) {
+    Layer& l = s.layers[i];
+    const int64_t third[] = {at.attn_wq(i), at.attn_wk(i), at.attn_wv(i)};
+    const auto head = [&](int o) { return s.heads.at(o); };
+    for (int t = 0; t < 3; ++t)
+      matrix(third[t], l.qkv, C, C, [&](int o) { return t * s.heads.width() + head(o); },
+             identity);
+    matrix(at.attn_wo(i), l.wo, C, C, identity, head);
+    matrix(at.mlp_fc1(i), l.fc1, 4 * C, C, identity, identity);
+    matrix(at.mlp_fc2(i), l.fc2, C, 4 * C, identity, identity);
+  }
+}
+
+// Moments are kept divided by 1 - beta.
+double scale_of(const State& s, Slot slot) {
+  return slot == Slot::first_moment    ? 1.0 - s.beta1
+         : slot == Slot::second_moment ? 1.0 - s.beta2
+                                       : 1.0;
+}
+
+State& state_of(void* state) { return *static_cast<State*>(state); }
+
+constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
+  return {
+      engine, isa, V::lanes, needs,
+      [](const Setup& setup) {
+        State counting{};
+        return lay_out(counting, nullptr, setup);
+      },
+      [](void* state, const Setup& setup) {
+        State& s = state_of(state);
+        s = State{};
+        lay_out(s, static_cast<char*>(state), setup);
+      },
+      [](void* state, Slot slot, const double* natural) {
+        State& s = state_of(state);
+        const double scale = scale_of(s, slot);
+        each_element(s, slot, [&](int64_t i, float* value, float* transposed) {
+          *value = static_cast<float>(natural[i] / scale);
+          if (slot == Slot::parameter && transposed != nullptr) *transposed = *value;
+        });
+      },
+      [](const void* state, Slot slot, double* natural) {
+        State& s = state_of(const_cast<void*>(state));
+        const double scale = scale_of(s, slot);
+        each_element(s, slot, [&](int64_t i, float* value, float*) { natural[i] = *value * scale; });
+      },
+      [](void* state, const Batch& batch) {
+        return run(state_of(state), batch, true, nullptr, Silent());
+      },
+      [](void* state, const Batch& batch, const AdamStep& step) {
+        const Adam adam(step);
+        return run(state_of(state), batch, true, &adam, Silent());
+      },
+      [](void* state, const Batch& batch) {
+        return run(state_of(state), batch, false, nullptr, Silent());
+      },
+      [](void* state, const Batch& batch, const AdamStep& step, uint64_t* ticks) {
+        const Adam adam(step);
+        return run(state_of(state), batch, true, &adam, Stopwatch(ticks));
+      },
+  };
+}
+
+}  // namespace
+}  // namespace microgpt

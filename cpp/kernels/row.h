@@ -1,0 +1,144 @@
+// Rows of sixteen. Everything here and below is written once over V, the vector type that the
+// including file in isa/ defines, and lives in its anonymous namespace.
+//
+// Activations are kept in panels: features 16p .. 16p+15 of all rows stand together, one row every
+// 16 floats, so that the addresses inside a tile are constants whatever the model's width. Each row
+// of a panel is four quads of four. Attention puts one head in each quad (see attention.h); a sum
+// over a head is then a sum inside quads, on every ISA.
+#pragma once
+#include "../batch.h"
+#include "../config.h"
+#include "../engine.h"
+#include "../params.h"
+#include "math.h"
+
+namespace microgpt {
+namespace {
+
+constexpr float kMinusInf = -__builtin_inff();
+
+constexpr int kVectors = kPanel / V::lanes;  // vectors of a row
+
+PYMICROGPT_INLINE int panels_of(int features) { return (features + kPanel - 1) / kPanel; }
+
+// Activations (panels, rows, 16).
+struct Panels {
+  float* data;
+  int64_t stride;  // floats between panels: 16 times the rows that there is room for
+
+  // Row of panel p at `offset`, which is its index times 16.
+  PYMICROGPT_INLINE float* at(int p, int64_t offset) const { return data + p * stride + offset; }
+};
+
+// Sixteen floats in as many vectors as they take.
+struct Row {
+  V v[kVectors];
+
+#define EACH PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u)
+  PYMICROGPT_INLINE static Row load(const float* p) {
+    Row r;
+    EACH r.v[u] = V::load(p + u * V::lanes);
+    return r;
+  }
+  PYMICROGPT_INLINE static Row set(float x) {
+    Row r;
+    EACH r.v[u] = V::set(x);
+    return r;
+  }
+  // The same four floats in every quad.
+  PYMICROGPT_INLINE static Row load_quad(const float* p) {
+    Row r;
+    EACH r.v[u] = V::load_quad(p);
+    return r;
+  }
+  PYMICROGPT_INLINE void store(float* p) const { EACH v[u].store(p + u * V::lanes); }
+  PYMICROGPT_INLINE void store_quad(float* p) const { v[0].store_quad(p); }  // the first quad
+};
+
+#define UNARY(name)                              \
+  PYMICROGPT_INLINE Row name(const Row& a) {     \
+    Row r;                                       \
+    EACH r.v[u] = name(a.v[u]);                  \
+    return r;                                    \
+  }
+#define BINARY(name)                                           \
+  PYMICROGPT_INLINE Row name(const Row& a, const Row& b) {     \
+    Row r;                                                     \
+    EACH r.v[u] = name(a.v[u], b.v[u]);                        \
+    return r;                                                  \
+  }
+#define TERNARY(name)                                                        \
+  PYMICROGPT_INLINE Row name(const Row& a, const Row& b, const Row& c) {     \
+    Row r;                                                                   \
+    EACH r.v[u] = name(a.v[u], b.v[u], c.v[u]);                              \
+    return r;                                                                \
+  }
+BINARY(operator+)
+BINARY(operator-)
+BINARY(operator*)
+BINARY(operator/)
+BINARY(max)
+UNARY(sqrt)
+UNARY(exp)
+UNARY(log)
+UNARY(quad_sum)  // over the four of a quad, in each of them
+UNARY(quad_max)
+TERNARY(fma)            // a * b + c
+TERNARY(where_greater)  // a > b ? c : 0
+#undef UNARY
+#undef BINARY
+#undef TERNARY
+
+// Element i of each quad, in all four of the quad.
+template <int i>
+PYMICROGPT_INLINE Row quad(const Row& a) {
+  Row r;
+  EACH r.v[u] = quad<i>(a.v[u]);
+  return r;
+}
+
+// f(i, element i of each argument, everywhere) for i = 0 .. 3.
+template <class F, class... Each>
+PYMICROGPT_INLINE void for4(F f, const Each&... each) {
+  f(0, quad<0>(each)...);
+  f(1, quad<1>(each)...);
+  f(2, quad<2>(each)...);
+  f(3, quad<3>(each)...);
+}
+
+// Element i of each quad is the sum over that quad of the i-th argument.
+PYMICROGPT_INLINE Row reduce4(const Row& a, const Row& b, const Row& c, const Row& d) {
+  Row r;
+  EACH r.v[u] = reduce4(a.v[u], b.v[u], c.v[u], d.v[u]);
+  return r;
+}
+
+// The sum of the four quads, in every quad.
+PYMICROGPT_INLINE Row across_quads(const Row& a) {
+  V sum = a.v[0];
+  for (int u = 1; u < kVectors; ++u) sum = sum + a.v[u];
+  sum = across_quads(sum);
+  Row r;
+  EACH r.v[u] = sum;
+  return r;
+}
+
+// Element i of each quad is the maximum of that quad of the i-th argument.
+PYMICROGPT_INLINE Row max4(const Row& a, const Row& b, const Row& c, const Row& d) {
+  Row r;
+  EACH r.v[u] = max4(a.v[u], b.v[u], c.v[u], d.v[u]);
+  return r;
+}
+
+PYMICROGPT_INLINE Row max_across_quads(const Row& a) {
+  V most = a.v[0];
+  for (int u = 1; u < kVectors; ++u) most = max(most, a.v[u]);
+  most = max_across_quads(most);
+  Row r;
+  EACH r.v[u] = most;
+  return r;
+}
+#undef EACH
+
+}  // namespace
+}  // namespace microgpt

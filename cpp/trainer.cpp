@@ -1,0 +1,111 @@
+#include "trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+#include <stdexcept>
+
+namespace microgpt {
+namespace {
+
+void require(bool condition, const std::string& message) {
+  if (!condition) throw std::invalid_argument(message);
+}
+
+void check(const Config& c) {
+  require(c.n_layer >= 1, "n_layer must be at least 1");
+  require(c.n_embd >= 1, "n_embd must be at least 1");
+  require(c.n_head >= 1 && c.n_embd % c.n_head == 0,
+          "n_embd (" + std::to_string(c.n_embd) + ") must be divisible by n_head (" +
+              std::to_string(c.n_head) + ")");
+  require(c.block_size >= 1, "block_size must be at least 1");
+  require(c.vocab_size >= 2, "vocab_size must be at least 2: one character and BOS");
+}
+
+void check(const Config& config, const std::vector<int32_t>& tokens,
+           const std::vector<int64_t>& offsets) {
+  require(offsets.size() >= 2, "there are no documents");
+  require(offsets.front() == 0 && offsets.back() == static_cast<int64_t>(tokens.size()),
+          "offsets must run from 0 to the number of tokens");
+  for (size_t d = 0; d + 1 < offsets.size(); ++d)
+    require(offsets[d] >= 0 && offsets[d + 1] <= offsets.back() && offsets[d + 1] - offsets[d] >= 2,
+            "document " + std::to_string(d) + " must hold at least two tokens");
+  for (size_t i = 0; i < tokens.size(); ++i)
+    require(tokens[i] >= 0 && tokens[i] < config.vocab_size,
+            "token " + std::to_string(i) + " is " + std::to_string(tokens[i]) +
+                ", outside 0 .. vocab_size - 1 = " + std::to_string(config.vocab_size - 1));
+}
+
+}  // namespace
+
+Trainer::Trainer(const std::string& engine, const Config& config, const Settings& settings,
+                 bool prefix_sharing, std::vector<int32_t> tokens, std::vector<int64_t> offsets)
+    : config_(config),
+      settings_(settings),
+      tokens_(std::move(tokens)),
+      offsets_(std::move(offsets)),
+      record_(choose(engine)) {
+  check(config);
+  check(config, tokens_, offsets_);
+  require(settings.batch_size >= 1, "batch_size must be at least 1");
+  require(settings.num_steps >= 1, "num_steps must be at least 1");
+  engine_ = make_engine(record_, {config, settings.batch_size, prefix_sharing,
+                                  settings.beta1, settings.beta2});
+}
+
+Batch Trainer::next() const {
+  const int64_t count = static_cast<int64_t>(offsets_.size()) - 1;
+  const int64_t first = static_cast<int64_t>(
+      static_cast<unsigned __int128>(steps_done) * settings_.batch_size % count);
+  return {{tokens_.data(), offsets_.data(), count}, first, settings_.batch_size};
+}
+
+AdamStep Trainer::adam() const {
+  const double t = static_cast<double>(steps_done);
+  return {settings_.learning_rate * (1.0 - t / static_cast<double>(settings_.num_steps)),
+          settings_.beta1,
+          settings_.beta2,
+          1.0 - std::pow(settings_.beta1, t + 1.0),
+          1.0 - std::pow(settings_.beta2, t + 1.0),
+          settings_.eps};
+}
+
+double Trainer::step() {
+  const double loss = engine_->step(next(), adam());
+  ++steps_done;
+  return loss;
+}
+
+std::vector<double> Trainer::profile(int64_t steps) {
+  std::vector<uint64_t> ticks(static_cast<size_t>(Phase::count));
+  const auto start = std::chrono::steady_clock::now();
+  for (int64_t i = 0; i < steps; ++i, ++steps_done)
+    require(engine_->profile(next(), adam(), ticks.data()),
+            "engine '" + record_.name + "' does not report phases; the SIMD engines do");
+  const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start;
+  const double total = static_cast<double>(std::accumulate(ticks.begin(), ticks.end(), uint64_t{0}));
+  std::vector<double> seconds(ticks.size());
+  for (size_t i = 0; i < ticks.size(); ++i)
+    seconds[i] = total > 0.0 ? wall.count() * static_cast<double>(ticks[i]) / total : 0.0;
+  return seconds;
+}
+
+double Trainer::gradient(double* natural) {
+  const double loss = engine_->gradient(next());
+  engine_->read(Slot::gradient, natural);
+  return loss;
+}
+
+double Trainer::loss(const std::vector<int32_t>& tokens, const std::vector<int64_t>& offsets) {
+  check(config_, tokens, offsets);
+  const int64_t count = static_cast<int64_t>(offsets.size()) - 1;
+  double sum = 0.0;
+  for (int64_t first = 0; first < count; first += settings_.batch_size) {
+    const int size = static_cast<int>(std::min<int64_t>(settings_.batch_size, count - first));
+    sum += size * engine_->loss({{tokens.data(), offsets.data(), count}, first, size});
+  }
+  return sum / static_cast<double>(count);
+}
+
+}  // namespace microgpt

@@ -1,0 +1,49 @@
+// The training loop: the next documents -> one step of an engine, N times, no Python inside.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dispatch.h"
+
+namespace microgpt {
+
+struct Settings {
+  int batch_size;
+  double learning_rate, beta1, beta2, eps;
+  int64_t num_steps;  // the learning rate falls linearly to zero over these
+};
+
+class Trainer {
+ public:
+  // Documents as in config.h. Throws std::invalid_argument on anything that would not train.
+  Trainer(const std::string& engine, const Config& config, const Settings& settings,
+          bool prefix_sharing, std::vector<int32_t> tokens, std::vector<int64_t> offsets);
+
+  double step();                                  // one more step; returns its loss
+  // Time of each phase over `steps` more steps, in seconds; throws where the engine has no phases.
+  std::vector<double> profile(int64_t steps);
+  double gradient(double* natural);               // of the next batch; nothing moves
+  double loss(const std::vector<int32_t>& tokens, const std::vector<int64_t>& offsets);
+
+  int64_t steps_done = 0;
+
+  Engine& engine() { return *engine_; }
+  const EngineRecord& record() const { return record_; }
+  const Config& config() const { return config_; }
+  const Settings& settings() const { return settings_; }
+
+ private:
+  Batch next() const;
+  AdamStep adam() const;
+
+  Config config_;
+  Settings settings_;
+  std::vector<int32_t> tokens_;
+  std::vector<int64_t> offsets_;
+  EngineRecord record_;
+  std::unique_ptr<Engine> engine_;
+};
+
+}  // namespace microgpt
