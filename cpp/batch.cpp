@@ -67,7 +67,7 @@ void RowBuilder::create(void* memory, const Config& config, int batch_size, bool
 
 // Whether a prefix is new is as good as random, so nothing here branches on it: a prefix seen before
 // writes again what is there already.
-const Rows& RowBuilder::build(const Batch& batch) {
+void RowBuilder::build(const Batch& batch) {
   Rows r = rows_;
   const uint32_t rows = static_cast<uint32_t>(batch_size_ * block_size_);
   if (base_ > UINT32_MAX - rows) {
@@ -134,7 +134,6 @@ const Rows& RowBuilder::build(const Batch& batch) {
   r.level_begin[r.levels] = r.nodes;
   base_ += rows;
   rows_ = r;
-  return rows_;
 }
 
 }  // namespace microgpt

@@ -40,7 +40,8 @@ class RowBuilder {
   static size_t bytes(const Config& config, int batch_size);
   // memory: aligned to 64 bytes, zeroed, of bytes(config, batch_size).
   void create(void* memory, const Config& config, int batch_size, bool share);
-  const Rows& build(const Batch& batch);
+  void build(const Batch& batch);
+  PYMICROGPT_INLINE const Rows& rows() const { return rows_; }
 
  private:
   size_t layout(char* block, const Config& config, int batch_size);

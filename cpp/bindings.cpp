@@ -87,10 +87,9 @@ PYBIND11_MODULE(_core, m) {
                        int n_layer, int n_embd, int n_head, int block_size, int vocab_size,
                        int batch_size, double learning_rate, double beta1, double beta2, double eps,
                        int64_t num_steps, int threads, bool prefix_sharing) {
-             if (threads != 1) throw py::value_error("threads must be 1");
              return std::make_unique<Trainer>(
                  engine, Config{n_layer, n_embd, n_head, block_size, vocab_size},
-                 Settings{batch_size, learning_rate, beta1, beta2, eps, num_steps}, prefix_sharing,
+                 Settings{batch_size, learning_rate, beta1, beta2, eps, num_steps}, prefix_sharing, threads,
                  vector_of(tokens, "tokens"), vector_of(offsets, "offsets"));
            }),
            py::arg("engine"), py::arg("tokens"), py::arg("offsets"), py::kw_only(),

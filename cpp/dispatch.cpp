@@ -7,6 +7,7 @@
 
 #include "build.h"
 #include "tape.h"
+#include "team.h"
 
 namespace microgpt {
 
@@ -56,35 +57,62 @@ const Kernels* find(const std::string& engine) {
 // An engine whose work is done by the table of one ISA, in one aligned block of memory.
 class KernelEngine final : public Engine {
  public:
-  KernelEngine(const Kernels& kernels, const Setup& setup)
-      : kernels_(kernels), bytes_(kernels.bytes(setup)) {
-    state_ = ::operator new(bytes_, kAlignment);
-    std::memset(state_, 0, bytes_);
-    kernels_.create(state_, setup);
+  KernelEngine(const Kernels& kernels, const Setup& setup, int threads)
+      : kernels_(kernels), bytes_(kernels.bytes(setup)), team_(threads) {
+    state_.reset(::operator new(bytes_, kAlignment));
+    std::memset(state_.get(), 0, bytes_);
+    kernels_.create(state_.get(), setup);
   }
-  ~KernelEngine() override { ::operator delete(state_, kAlignment); }
-  KernelEngine(const KernelEngine&) = delete;
-  KernelEngine& operator=(const KernelEngine&) = delete;
 
-  void write(Slot slot, const double* natural) override { kernels_.write(state_, slot, natural); }
-  void read(Slot slot, double* natural) const override { kernels_.read(state_, slot, natural); }
-  double gradient(const Batch& batch) override { return kernels_.gradient(state_, batch); }
-  double step(const Batch& batch, const AdamStep& adam) override {
-    return kernels_.step(state_, batch, adam);
+  void write(Slot slot, const double* natural) override {
+    kernels_.write(state_.get(), slot, natural);
   }
-  double loss(const Batch& batch) override { return kernels_.loss(state_, batch); }
+  void read(Slot slot, double* natural) const override {
+    kernels_.read(state_.get(), slot, natural);
+  }
+  double gradient(const Batch& batch) override { return run(batch, true, nullptr, nullptr); }
+  double step(const Batch& batch, const AdamStep& adam) override {
+    return run(batch, true, &adam, nullptr);
+  }
+  double loss(const Batch& batch) override { return run(batch, false, nullptr, nullptr); }
   bool profile(const Batch& batch, const AdamStep& adam, uint64_t* ticks) override {
-    if (kernels_.profile == nullptr) return false;
-    kernels_.profile(state_, batch, adam, ticks);
+    if (!kernels_.full) return false;
+    run(batch, true, &adam, ticks);
     return true;
   }
   size_t bytes() const override { return bytes_; }
 
  private:
   static constexpr std::align_val_t kAlignment{64};
+  struct Free {
+    void operator()(void* block) const { ::operator delete(block, kAlignment); }
+  };
+
+  double run(const Batch& batch, bool backward, const AdamStep* adam, uint64_t* ticks) {
+    struct Work {
+      KernelEngine& engine;
+      Call call;
+      double loss;
+    } work{*this,
+           {&batch, backward, adam, ticks, 0, team_.size(),
+            [](void* team) { static_cast<Team*>(team)->barrier(); }, &team_},
+           0.0};
+    team_.run(
+        [](void* arg, int rank) {
+          Work& w = *static_cast<Work*>(arg);
+          Call call = w.call;
+          call.rank = rank;
+          const double loss = w.engine.kernels_.run(w.engine.state_.get(), call);
+          if (rank == 0) w.loss = loss;
+        },
+        &work);
+    return work.loss;
+  }
+
   const Kernels& kernels_;
   const size_t bytes_;
-  void* state_;
+  std::unique_ptr<void, Free> state_;
+  Team team_;
 };
 
 }  // namespace
@@ -94,23 +122,23 @@ std::vector<EngineRecord> engines() {
   for (const Kernels* table : kTables) {
     if (!list.empty() && list.back().name == table->engine) {
       if (!list.back().available && runs_here(*table))
-        list.back() = {table->engine, true, "", table->isa, table->lanes, "float32"};
+        list.back() = {table->engine, true, "", table->isa, table->lanes, "float32", table->full};
       continue;
     }
     const bool here = runs_here(*table);
     list.push_back({table->engine, here,
                     here ? "" : "this CPU lacks " + missing(table->needs & ~cpu_features()),
-                    table->isa, table->lanes, "float32"});
+                    table->isa, table->lanes, "float32", table->full});
   }
   for (const char* name : {"avx512", "avx2", "neon"}) {
     bool built = false;
     for (const EngineRecord& record : list) built |= record.name == name;
     if (!built)
       list.push_back({name, false, "not part of this build: it is for another kind of CPU", "", 0,
-                      "float32"});
+                      "float32", true});
   }
-  list.push_back({"tape32", true, "", "scalar autograd", 1, "float32"});
-  list.push_back({"tape", true, "", "scalar autograd", 1, "float64"});
+  list.push_back({"tape32", true, "", "scalar autograd", 1, "float32", false});
+  list.push_back({"tape", true, "", "scalar autograd", 1, "float64", false});
   return list;
 }
 
@@ -138,10 +166,12 @@ EngineRecord choose(const std::string& name) {
   throw std::invalid_argument(origin + " '" + wanted + "' is unknown; this machine has " + has);
 }
 
-std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& setup) {
+std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& setup, int threads) {
+  if (threads > 1 && !record.threads)
+    throw std::invalid_argument("engine '" + record.name + "' runs on one thread; threads must be 1");
   if (record.name == "tape") return std::make_unique<TapeEngine<double>>(setup.config);
   if (record.name == "tape32") return std::make_unique<TapeEngine<float>>(setup.config);
-  return std::make_unique<KernelEngine>(*find(record.name), setup);
+  return std::make_unique<KernelEngine>(*find(record.name), setup, threads);
 }
 
 }  // namespace microgpt

@@ -15,6 +15,7 @@ struct EngineRecord {
   std::string isa;
   int lanes;
   std::string dtype;
+  bool threads;  // can use more than one
 };
 
 // Every engine by name, best SIMD first; those that this build or this CPU lacks with a reason.
@@ -24,7 +25,8 @@ std::vector<EngineRecord> engines();
 // Throws std::invalid_argument, naming what this CPU has, when it is unknown or cannot run here.
 EngineRecord choose(const std::string& name);
 
-// Throws std::bad_alloc when the memory cannot be had.
-std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& setup);
+// Throws std::invalid_argument when the engine has no threads, std::bad_alloc when the memory cannot
+// be had.
+std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& setup, int threads);
 
 }  // namespace microgpt

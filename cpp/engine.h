@@ -53,6 +53,17 @@ struct Setup {
   double beta1, beta2;  // of Adam: engines may keep its moments scaled by them
 };
 
+// One call of a table's run, made by `size` threads together, each with its rank.
+struct Call {
+  const Batch* batch;
+  bool backward;
+  const AdamStep* adam;  // null: the gradients are kept instead of used
+  uint64_t* ticks;       // if not null, ticks[Phase::count]: the time of each phase is added there
+  int rank, size;
+  void (*barrier)(void* team);  // returns when all threads have come to it
+  void* team;
+};
+
 // A kernel translation unit is compiled with the flags of its ISA, keeps everything in an anonymous
 // namespace, uses no STL and no static constructors, and exports one constexpr table of this type.
 // Its state lives in one block of memory that the caller allocates, 64-byte aligned and zeroed.
@@ -61,17 +72,13 @@ struct Kernels {
   const char* isa;     // what it was compiled for, for people: "AVX-512 F/DQ/BW/VL"
   int lanes;           // f32 values per vector
   unsigned needs;      // Feature mask
+  bool full;           // has threads, phases and prefix sharing
 
   size_t (*bytes)(const Setup& setup);
   void (*create)(void* state, const Setup& setup);
   void (*write)(void* state, Slot slot, const double* natural);
   void (*read)(const void* state, Slot slot, double* natural);
-  double (*gradient)(void* state, const Batch& batch);
-  double (*step)(void* state, const Batch& batch, const AdamStep& adam);
-  double (*loss)(void* state, const Batch& batch);
-  // A step that also adds the time of each phase, in ticks of the CPU's counter, to
-  // ticks[Phase::count]; null where the engine has no phases.
-  double (*profile)(void* state, const Batch& batch, const AdamStep& adam, uint64_t* ticks);
+  double (*run)(void* state, const Call& call);  // the loss, of rank 0
 };
 
 }  // namespace microgpt

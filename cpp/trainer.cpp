@@ -40,7 +40,8 @@ void check(const Config& config, const std::vector<int32_t>& tokens,
 }  // namespace
 
 Trainer::Trainer(const std::string& engine, const Config& config, const Settings& settings,
-                 bool prefix_sharing, std::vector<int32_t> tokens, std::vector<int64_t> offsets)
+                 bool prefix_sharing, int threads, std::vector<int32_t> tokens,
+                 std::vector<int64_t> offsets)
     : config_(config),
       settings_(settings),
       tokens_(std::move(tokens)),
@@ -50,8 +51,9 @@ Trainer::Trainer(const std::string& engine, const Config& config, const Settings
   check(config, tokens_, offsets_);
   require(settings.batch_size >= 1, "batch_size must be at least 1");
   require(settings.num_steps >= 1, "num_steps must be at least 1");
-  engine_ = make_engine(record_, {config, settings.batch_size, prefix_sharing,
-                                  settings.beta1, settings.beta2});
+  require(threads >= 1, "threads must be at least 1");
+  engine_ = make_engine(record_, {config, settings.batch_size, prefix_sharing, settings.beta1, settings.beta2},
+                        threads);
 }
 
 Batch Trainer::next() const {

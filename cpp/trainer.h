@@ -19,7 +19,7 @@ class Trainer {
  public:
   // Documents as in config.h. Throws std::invalid_argument on anything that would not train.
   Trainer(const std::string& engine, const Config& config, const Settings& settings,
-          bool prefix_sharing, std::vector<int32_t> tokens, std::vector<int64_t> offsets);
+          bool prefix_sharing, int threads, std::vector<int32_t> tokens, std::vector<int64_t> offsets);
 
   double step();                                  // one more step; returns its loss
   // Time of each phase over `steps` more steps, in seconds; throws where the engine has no phases.

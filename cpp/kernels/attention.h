@@ -4,7 +4,7 @@
 // (of two heads eight, of one head sixteen), so that a dot product per head is multiply-adds over
 // the panels of the head and one sum inside quads, and the scores of four keys fill one row.
 #pragma once
-#include "row.h"
+#include "norm.h"
 
 namespace microgpt {
 namespace {
@@ -40,14 +40,14 @@ struct Attention {
   Panels out;   // (width, nodes)
   Panels dout;
   float* p;     // (nodes, groups, key_groups, 16) probabilities: quad = head, four keys in a quad
-  float* ds;    // (key_groups, 16) scratch: gradients of one node's scores
+  float* ds;    // the same, gradients of the scores
   int key_groups;
   const int32_t* row_of;  // (nodes) offset of the node's own row in qkv
   const int32_t* path;    // (nodes, path_stride) offsets of the rows it attends to
   const Rows* rows;
 
-  PYMICROGPT_INLINE float* p_of(int node, int group) const {
-    return p + (int64_t{node} * heads.groups + group) * key_groups * kPanel;
+  PYMICROGPT_INLINE int64_t scores_at(int node, int group) const {
+    return (int64_t{node} * heads.groups + group) * key_groups * kPanel;
   }
   PYMICROGPT_INLINE const int32_t* path_of(int node) const {
     return path + int64_t{node} * rows->path_stride;
@@ -121,7 +121,7 @@ PYMICROGPT_INLINE void forward_node(const Attention& a, int n, int group, int ke
   const int chunks = C > 0 ? C : h.chunks, width = h.panels(), first = group * chunks;
   const Row scale = Row::set(1.0f / __builtin_sqrtf(static_cast<float>(h.head_dim)));
   const int32_t* path = a.path_of(n);
-  float* p = a.p_of(n, group);
+  float* p = a.p + a.scores_at(n, group);
 
   Scores<G> s(p, (keys + 3) / 4);
   Row most = Row::set(kMinusInf);
@@ -163,83 +163,119 @@ PYMICROGPT_INLINE void forward_node(const Attention& a, int n, int group, int ke
 }
 
 // dp_j = dout . v_j;  ds_j = p_j (dp_j - sum over i of p_i dp_i) / sqrt(D)
-// dq += sum over j of ds_j k_j;  dk_j += ds_j q;  dv_j += p_j dout
 template <int C, int G>
-PYMICROGPT_INLINE void backward_node(const Attention& a, int n, int group, int keys) {
+PYMICROGPT_INLINE void scores_backward_node(const Attention& a, int n, int group, int keys) {
   const Heads& h = a.heads;
-  const int chunks = C > 0 ? C : h.chunks, width = h.panels(), first = group * chunks;
+  const int first = group * (C > 0 ? C : h.chunks), width = h.panels();
   const Row scale = Row::set(1.0f / __builtin_sqrtf(static_cast<float>(h.head_dim)));
   const int32_t* path = a.path_of(n);
-  const int64_t own = a.row_of[n], node = int64_t{n} * kPanel;
+  const float* p = a.p + a.scores_at(n, group);
+  float* ds = a.ds + a.scores_at(n, group);
 
-  Scores<G> p(a.p_of(n, group), (keys + 3) / 4), ds(a.ds, (keys + 3) / 4);
+  Scores<G> s(ds, (keys + 3) / 4);
   Row sum = Row::set(0.0f);
-  EACH_GROUP(p) {
-    if constexpr (G > 0) p.put(k, Row::load(p.memory + k * kPanel));
-    const Row dp = dots4<C>(a.dout, first, node, a.qkv, 2 * width + first, path + 4 * k, h);
-    sum = fma(p.get(k), dp, sum);
-    ds.put(k, dp);
+  EACH_GROUP(s) {
+    const Row dp = dots4<C>(a.dout, first, int64_t{n} * kPanel, a.qkv, 2 * width + first,
+                            path + 4 * k, h);
+    sum = fma(Row::load(p + k * kPanel), dp, sum);
+    s.put(k, dp);
   }
   sum = quad_sum(sum);
-  EACH_GROUP(p) ds.put(k, p.get(k) * (ds.get(k) - sum) * scale);
-
-  for (int c = 0; c < chunks; ++c) {
-    const Row q = Row::load(a.qkv.at(first + c, own));
-    const Row dout = Row::load(a.dout.at(first + c, node));
-    Row dq = Row::load(a.dqkv.at(first + c, own));
-    EACH_GROUP(p) {
-      each_key(ds.get(k), 4 * k, keys, [&](int j, const Row& dsj) {
-        dq = fma(dsj, Row::load(a.qkv.at(width + first + c, path[j])), dq);
-        float* dk = a.dqkv.at(width + first + c, path[j]);
-        fma(dsj, q, Row::load(dk)).store(dk);
-      });
-      each_key(p.get(k), 4 * k, keys, [&](int j, const Row& pj) {
-        float* dv = a.dqkv.at(2 * width + first + c, path[j]);
-        fma(pj, dout, Row::load(dv)).store(dv);
-      });
-    }
-    dq.store(a.dqkv.at(first + c, own));
-  }
+  EACH_GROUP(s) (Row::load(p + k * kPanel) * (s.get(k) - sum) * scale).store(ds + k * kPanel);
 }
 #undef EACH_GROUP
 
-// Every node of a level has the same number of keys.
-#define EACH_NODE(function, G)                                                                  \
-  for (int n = a.rows->level_begin[level]; n < a.rows->level_begin[level + 1]; ++n)             \
-    for (int group = 0; group < a.heads.groups; ++group) function<C, G>(a, n, group, level + 1);
-#define EACH_LEVEL(function)                                    \
-  for (int level = 0; level < a.rows->levels; ++level) {        \
-    if (level < 4) {                                            \
-      EACH_NODE(function, 1)                                    \
-    } else if (level < 8) {                                     \
-      EACH_NODE(function, 2)                                    \
-    } else {                                                    \
-      EACH_NODE(function, 0)                                    \
-    }                                                           \
+// f(n, group, keys, G) for the nodes of a span. All nodes of a level have the same number of keys;
+// G says how many groups of four they are, or 0 for more than two.
+template <class F>
+PYMICROGPT_INLINE void each_node(const Attention& a, Span nodes, F f) {
+  const Rows& r = *a.rows;
+  const auto each = [&](int level, auto G) {
+    const int first = r.level_begin[level], last = r.level_begin[level + 1];
+    for (int n = first > nodes.first ? first : nodes.first; n < last && n < nodes.last; ++n)
+      for (int group = 0; group < a.heads.groups; ++group) f(n, group, level + 1, G);
+  };
+  for (int level = 0; level < r.levels; ++level) {
+    if (level < 4) each(level, Constant<1>());
+    else if (level < 8) each(level, Constant<2>());
+    else each(level, Constant<0>());
   }
-
-template <int C>
-void attention_forward_of(const Attention& a) {
-  EACH_LEVEL(forward_node)
 }
-template <int C>
-void attention_backward_of(const Attention& a) {
-  EACH_LEVEL(backward_node)
-}
-#undef EACH_LEVEL
-#undef EACH_NODE
 
-// Heads of 4, 8, 16 and 32 features have code of their own.
-#define BY_CHUNKS(function, a)                  \
-  switch ((a).heads.chunks) {                   \
-    case 1: return function<1>(a);              \
-    case 2: return function<2>(a);              \
-    case 4: return function<4>(a);              \
-    default: return function<0>(a);             \
+// f(C) for heads of C = 1, 2, 4 chunks, which have code of their own, and 0 for the rest.
+template <class F>
+PYMICROGPT_INLINE void by_chunks(int chunks, F f) {
+  switch (chunks) {
+    case 1: return f(Constant<1>());
+    case 2: return f(Constant<2>());
+    case 4: return f(Constant<4>());
+    default: return f(Constant<0>());
   }
-void attention_forward(const Attention& a) { BY_CHUNKS(attention_forward_of, a) }
-void attention_backward(const Attention& a) { BY_CHUNKS(attention_backward_of, a) }
-#undef BY_CHUNKS
+}
+
+void attention_forward(const Attention& a, Span nodes) {
+  by_chunks(a.heads.chunks, [&](auto C) {
+    each_node(a, nodes, [&](int n, int group, int keys, auto G) {
+      forward_node<C.value, G.value>(a, n, group, keys);
+    });
+  });
+}
+
+void scores_backward(const Attention& a, Span nodes) {
+  by_chunks(a.heads.chunks, [&](auto C) {
+    each_node(a, nodes, [&](int n, int group, int keys, auto G) {
+      scores_backward_node<C.value, G.value>(a, n, group, keys);
+    });
+  });
+}
+
+// dq += sum over j of ds_j k_j;  dk_j += ds_j q;  dv_j += p_j dout, for one panel of q, k and v and
+// those of the three that are asked for.
+template <bool Q, bool K, bool V_>
+void accumulate(const Attention& a, int panel, int rows) {
+  const int width = a.heads.panels(), of = panel / a.heads.chunks;
+  const int k_panel = width + panel, v_panel = 2 * width + panel;
+  if (Q) clear(a.dqkv, panel, {0, rows});
+  if (K) clear(a.dqkv, k_panel, {0, rows});
+  if (V_) clear(a.dqkv, v_panel, {0, rows});
+  each_node(a, {0, a.rows->nodes}, [&](int n, int group, int keys, auto) {
+    if (group != of) return;
+    const int32_t* path = a.path_of(n);
+    const float* p = a.p + a.scores_at(n, group);
+    const float* ds = a.ds + a.scores_at(n, group);
+    const Row q = Row::load(a.qkv.at(panel, a.row_of[n]));
+    const Row dout = Row::load(a.dout.at(panel, int64_t{n} * kPanel));
+    Row dq = Row::load(a.dqkv.at(panel, a.row_of[n]));
+    for (int k = 0; k < keys; k += 4) {
+      if (Q || K)
+        each_key(Row::load(ds + k * 4), k, keys, [&](int j, const Row& dsj) {
+          if (Q) dq = fma(dsj, Row::load(a.qkv.at(k_panel, path[j])), dq);
+          float* dk = a.dqkv.at(k_panel, path[j]);
+          if (K) fma(dsj, q, Row::load(dk)).store(dk);
+        });
+      if (V_)
+        each_key(Row::load(p + k * 4), k, keys, [&](int j, const Row& pj) {
+          float* dv = a.dqkv.at(v_panel, path[j]);
+          fma(pj, dout, Row::load(dv)).store(dv);
+        });
+    }
+    if (Q) dq.store(a.dqkv.at(panel, a.row_of[n]));
+  });
+}
+
+// Keys collect from all their descendants, so that threads share panels, not rows. `rows` is the
+// number of rows of qkv.
+void attention_backward(const Attention& a, int rows, Share& share) {
+  for (int panel = 0; panel < a.heads.panels(); ++panel) {
+    if (share.size == 1) {
+      accumulate<true, true, true>(a, panel, rows);
+    } else {
+      if (share.mine()) accumulate<true, false, false>(a, panel, rows);
+      if (share.mine()) accumulate<false, true, false>(a, panel, rows);
+      if (share.mine()) accumulate<false, false, true>(a, panel, rows);
+    }
+  }
+}
 
 }  // namespace
 }  // namespace microgpt

@@ -8,12 +8,13 @@ namespace {
 // Probabilities over logits, in place, times the row's weight: logits -> weight softmax(logits), and
 // log sum exp into lse. Entries of the padding become 0. Rows up to the next multiple of four are
 // computed too.
-void softmax_rows(Panels logits, float* lse, const float* weight, int rows, int vocab_size) {
+void softmax_rows(Panels logits, float* lse, const float* weight, Span rows,
+                  int vocab_size) {
   const int panels = panels_of(vocab_size), in_last = vocab_size - (panels - 1) * kPanel;
   float padding[kPanel];
   for (int i = 0; i < kPanel; ++i) padding[i] = i < in_last ? 0.0f : kMinusInf;
   const Row mask = Row::load(padding);
-  for (int n = 0; n < rows; n += 4) {
+  for (int n = rows.first; n < rows.last; n += 4) {
     const auto at = [&](int p, int i) { return logits.at(p, int64_t{n + i} * kPanel); };
     Row most[4];
     PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) most[i] = Row::load(at(panels - 1, i)) + mask;
@@ -39,22 +40,30 @@ void softmax_rows(Panels logits, float* lse, const float* weight, int rows, int 
   }
 }
 
-// loss = sum over entries of weight (lse - logits[target]); with `backward`, logits become
-// dlogits = sum over the entries of the row of weight (softmax - onehot(target)).
-double loss_and_gradient(Panels logits, float* lse, const Rows& rows, int vocab_size,
-                         float* target_logit, bool backward) {
-  const auto at = [&](int i) {
-    const int target = rows.entry_target[i];
-    return logits.at(target / kPanel, int64_t{rows.entry_node[i]} * kPanel + target % kPanel);
+// For the entries whose nodes lie in the span: nll = lse - logits[target]; logits become dlogits =
+// sum over the entries of the row of weight (softmax - onehot(target)).
+void cross_entropy(Panels logits, float* lse, float* nll, const Rows& rows, Span nodes,
+                   int vocab_size) {
+  const auto each_entry = [&](auto f) {
+    for (int i = 0; i < rows.entries; ++i) {
+      const int node = rows.entry_node[i], target = rows.entry_target[i];
+      if (node < nodes.first || node >= nodes.last) continue;
+      f(i, logits.at(target / kPanel, int64_t{node} * kPanel + target % kPanel));
+    }
   };
-  for (int i = 0; i < rows.entries; ++i) target_logit[i] = *at(i);
-  softmax_rows(logits, lse, rows.weight, rows.nodes, vocab_size);
+  each_entry([&](int i, const float* logit) { nll[i] = *logit; });
+  softmax_rows(logits, lse, rows.weight, nodes, vocab_size);
+  each_entry([&](int i, float* dlogit) {
+    nll[i] = lse[rows.entry_node[i]] - nll[i];
+    *dlogit -= rows.entry_weight[i];
+  });
+}
+
+// sum over entries of weight nll, in their order
+double total_loss(const float* nll, const Rows& rows) {
   double loss = 0.0;
-  for (int i = 0; i < rows.entries; ++i) {
-    const double nll = static_cast<double>(lse[rows.entry_node[i]]) - target_logit[i];
-    loss += rows.entry_weight[i] * nll;
-    if (backward) *at(i) -= rows.entry_weight[i];
-  }
+  for (int i = 0; i < rows.entries; ++i)
+    loss += static_cast<double>(rows.entry_weight[i]) * static_cast<double>(nll[i]);
   return loss;
 }
 

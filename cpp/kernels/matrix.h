@@ -69,7 +69,8 @@ struct Product {
   int k;
   const float* w;  // (panels of y, k padded to panels, 16)
   Panels y;        // (panels * 16, rows)
-  int panels, rows;
+  int panels;
+  Span rows;
   Panels other = {};             // residual: y = product + other[map[n]]
   const int32_t* map = nullptr;  // mask: y = other[n] > 0 ? product : 0
 };
@@ -143,8 +144,8 @@ void product_panels(const Product& a, int panels, int panel) {
   }
   constexpr int fit = V::accumulators / (P * kVectors);
   constexpr int most = fit < 16 ? fit : 16;
-  split_evenly(a.rows, most, [&](int row, int rows) {
-    product_rows<after, most, P>(a, rows, row, panel);
+  split_evenly(a.rows.last - a.rows.first, most, [&](int row, int rows) {
+    product_rows<after, most, P>(a, rows, a.rows.first + row, panel);
   });
 }
 
@@ -209,25 +210,30 @@ PYMICROGPT_INLINE void weight_tile(const WeightGradient& a, const Matrix& w, con
 }
 
 template <int P>
-void weight_panels(const WeightGradient& a, const Matrix& w, const Adam* adam, int panels,
-                   int panel) {
+void weight_panels(const WeightGradient& a, const Matrix& w, const Adam* adam, Share& share,
+                   int panels, int panel) {
   if constexpr (P > 1) {
-    if (panels < P) return weight_panels<P - 1>(a, w, adam, panels, panel);
+    if (panels < P) return weight_panels<P - 1>(a, w, adam, share, panels, panel);
   }
   constexpr int fit = power_of_two_below(V::accumulators / (P * kVectors));
   constexpr int R = fit < 16 ? fit : 16;
   static_assert(R % 4 == 0, "transposed stores take four rows");
-  for (int row = 0; row < w.rows(); row += R) weight_tile<R, P>(a, w, adam, row, panel);
+  for (int block = 0; block < w.rows(); block += kPanel) {
+    if (!share.mine()) continue;
+    const int end = w.rows() < block + kPanel ? w.rows() : block + kPanel;
+    for (int row = block; row < end; row += R) weight_tile<R, P>(a, w, adam, row, panel);
+  }
 }
 
-// From x (ins, rows) and dy (outs, rows).
-void weight_gradient(Panels dy, Panels x, int rows, const Matrix& w, const Adam* adam) {
+// From x (ins, rows) and dy (outs, rows); this thread's share of the blocks of w.
+void weight_gradient(Panels dy, Panels x, int rows, const Matrix& w, const Adam* adam,
+                     Share& share) {
   const WeightGradient a = w.outs_in_lanes ? WeightGradient{dy, x, rows}
                                            : WeightGradient{x, dy, rows};
   // With few rows Adam's traffic decides: tiles of whole 16 x 16 blocks walk memory in order.
   const int most = rows > 2 * kPanel ? V::tile_panels : 1;
   split_evenly(w.lane_panels(), most, [&](int panel, int panels) {
-    weight_panels<V::tile_panels>(a, w, adam, panels, panel);
+    weight_panels<V::tile_panels>(a, w, adam, share, panels, panel);
   });
 }
 

@@ -21,6 +21,8 @@ struct Layer {
   Panels h;        // relu(b fc1)
   Panels x2;       // x1 + mlp
   float *ra, *rb;  // inverse norms of a and b
+  // Gradients: of x2, of x1, and of what the weights' products gave.
+  Panels dx2, dx1, dh, dout, dqkv;
 };
 
 // Hands out the pieces of the state's block, or, with none, only counts their bytes. A cache line is
@@ -49,10 +51,10 @@ struct State {
   Panels x0;      // rms(wte + wpe), by pair
   float* r0;
   Panels logits;
-  float *lse, *target_logit;
-  // Gradients of activations; they are reused from layer to layer.
-  Panels dx, dh, db, dout, dqkv;
-  float* ds;
+  float *lse, *nll;  // nll by entry
+  Panels dx0;        // gradient of x0, by pair
+  Panels scratch;
+  float* ds;         // gradients of attention scores, reused from layer to layer
 };
 
 // The one list of everything in the block, walked to count and to lay out.
@@ -122,19 +124,21 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     l.x2 = panels(C);
     l.ra = scalars();
     l.rb = scalars();
+    l.dx2 = panels(C);
+    l.dx1 = panels(C);
+    l.dh = panels(4 * C);
+    l.dout = panels(A);
+    l.dqkv = panels(3 * A);
     if (s.layers != nullptr) s.layers[i] = l;
   }
   s.x0 = panels(C);
   s.r0 = scalars();
   s.logits = panels(V_);
   s.lse = scalars();
-  s.target_logit = scalars();
-  s.dx = panels(C);
-  s.dh = panels(4 * C);
-  s.db = panels(C);
-  s.dout = panels(A);
-  s.dqkv = panels(3 * A);
-  s.ds = arena.take(int64_t{s.key_groups} * kPanel);
+  s.nll = scalars();
+  s.dx0 = panels(C);
+  s.scratch = panels(C);
+  s.ds = arena.take(int64_t{s.capacity} * s.heads.groups * s.key_groups * kPanel);
   return arena.used;
 }
 
@@ -142,7 +146,7 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
 int key_rows(const Rows& rows, int layer) { return layer == 0 ? rows.pairs : rows.nodes; }
 
 Attention attention(const State& s, const Layer& l, int layer, const Rows& rows) {
-  return {s.heads, l.qkv_out, s.dqkv, l.o, s.dout, l.p, s.ds, s.key_groups,
+  return {s.heads, l.qkv_out, l.dqkv, l.o, l.dout, l.p, s.ds, s.key_groups,
           layer == 0 ? rows.pair_of : rows.self,
           layer == 0 ? rows.pair_path : rows.node_path, &rows};
 }
@@ -163,94 +167,120 @@ struct Stopwatch {
   }
 };
 
-// Runs the batch up to its logits.
+// What one thread of a step works with. Rows are shared out among the threads: everything on a row
+// needs that row alone, except attention, which needs the keys of others and so waits for them.
 template <class Clock>
-void forward(State& s, const Rows& rows, Clock& clock) {
+struct Worker {
+  State& s;
+  const Rows& rows;
+  const Call& call;
+  Share share;
+  Clock clock;
+
+  PYMICROGPT_INLINE void wait() {
+    if (call.size > 1) call.barrier(call.team);
+  }
+};
+
+// Up to the loss, and with `training` to dlogits.
+template <class Clock>
+void forward(Worker<Clock>& w) {
+  State& s = w.s;
+  const Rows& rows = w.rows;
   const int C = s.config.n_embd, A = s.heads.width(), pc = panels_of(C);
-  embed_forward(s.x0, s.r0, s.wte, s.wpe, rows, pc, C);
-  clock.mark(Phase::embedding_norms);
+  const Span nodes = w.share.of(rows.nodes);
   Panels x = s.x0;
+  embed_forward(s.x0, s.r0, s.wte, s.wpe, rows, pc, w.share.of(rows.pairs), C);
   for (int i = 0; i < s.config.n_layer; ++i) {
     Layer& l = s.layers[i];
-    const int keys = key_rows(rows, i), n = rows.nodes;
+    const Span keys = w.share.of(key_rows(rows, i));
     rms_forward(l.a, l.ra, x, pc, keys, C);
-    clock.mark(Phase::embedding_norms);
+    w.clock.mark(Phase::embedding_norms);
     product({l.a, C, l.qkv.by_outs(), l.qkv_out, panels_of(3 * A), keys});
-    clock.mark(Phase::qkv);
-    attention_forward(attention(s, l, i, rows));
-    clock.mark(Phase::attention_forward);
+    w.clock.mark(Phase::qkv);
+    w.wait();
+    attention_forward(attention(s, l, i, rows), nodes);
+    w.clock.mark(Phase::attention_forward);
     product<After::residual>(
-        {l.o, A, l.wo.by_outs(), l.x1, pc, n, x, i == 0 ? rows.pair_of : rows.self});
-    clock.mark(Phase::forward_matrices);
-    rms_forward(l.b, l.rb, l.x1, pc, n, C);
-    clock.mark(Phase::embedding_norms);
-    product<After::relu>({l.b, C, l.fc1.by_outs(), l.h, panels_of(4 * C), n});
-    product<After::residual>({l.h, 4 * C, l.fc2.by_outs(), l.x2, pc, n, l.x1, rows.self});
-    clock.mark(Phase::forward_matrices);
+        {l.o, A, l.wo.by_outs(), l.x1, pc, nodes, x, i == 0 ? rows.pair_of : rows.self});
+    w.clock.mark(Phase::forward_matrices);
+    rms_forward(l.b, l.rb, l.x1, pc, nodes, C);
+    w.clock.mark(Phase::embedding_norms);
+    product<After::relu>({l.b, C, l.fc1.by_outs(), l.h, panels_of(4 * C), nodes});
+    product<After::residual>(
+        {l.h, 4 * C, l.fc2.by_outs(), l.x2, pc, nodes, l.x1, rows.self});
+    w.clock.mark(Phase::forward_matrices);
     x = l.x2;
   }
-  product({x, C, s.lm_head.by_outs(), s.logits, panels_of(s.config.vocab_size), rows.nodes});
-  clock.mark(Phase::forward_matrices);
+  const int vocab = s.config.vocab_size;
+  product({x, C, s.lm_head.by_outs(), s.logits, panels_of(vocab), nodes});
+  w.clock.mark(Phase::forward_matrices);
+  cross_entropy(s.logits, s.lse, s.nll, rows, nodes, vocab);
+  w.clock.mark(Phase::softmax_loss);
 }
 
-// Forward reversed. Every weight is used for its input gradient before Adam updates it.
+// Forward reversed: first what is by row, then, when all rows are there, what sums over them. Every
+// weight is used for its input gradient before Adam updates it.
 template <class Clock>
-void backward(State& s, const Rows& rows, const Adam* adam, Clock& clock) {
-  const int C = s.config.n_embd, A = s.heads.width(), pc = panels_of(C), n = rows.nodes;
-  const int V_ = s.config.vocab_size;
-  const Panels top = s.layers[s.config.n_layer - 1].x2;
-  product({s.logits, V_, s.lm_head.by_ins(), s.dx, pc, n});
-  clock.mark(Phase::input_gradients);
-  weight_gradient(s.logits, top, n, s.lm_head, adam);
-  clock.mark(Phase::weight_gradients_adam);
-  for (int i = s.config.n_layer - 1; i >= 0; --i) {
+void backward(Worker<Clock>& w, const Adam* adam) {
+  State& s = w.s;
+  const Rows& rows = w.rows;
+  const int C = s.config.n_embd, A = s.heads.width(), pc = panels_of(C);
+  const int last = s.config.n_layer - 1, vocab = s.config.vocab_size, n = rows.nodes;
+  const Span nodes = w.share.of(n), pairs = w.share.of(rows.pairs);
+  product({s.logits, vocab, s.lm_head.by_ins(), s.layers[last].dx2, pc, nodes});
+  w.clock.mark(Phase::input_gradients);
+  for (int i = last; i >= 0; --i) {
     Layer& l = s.layers[i];
     const int keys = key_rows(rows, i);
-    const auto past = [&](int p, int64_t at) { return Row::load(s.dx.at(p, at)); };
-    product<After::mask>({s.dx, C, l.fc2.by_ins(), s.dh, panels_of(4 * C), n, l.h});
-    clock.mark(Phase::input_gradients);
-    weight_gradient(s.dx, l.h, n, l.fc2, adam);
-    clock.mark(Phase::weight_gradients_adam);
-    product({s.dh, 4 * C, l.fc1.by_ins(), s.db, pc, n});
-    clock.mark(Phase::input_gradients);
-    weight_gradient(s.dh, l.b, n, l.fc1, adam);
-    clock.mark(Phase::weight_gradients_adam);
-    rms_backward(s.dx, s.db, l.b, l.rb, pc, n, C, past);
-    clock.mark(Phase::norms_backward);
-    product({s.dx, C, l.wo.by_ins(), s.dout, panels_of(A), n});
-    clock.mark(Phase::input_gradients);
-    weight_gradient(s.dx, l.o, n, l.wo, adam);
-    clock.mark(Phase::weight_gradients_adam);
-    clear(s.dqkv, panels_of(3 * A), keys);
-    attention_backward(attention(s, l, i, rows));
-    clock.mark(Phase::attention_backward);
-    product({s.dqkv, 3 * A, l.qkv.by_ins(), s.db, pc, keys});
-    clock.mark(Phase::input_gradients);
-    weight_gradient(s.dqkv, l.a, keys, l.qkv, adam);
-    clock.mark(Phase::weight_gradients_adam);
-    if (i == 0) sum_by_pair(s.dx, s.dh, rows, pc);
-    rms_backward(s.dx, s.db, l.a, l.ra, pc, keys, C, past);
-    clock.mark(Phase::norms_backward);
+    const Attention attend = attention(s, l, i, rows);
+    product<After::mask>({l.dx2, C, l.fc2.by_ins(), l.dh, panels_of(4 * C), nodes, l.h});
+    product({l.dh, 4 * C, l.fc1.by_ins(), s.scratch, pc, nodes});
+    w.clock.mark(Phase::input_gradients);
+    rms_backward(l.dx1, s.scratch, l.b, l.rb, pc, nodes, C, l.dx2);
+    w.clock.mark(Phase::norms_backward);
+    product({l.dx1, C, l.wo.by_ins(), l.dout, panels_of(A), nodes});
+    w.clock.mark(Phase::input_gradients);
+    scores_backward(attend, nodes);
+    w.clock.mark(Phase::attention_backward);
+    w.wait();
+    attention_backward(attend, keys, w.share);
+    w.clock.mark(Phase::attention_backward);
+    if (i == last) weight_gradient(s.logits, l.x2, n, s.lm_head, adam, w.share);
+    weight_gradient(l.dx2, l.h, n, l.fc2, adam, w.share);
+    weight_gradient(l.dh, l.b, n, l.fc1, adam, w.share);
+    weight_gradient(l.dx1, l.o, n, l.wo, adam, w.share);
+    w.clock.mark(Phase::weight_gradients_adam);
+    w.wait();
+    product({l.dqkv, 3 * A, l.qkv.by_ins(), s.scratch, pc, w.share.of(keys)});
+    w.clock.mark(Phase::input_gradients);
+    const Panels dx = i == 0 ? s.dx0 : s.layers[i - 1].dx2;
+    if (i == 0) sum_by_pair(s.dx0, l.dx1, rows, pc, pairs);
+    rms_backward(dx, s.scratch, l.a, l.ra, pc, w.share.of(keys), C, i == 0 ? s.dx0 : l.dx1);
+    w.clock.mark(Phase::norms_backward);
+    w.wait();
+    weight_gradient(l.dqkv, l.a, keys, l.qkv, adam, w.share);
+    w.clock.mark(Phase::weight_gradients_adam);
   }
-  embed_backward(s.dx, s.x0, s.r0, s.wte, s.wpe, rows, pc, C);
-  if (adam != nullptr) {
-    table_update(s.wte, *adam);
-    table_update(s.wpe, *adam);
-  }
-  clock.mark(Phase::embedding_adam);
+  rms_backward(s.dx0, s.dx0, s.x0, s.r0, pc, pairs, C, Panels{});
+  w.wait();
+  if (w.share.mine()) table_backward(s.wte, rows.pair_token, s.dx0, rows, pc, adam);
+  if (w.share.mine()) table_backward(s.wpe, rows.pair_position, s.dx0, rows, pc, adam);
+  w.clock.mark(Phase::embedding_adam);
 }
 
+// One thread's part of a call; all of them run it. The loss, of rank 0.
 template <class Clock>
-double run(State& s, const Batch& batch, bool with_backward, const Adam* adam, Clock clock) {
+double run(State& s, const Call& call, const Adam* adam, Clock clock) {
   const FlushDenormals flush;
-  const Rows& rows = s.builder.build(batch);
-  clock.mark(Phase::batch);
-  forward(s, rows, clock);
-  const double loss = loss_and_gradient(s.logits, s.lse, rows, s.config.vocab_size,
-                                        s.target_logit, with_backward);
-  clock.mark(Phase::softmax_loss);
-  if (with_backward) backward(s, rows, adam, clock);
-  return loss;
+  Worker<Clock> w{s, s.builder.rows(), call, {call.rank, call.size}, clock};
+  if (call.rank == 0) s.builder.build(*call.batch);
+  w.clock.mark(Phase::batch);
+  w.wait();
+  forward(w);
+  if (call.backward) backward(w, adam);
+  w.wait();
+  return call.rank == 0 ? total_loss(s.nll, w.rows) : 0.0;
 }
 
 // f(natural index, pointer into the slot, pointer to the transposed copy or null) for every element.
@@ -302,7 +332,7 @@ State& state_of(void* state) { return *static_cast<State*>(state); }
 
 constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
   return {
-      engine, isa, V::lanes, needs,
+      engine, isa, V::lanes, needs, true,
       [](const Setup& setup) {
         State counting{};
         return lay_out(counting, nullptr, setup);
@@ -325,19 +355,12 @@ constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
         const double scale = scale_of(s, slot);
         each_element(s, slot, [&](int64_t i, float* value, float*) { natural[i] = *value * scale; });
       },
-      [](void* state, const Batch& batch) {
-        return run(state_of(state), batch, true, nullptr, Silent());
-      },
-      [](void* state, const Batch& batch, const AdamStep& step) {
-        const Adam adam(step);
-        return run(state_of(state), batch, true, &adam, Silent());
-      },
-      [](void* state, const Batch& batch) {
-        return run(state_of(state), batch, false, nullptr, Silent());
-      },
-      [](void* state, const Batch& batch, const AdamStep& step, uint64_t* ticks) {
-        const Adam adam(step);
-        return run(state_of(state), batch, true, &adam, Stopwatch(ticks));
+      [](void* state, const Call& call) {
+        const Adam adam(call.adam != nullptr ? *call.adam : AdamStep{});
+        const Adam* update = call.adam != nullptr ? &adam : nullptr;
+        if (call.ticks != nullptr && call.rank == 0)
+          return run(state_of(state), call, update, Stopwatch(call.ticks));
+        return run(state_of(state), call, update, Silent());
       },
   };
 }

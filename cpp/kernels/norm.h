@@ -21,9 +21,9 @@ PYMICROGPT_INLINE Row sums4(int panels, F f) {
 // y = x r, r = (mean x^2 + eps)^-1/2, where load(p, n) is row n of panel p of x. Rows up to the
 // next multiple of four are computed and written too: there is room for them, and nobody reads them.
 template <class Load>
-PYMICROGPT_INLINE void rms_rows(Panels y, float* r, int panels, int rows, int n_embd, Load load) {
+PYMICROGPT_INLINE void rms_rows(Panels y, float* r, int panels, Span rows, int n_embd, Load load) {
   const Row inverse_n = Row::set(1.0f / static_cast<float>(n_embd)), eps = Row::set(kNormEps);
-  for (int n = 0; n < rows; n += 4) {
+  for (int n = rows.first; n < rows.last; n += 4) {
     const Row squares = sums4(panels, [&](int p, int i, const Row& s) {
       const Row x = load(p, n + i);
       return fma(x, x, s);
@@ -37,17 +37,16 @@ PYMICROGPT_INLINE void rms_rows(Panels y, float* r, int panels, int rows, int n_
   }
 }
 
-void rms_forward(Panels y, float* r, Panels x, int panels, int rows, int n_embd) {
+void rms_forward(Panels y, float* r, Panels x, int panels, Span rows, int n_embd) {
   rms_rows(y, r, panels, rows, n_embd,
            [&](int p, int n) { return Row::load(x.at(p, int64_t{n} * kPanel)); });
 }
 
-// dx = carry + r (dy - y mean(dy y)), where carry(p, offset) is the gradient that comes past the norm.
-template <class Carry>
-PYMICROGPT_INLINE void rms_backward(Panels dx, Panels dy, Panels y, const float* r, int panels,
-                                    int rows, int n_embd, Carry carry) {
+// dx = carry + r (dy - y mean(dy y)), where carry is the gradient that comes past the norm, if any.
+void rms_backward(Panels dx, Panels dy, Panels y, const float* r, int panels, Span rows, int n_embd,
+                  Panels carry) {
   const Row inverse_n = Row::set(1.0f / static_cast<float>(n_embd));
-  for (int n = 0; n < rows; n += 4) {
+  for (int n = rows.first; n < rows.last; n += 4) {
     const auto at = [&](int i) { return int64_t{n + i} * kPanel; };
     const Row dot = sums4(panels, [&](int p, int i, const Row& s) {
       return fma(Row::load(dy.at(p, at(i))), Row::load(y.at(p, at(i))), s);
@@ -56,27 +55,29 @@ PYMICROGPT_INLINE void rms_backward(Panels dx, Panels dy, Panels y, const float*
     for4([&](int i, const Row& ri, const Row& mi) {
       for (int p = 0; p < panels; ++p) {
         const Row d = Row::load(dy.at(p, at(i))) - Row::load(y.at(p, at(i))) * mi;
-        fma(d, ri, carry(p, at(i))).store(dx.at(p, at(i)));
+        const Row past = carry.data != nullptr ? Row::load(carry.at(p, at(i))) : Row::set(0.0f);
+        fma(d, ri, past).store(dx.at(p, at(i)));
       }
     }, Row::load_quad(r + n), mean);
   }
 }
 
-void clear(Panels x, int panels, int rows) {
-  for (int p = 0; p < panels; ++p)
-    for (int n = 0; n < rows; ++n) Row::set(0.0f).store(x.at(p, int64_t{n} * kPanel));
+void clear(Panels x, int panel, Span rows) {
+  for (int n = rows.first; n < rows.last; ++n)
+    Row::set(0.0f).store(x.at(panel, int64_t{n} * kPanel));
 }
 
-// x of each pair = sum of x over its nodes, through `scratch`, which has room for as many panels.
-void sum_by_pair(Panels x, Panels scratch, const Rows& rows, int panels) {
+// sum[pair] = sum of x over the pair's nodes, for the pairs of a span.
+void sum_by_pair(Panels sum, Panels x, const Rows& rows, int panels, Span pairs) {
+  const int first = pairs.first * kPanel, last = pairs.last * kPanel;
   for (int p = 0; p < panels; ++p) {
-    clear({scratch.at(p, 0), 0}, 1, rows.pairs);
+    clear(sum, p, pairs);
     for (int n = 0; n < rows.nodes; ++n) {
-      float* sum = scratch.at(p, rows.pair_of[n]);
-      (Row::load(sum) + Row::load(x.at(p, int64_t{n} * kPanel))).store(sum);
+      const int pair = rows.pair_of[n];
+      if (pair < first || pair >= last) continue;
+      float* to = sum.at(p, pair);
+      (Row::load(to) + Row::load(x.at(p, int64_t{n} * kPanel))).store(to);
     }
-    for (int n = 0; n < rows.pairs; ++n)
-      Row::load(scratch.at(p, int64_t{n} * kPanel)).store(x.at(p, int64_t{n} * kPanel));
   }
 }
 
@@ -91,35 +92,27 @@ struct Table {
 
 // x = rms(wte[token] + wpe[position])
 void embed_forward(Panels x, float* r, const Table& wte, const Table& wpe, const Rows& rows,
-                   int panels, int n_embd) {
+                   int panels, Span pairs, int n_embd) {
   const int last = rows.pairs - 1;
-  rms_rows(x, r, panels, rows.pairs, n_embd, [&](int p, int n) {
+  rms_rows(x, r, panels, pairs, n_embd, [&](int p, int n) {
     const int pair = n < last ? n : last;
     return Row::load(wte.p + wte.at(rows.pair_token[pair], p * kPanel)) +
            Row::load(wpe.p + wpe.at(rows.pair_position[pair], p * kPanel));
   });
 }
 
-// de = r (dx - x mean(dx x)), written over dx; dwte[token] += de; dwpe[position] += de
-void embed_backward(Panels dx, Panels x, const float* r, const Table& wte, const Table& wpe,
-                    const Rows& rows, int panels, int n_embd) {
-  for (int64_t i = 0; i < wte.size(); i += kPanel) Row::set(0.0f).store(wte.g + i);
-  for (int64_t i = 0; i < wpe.size(); i += kPanel) Row::set(0.0f).store(wpe.g + i);
-  rms_backward(dx, dx, x, r, panels, rows.pairs, n_embd, [](int, int64_t) { return Row::set(0.0f); });
+// g[row_of[pair]] += de[pair], then Adam.
+void table_backward(const Table& t, const int32_t* row_of, Panels de, const Rows& rows, int panels,
+                    const Adam* adam) {
+  for (int64_t i = 0; i < t.size(); i += kPanel) Row::set(0.0f).store(t.g + i);
   for (int n = 0; n < rows.pairs; ++n) {
-    float* token = wte.g + wte.at(rows.pair_token[n], 0);
-    float* position = wpe.g + wpe.at(rows.pair_position[n], 0);
-    for (int p = 0; p < panels; ++p) {
-      const Row de = Row::load(dx.at(p, int64_t{n} * kPanel));
-      (Row::load(token + p * kPanel) + de).store(token + p * kPanel);
-      (Row::load(position + p * kPanel) + de).store(position + p * kPanel);
-    }
+    float* g = t.g + t.at(row_of[n], 0);
+    for (int p = 0; p < panels; ++p)
+      (Row::load(g + p * kPanel) + Row::load(de.at(p, int64_t{n} * kPanel))).store(g + p * kPanel);
   }
-}
-
-void table_update(const Table& t, const Adam& adam) {
+  if (adam == nullptr) return;
   for (int64_t i = 0; i < t.size(); i += V::lanes)
-    adam.update(V::load(t.p + i), V::load(t.g + i), t.m + i, t.v + i).store(t.p + i);
+    adam->update(V::load(t.p + i), V::load(t.g + i), t.m + i, t.v + i).store(t.p + i);
 }
 
 }  // namespace

@@ -21,6 +21,38 @@ constexpr int kVectors = kPanel / V::lanes;  // vectors of a row
 
 PYMICROGPT_INLINE int panels_of(int features) { return (features + kPanel - 1) / kPanel; }
 
+// A number as a type, to hand to a generic lambda.
+template <int N>
+struct Constant {
+  static constexpr int value = N;
+};
+
+// Rows first .. last - 1.
+struct Span {
+  int first, last;
+};
+
+// The work of one thread among several. What every thread gets depends on how many there are, what
+// is computed does not: rows are independent, and a sum over rows is never split.
+struct Share {
+  int rank, size;
+  int turn = 0;
+
+  // This thread's part of `total` rows, in whole groups of four.
+  PYMICROGPT_INLINE Span of(int total) const {
+    const int64_t groups = (total + 3) / 4;
+    const int first = static_cast<int>(groups * rank / size * 4);
+    const int last = static_cast<int>(groups * (rank + 1) / size * 4);
+    return {first < total ? first : total, last < total ? last : total};
+  }
+  // Whether the next of a sequence of tasks, which all threads walk alike, is this thread's.
+  PYMICROGPT_INLINE bool mine() {
+    const bool yes = turn == rank;
+    turn = turn + 1 == size ? 0 : turn + 1;
+    return yes;
+  }
+};
+
 // Activations (panels, rows, 16).
 struct Panels {
   float* data;

@@ -1,0 +1,22 @@
+// The plain kernels as an engine: compiled once for every table, each time with other flags.
+//   PYMICROGPT_TABLE   name of the table: scalar_baseline, autovec_v4, ...
+//   PYMICROGPT_ENGINE  engine name, a string: "scalar"
+//   PYMICROGPT_ISA     what the flags ask for, a string for people: "AVX2, FMA"
+//   PYMICROGPT_LANES   floats per vector under these flags; 1 where the vectoriser is off
+//   PYMICROGPT_NEEDS   Feature mask
+#include "../kernels/plain.h"
+
+namespace microgpt {
+
+extern const Kernels PYMICROGPT_TABLE;
+constexpr Kernels PYMICROGPT_TABLE = {
+    PYMICROGPT_ENGINE,    PYMICROGPT_ISA,       PYMICROGPT_LANES,    PYMICROGPT_NEEDS,   false,
+    Plain<float>::bytes,  Plain<float>::create, Plain<float>::write, Plain<float>::read,
+    [](void* state, const Call& call) {
+      if (call.adam != nullptr) return Plain<float>::step(state, *call.batch, *call.adam);
+      if (call.backward) return Plain<float>::gradient(state, *call.batch);
+      return Plain<float>::loss(state, *call.batch);
+    },
+};
+
+}  // namespace microgpt

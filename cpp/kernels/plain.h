@@ -1,0 +1,775 @@
+// Forward and backward of the model, derived by hand, in ordinary loops: no intrinsics, no vector
+// types. The same source is the engine `scalar` (auto-vectoriser off), the engine `autovec` (on) and,
+// in f64, the oracle of the kernel tests. docs/derivations.md derives every backward below.
+//
+// The N rows are the active positions of the batch, document after document; nothing is shared
+// between documents. Matrices are row-major, weights (out, in) as in params.h.
+//
+// Everything is in an anonymous namespace and nothing comes from the STL: translation units compiled
+// for different ISAs include this file, and the linker must never mix their copies.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "../engine.h"
+#include "../params.h"
+
+// How many floats fit the vectors that the compiler may use; 1 says that it may not vectorise.
+#ifndef PYMICROGPT_LANES
+#define PYMICROGPT_LANES 4
+#endif
+
+// Loops over a fixed number of lanes become vector code. clang unrolls them and then finds the
+// vectors; gcc finds them only while the loop is still there.
+#if defined(__GNUC__) && !defined(__clang__) && PYMICROGPT_LANES > 1
+#define LANE_LOOP _Pragma("GCC unroll 1")
+#else
+#define LANE_LOOP
+#endif
+
+namespace microgpt {
+namespace {
+
+constexpr int kLanes = PYMICROGPT_LANES;
+constexpr int kSumLanes = kLanes > 4 ? kLanes : 4;  // partial sums of a reduction
+constexpr int kQueries = 8;                         // queries that attention takes at a time
+constexpr int kAlign = 64;                          // bytes
+
+inline int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
+inline int least(int a, int b) { return a < b ? a : b; }
+
+inline float square_root(float x) { return __builtin_sqrtf(x); }
+inline double square_root(double x) { return __builtin_sqrt(x); }
+inline float logarithm(float x) { return __builtin_logf(x); }
+inline double logarithm(double x) { return __builtin_log(x); }
+
+// exp(x) for x <= 0, within 1.2e-7 of it: 2^k e^r with |r| <= ln(2) / 2. Exactly 0 below -87.
+inline float exponential(float x) {
+  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const float bounded = x < -87.0f ? -87.0f : x;
+  const float k = (bounded * 1.44269504f + magic) - magic;
+  const float r = (bounded - k * 0.693359375f) + k * 2.12194440e-4f;
+  float e = 1.3981999e-3f;
+  e = e * r + 8.3333333e-3f;
+  e = e * r + 4.1666666e-2f;
+  e = e * r + 1.6666667e-1f;
+  e = e * r + 0.5f;
+  e = e * r + 1.0f;
+  e = e * r + 1.0f;
+  const int32_t bits = (static_cast<int32_t>(k) + 127) << 23;
+  float scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return x < -87.0f ? 0.0f : e * scale;
+}
+inline double exponential(double x) { return __builtin_exp(x); }
+
+template <class Real>
+inline void copy(Real* __restrict to, const Real* __restrict from, int n) {
+  for (int i = 0; i < n; ++i) to[i] = from[i];
+}
+template <class Real>
+inline void clear(Real* x, int n) {
+  for (int i = 0; i < n; ++i) x[i] = 0;
+}
+
+// ---- Reductions, in kSumLanes partial results -------------------------------------------------
+
+struct Sum {
+  template <class Real> static Real of(Real a, Real b) { return a + b; }
+};
+struct Maximum {
+  template <class Real> static Real of(Real a, Real b) { return a > b ? a : b; }
+};
+
+// The partial results become one.
+template <class Op, int n = kSumLanes, class Real>
+inline Real fold(Real* parts) {
+  if constexpr (n > 1) {
+    LANE_LOOP for (int j = 0; j < n / 2; ++j) parts[j] = Op::of(parts[j], parts[j + n / 2]);
+    return fold<Op, n / 2>(parts);
+  }
+  return parts[0];
+}
+
+// sum_i a_i b_i
+template <class Real>
+inline Real dot(const Real* a, const Real* b, int n) {
+  Real parts[kSumLanes] = {};
+  int i = 0;
+  for (; i + kSumLanes <= n; i += kSumLanes)
+    LANE_LOOP for (int j = 0; j < kSumLanes; ++j) parts[j] += a[i + j] * b[i + j];
+  for (; i < n; ++i) parts[i % kSumLanes] += a[i] * b[i];
+  return fold<Sum>(parts);
+}
+
+// ---- Matrix product ---------------------------------------------------------------------------
+
+// What becomes of a product: each takes W sums of row i, from column j on.
+template <class Real>
+struct Store {
+  Real* out;
+  int ld;
+
+  template <int W>
+  void take(int i, int j, const Real* __restrict sums) const {
+    Real* __restrict to = out + i * ld + j;
+    LANE_LOOP for (int w = 0; w < W; ++w) to[w] = sums[w];
+  }
+};
+
+template <class Real>
+struct Add {
+  Real* out;
+  int ld;
+
+  template <int W>
+  void take(int i, int j, const Real* __restrict sums) const {
+    Real* __restrict to = out + i * ld + j;
+    LANE_LOOP for (int w = 0; w < W; ++w) to[w] += sums[w];
+  }
+};
+
+template <class Real>
+struct Relu {
+  Real* out;
+  int ld;
+
+  template <int W>
+  void take(int i, int j, const Real* __restrict sums) const {
+    Real* __restrict to = out + i * ld + j;
+    LANE_LOOP for (int w = 0; w < W; ++w) to[w] = sums[w] > 0 ? sums[w] : 0;
+  }
+};
+
+template <class Real>
+struct ReluBackward {
+  Real* out;
+  const Real* h;  // what the ReLU gave
+  int ld;
+
+  template <int W>
+  void take(int i, int j, const Real* __restrict sums) const {
+    Real* __restrict to = out + i * ld + j;
+    const Real* __restrict active = h + i * ld + j;
+    LANE_LOOP for (int w = 0; w < W; ++w) to[w] = active[w] > 0 ? sums[w] : 0;
+  }
+};
+
+// m = b1 m + c1 g, v = b2 v + c2 g^2, p -= rate m / (sqrt(v) + eps), the sums being g. The bias
+// corrections are in rate and eps: sqrt(v / k) + eps = (sqrt(v) + eps sqrt(k)) / sqrt(k).
+template <class Real>
+struct Adam {
+  Real *p, *m, *v;
+  int ld;
+  Real b1, c1, b2, c2, rate, eps;
+
+  Adam(Real* p, Real* m, Real* v, int ld, const AdamStep& a)
+      : p(p), m(m), v(v), ld(ld), b1(Real(a.beta1)), c1(Real(1 - a.beta1)), b2(Real(a.beta2)),
+        c2(Real(1 - a.beta2)), rate(Real(a.rate * square_root(a.correction2) / a.correction1)),
+        eps(Real(a.eps * square_root(a.correction2))) {}
+
+  template <int W>
+  void take(int i, int j, const Real* __restrict g) const {
+    Real* __restrict const parameter = p + i * ld + j;
+    Real* __restrict const first = m + i * ld + j;
+    Real* __restrict const second = v + i * ld + j;
+    LANE_LOOP for (int w = 0; w < W; ++w) {
+      first[w] = b1 * first[w] + c1 * g[w];
+      second[w] = b2 * second[w] + c2 * g[w] * g[w];
+      parameter[w] -= rate * first[w] / (square_root(second[w]) + eps);
+    }
+  }
+};
+
+// A row of sums that no product computed.
+template <class Real, class Epilogue>
+void hand_over(Epilogue out, const Real* sums, int count) {
+  int j = 0;
+  for (; j + kSumLanes <= count; j += kSumLanes) out.template take<kSumLanes>(0, j, sums + j);
+  for (; j < count; ++j) out.template take<1>(0, j, sums + j);
+}
+
+// The tile (R, W) at (i, j) of the product below, its sums in registers. Out of line: inlined into
+// a large function, gcc 12 leaves some of its loops scalar.
+template <int R, int W, class Real, class Epilogue>
+__attribute__((noinline)) void tile(Epilogue out, int i, int j, const Real* a, int a_row,
+                                    int a_column, const Real* __restrict b, int ld_b, int depth) {
+  Real sums[R][W];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+    LANE_LOOP for (int w = 0; w < W; ++w) sums[r][w] = 0;
+  for (int k = 0; k < depth; ++k, a += a_column, b += ld_b) {
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const Real x = a[r * a_row];
+      LANE_LOOP for (int w = 0; w < W; ++w) sums[r][w] += x * b[w];
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) out.template take<W>(i + r, j, sums[r]);
+}
+
+// A matrix that is read element by element: (i, k) is at data[i * row + k * column].
+template <class Real>
+struct Elements {
+  const Real* data;
+  int row, column;
+};
+
+// Columns j .. j + W of the product below.
+template <int W, class Real, class Epilogue>
+inline void panel(Epilogue out, int j, Elements<Real> a, const Real* b, int ld_b, int rows,
+                  int depth) {
+  int i = 0;
+  for (; i + 4 <= rows; i += 4, a.data += 4 * a.row)
+    tile<4, W>(out, i, j, a.data, a.row, a.column, b + j, ld_b, depth);
+  if (rows - i == 3) tile<3, W>(out, i, j, a.data, a.row, a.column, b + j, ld_b, depth);
+  if (rows - i == 2) tile<2, W>(out, i, j, a.data, a.row, a.column, b + j, ld_b, depth);
+  if (rows - i == 1) tile<1, W>(out, i, j, a.data, a.row, a.column, b + j, ld_b, depth);
+}
+
+// out (rows, columns) = a (rows, depth) b (depth, columns): panels of two vectors of columns, so
+// that those of b stay in L1, then narrower ones for what is left.
+template <class Real, class Epilogue>
+inline void product(Epilogue out, Elements<Real> a, const Real* b, int ld_b, int rows, int depth,
+                    int columns) {
+  int j = 0;
+  for (; j + 2 * kLanes <= columns; j += 2 * kLanes)
+    panel<2 * kLanes>(out, j, a, b, ld_b, rows, depth);
+  if (kLanes > 1 && j + kLanes <= columns) {
+    panel<kLanes>(out, j, a, b, ld_b, rows, depth);
+    j += kLanes;
+  }
+  for (; kLanes > 4 && j + 4 <= columns; j += 4) panel<4>(out, j, a, b, ld_b, rows, depth);
+  for (; j < columns; ++j) panel<1>(out, j, a, b, ld_b, rows, depth);
+}
+
+// ---- Transposition, in blocks of 8 rows: a buffer makes the stores of both steps contiguous ----
+
+template <int W, class Real>
+inline void transpose_block(Real* __restrict out, int ld_out, const Real* __restrict in,
+                            int ld_in) {  // (W, 8) = (8, W)
+  Real block[W][8];
+  LANE_LOOP for (int j = 0; j < W; ++j) {
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) block[j][i] = in[i * ld_in + j];
+  }
+  for (int j = 0; j < W; ++j)
+    LANE_LOOP for (int i = 0; i < 8; ++i) out[j * ld_out + i] = block[j][i];
+}
+
+// out (columns, ld_out) = in (rows, ld_in) transposed
+template <class Real>
+void transpose(Real* out, int ld_out, const Real* in, int ld_in, int rows, int columns) {
+  int i = 0;
+  for (; i + 8 <= rows; i += 8) {
+    const Real* from = in + i * ld_in;
+    int j = 0;
+    for (; j + 16 <= columns; j += 16)
+      transpose_block<16>(out + j * ld_out + i, ld_out, from + j, ld_in);
+    for (; j + 8 <= columns; j += 8)
+      transpose_block<8>(out + j * ld_out + i, ld_out, from + j, ld_in);
+    for (; j < columns; ++j)
+      for (int k = 0; k < 8; ++k) out[j * ld_out + i + k] = from[k * ld_in + j];
+  }
+  for (; i < rows; ++i)
+    for (int j = 0; j < columns; ++j) out[j * ld_out + i] = in[i * ld_in + j];
+}
+
+// ---- Linear: y (N, O) = x (N, I) w^T, w (O, I) ------------------------------------------------
+
+template <class Real, class Epilogue>
+void linear(Epilogue y, const Real* x, const Real* w_transposed, int N, int O, int I) {
+  product(y, Elements<Real>{x, I, 1}, w_transposed, O, N, I, O);
+}
+
+// dx = dy w
+template <class Real, class Epilogue>
+void linear_backward_input(Epilogue dx, const Real* dy, int ld_dy, const Real* w, int N, int O,
+                           int I) {
+  product(dx, Elements<Real>{dy, ld_dy, 1}, w, I, N, O, I);
+}
+
+// dw = dy^T x
+template <class Real, class Epilogue>
+void linear_backward_weight(Epilogue dw, const Real* dy, int ld_dy, const Real* x, int N, int O,
+                            int I) {
+  product(dw, Elements<Real>{dy, 1, ld_dy}, x, I, O, N, I);
+}
+
+// ---- RMSNorm: y = r x, r = (mean(x^2) + 1e-5)^-1/2 --------------------------------------------
+
+template <class Real>
+void rmsnorm(Real* __restrict y, Real* __restrict r, const Real* __restrict x, int N,
+             int C) {  // y, x (N, C); r (N,)
+  for (int n = 0; n < N; ++n, y += C, x += C) {
+    const Real factor = r[n] = 1 / square_root(dot(x, x, C) / C + Real(1e-5));
+    for (int c = 0; c < C; ++c) y[c] = factor * x[c];
+  }
+}
+
+// dx += r (dy - y mean(dy y))
+template <class Real>
+void rmsnorm_backward(Real* __restrict dx, const Real* __restrict dy, const Real* __restrict y,
+                      const Real* __restrict r, int N, int C) {
+  for (int n = 0; n < N; ++n, dx += C, dy += C, y += C) {
+    const Real factor = r[n], mean = dot(dy, y, C) / C;
+    for (int c = 0; c < C; ++c) dx[c] += factor * (dy[c] - mean * y[c]);
+  }
+}
+
+// ---- Embedding: x = wte[token] + wpe[position] ------------------------------------------------
+
+template <class Real>
+void embedding(Real* x, const Real* wte, const Real* wpe, const int* token, const int* position,
+               int N, int C) {  // x (N, C), wte (V, C), wpe (T, C)
+  for (int n = 0; n < N; ++n, x += C) {
+    const Real* __restrict te = wte + token[n] * C;
+    const Real* __restrict pe = wpe + position[n] * C;
+    for (int c = 0; c < C; ++c) x[c] = te[c] + pe[c];
+  }
+}
+
+// dwte[token] += dx, dwpe[position] += dx
+template <class Real>
+void embedding_backward(Real* dwte, Real* dwpe, const Real* dx, const int* token,
+                        const int* position, int N, int C) {
+  for (int n = 0; n < N; ++n, dx += C) {
+    Real* __restrict dte = dwte + token[n] * C;
+    Real* __restrict dpe = dwpe + position[n] * C;
+    for (int c = 0; c < C; ++c) {
+      dte[c] += dx[c];
+      dpe[c] += dx[c];
+    }
+  }
+}
+
+// ---- Causal attention, for every document and head --------------------------------------------
+// s_ij = q_i . k_j / sqrt(D) for j <= i, p_i = softmax_j(s_i), y_i = sum_j p_ij v_j
+//
+// The lanes are kQueries queries of a document, so that the softmax over the keys needs no sum
+// across lanes: s and p are (keys, kQueries), q and y are transposed to (C, kQueries). A block that
+// reaches past the end of its document takes the rows that follow as queries too. Their lanes touch
+// no other lane, what they write is overwritten by the next document, and after the last document
+// the buffers have kQueries rows to spare.
+
+// s becomes p in place: softmax of scale * s over the keys that each query may see.
+template <class Real>
+inline void causal_softmax(Real* __restrict s, int keys, int first_query, Real scale) {
+  Real largest[kQueries], sum[kQueries];
+  LANE_LOOP for (int i = 0; i < kQueries; ++i) {
+    largest[i] = s[i];
+    sum[i] = 0;
+  }
+  for (int j = 1; j < keys; ++j)
+    LANE_LOOP for (int i = 0; i < kQueries; ++i) {
+      const Real score = s[j * kQueries + i];
+      const Real seen = j <= first_query + i ? score : Real(-1e30);
+      s[j * kQueries + i] = seen;
+      largest[i] = Maximum::of(seen, largest[i]);
+    }
+  for (int j = 0; j < keys; ++j)
+    LANE_LOOP for (int i = 0; i < kQueries; ++i) {
+      const Real e = exponential(scale * (s[j * kQueries + i] - largest[i]));
+      s[j * kQueries + i] = e;
+      sum[i] += e;
+    }
+  LANE_LOOP for (int i = 0; i < kQueries; ++i) sum[i] = 1 / sum[i];
+  for (int j = 0; j < keys; ++j)
+    LANE_LOOP for (int i = 0; i < kQueries; ++i) s[j * kQueries + i] *= sum[i];
+}
+
+// ds_ij = scale p_ij (dp_ij - sum_j dp_ij p_ij); dp becomes ds in place
+template <class Real>
+inline void causal_softmax_backward(Real* __restrict dp, const Real* __restrict p, int keys,
+                                    Real scale) {
+  Real mean[kQueries] = {};
+  for (int j = 0; j < keys; ++j)
+    LANE_LOOP for (int i = 0; i < kQueries; ++i)
+        mean[i] += dp[j * kQueries + i] * p[j * kQueries + i];
+  for (int j = 0; j < keys; ++j)
+    LANE_LOOP for (int i = 0; i < kQueries; ++i)
+        dp[j * kQueries + i] = scale * p[j * kQueries + i] * (dp[j * kQueries + i] - mean[i]);
+}
+
+template <class Real>
+void attention(Real* y, Real* p, Real* q_lanes, Real* y_lanes, const Real* qkv, const int* start,
+               int B, const Config& c) {  // y (N, C), qkv (N, 3C)
+  const int C = c.n_embd, D = c.head_dim(), ld = 3 * C;
+  const Real scale = 1 / square_root(Real(D));
+  for (int doc = 0; doc < B; ++doc)
+    for (int first = start[doc], row = first; row < start[doc + 1]; row += kQueries) {
+      const int keys = least(start[doc + 1], row + kQueries) - first;
+      transpose(q_lanes, kQueries, qkv + row * ld, ld, kQueries, C);
+      for (int head = 0; head < C; head += D, p += keys * kQueries) {
+        const Real* k = qkv + first * ld + C + head;  // (keys, D)
+        const Real* v = k + C;                        // (keys, D)
+        panel<kQueries>(Store<Real>{p, kQueries}, 0, Elements<Real>{k, ld, 1},
+                        q_lanes + head * kQueries, kQueries, keys, D);
+        causal_softmax(p, keys, row - first, scale);
+        panel<kQueries>(Store<Real>{y_lanes + head * kQueries, kQueries}, 0,
+                        Elements<Real>{v, 1, ld}, p, kQueries, D, keys);
+      }
+      transpose(y + row * C, C, y_lanes, kQueries, C, kQueries);
+    }
+}
+
+// dp_ij = dy_i . v_j, dv_j = sum_i p_ij dy_i, dq_i = sum_j ds_ij k_j, dk_j = sum_i ds_ij q_i
+template <class Real>
+void attention_backward(Real* dqkv, const Real* dy, const Real* p, Real* ds, Real* dq_lanes,
+                        Real* dy_lanes, const Real* qkv, const int* start, int B,
+                        const Config& c) {
+  const int C = c.n_embd, D = c.head_dim(), ld = 3 * C;
+  const Real scale = 1 / square_root(Real(D));
+  clear(dqkv, start[B] * ld);
+  for (int doc = 0; doc < B; ++doc)
+    for (int first = start[doc], row = first; row < start[doc + 1]; row += kQueries) {
+      const int keys = least(start[doc + 1], row + kQueries) - first;
+      const int queries = first + keys - row;
+      transpose(dy_lanes, kQueries, dy + row * C, C, kQueries, C);
+      for (int head = 0; head < C; head += D, p += keys * kQueries) {
+        const Real* q = qkv + row * ld + head;        // (queries, D), as dy
+        const Real* k = qkv + first * ld + C + head;  // (keys, D)
+        const Real* v = k + C;                        // (keys, D)
+        Real* dk = dqkv + first * ld + C + head;
+        Real* dv = dk + C;
+        panel<kQueries>(Store<Real>{ds, kQueries}, 0, Elements<Real>{v, ld, 1},
+                        dy_lanes + head * kQueries, kQueries, keys, D);
+        causal_softmax_backward(ds, p, keys, scale);
+        product(Add<Real>{dv, ld}, Elements<Real>{p, kQueries, 1}, dy + row * C + head, C, keys,
+                queries, D);
+        product(Add<Real>{dk, ld}, Elements<Real>{ds, kQueries, 1}, q, ld, keys, queries, D);
+        panel<kQueries>(Store<Real>{dq_lanes + head * kQueries, kQueries}, 0,
+                        Elements<Real>{k, 1, ld}, ds, kQueries, D, keys);
+      }
+      transpose(dqkv + row * ld, ld, dq_lanes, kQueries, C, kQueries);
+    }
+}
+
+// ---- Loss: sum_n weight_n (-log softmax(logits_n)[target_n]) ----------------------------------
+
+// Returns the loss; the logits (N, ld) become probabilities in place, 0 in columns V .. ld.
+template <class Real>
+double cross_entropy(Real* __restrict z, int ld, const int* target, const Real* weight, int N,
+                     int V) {
+  double loss = 0;
+  for (int n = 0; n < N; ++n, z += ld) {
+    Real parts[kSumLanes];
+    LANE_LOOP for (int j = 0; j < kSumLanes; ++j) parts[j] = z[0];
+    for (int v = 0; v < ld; v += kSumLanes)
+      LANE_LOOP for (int j = 0; j < kSumLanes; ++j) {
+        const Real logit = z[v + j];
+        parts[j] = Maximum::of(v + j < V ? logit : parts[j], parts[j]);
+      }
+    const Real largest = fold<Maximum>(parts), of_target = z[target[n]] - largest;
+
+    LANE_LOOP for (int j = 0; j < kSumLanes; ++j) parts[j] = 0;
+    for (int v = 0; v < ld; v += kSumLanes)
+      LANE_LOOP for (int j = 0; j < kSumLanes; ++j) {
+        const Real e = exponential(z[v + j] - largest);
+        z[v + j] = v + j < V ? e : Real(0);
+        parts[j] += z[v + j];
+      }
+    const Real sum = fold<Sum>(parts), inverse = 1 / sum;
+    loss += double(weight[n]) * (logarithm(sum) - of_target);
+    for (int v = 0; v < ld; ++v) z[v] *= inverse;
+  }
+  return loss;
+}
+
+// dlogits = weight (p - onehot(target)), in place
+template <class Real>
+void cross_entropy_backward(Real* p, int ld, const int* target, const Real* weight, int N, int V) {
+  for (int n = 0; n < N; ++n, p += ld) {
+    for (int v = 0; v < V; ++v) p[v] *= weight[n];
+    p[target[n]] -= weight[n];
+  }
+}
+
+// ---- The model --------------------------------------------------------------------------------
+
+template <class Real>
+struct Model {
+  // A second copy of the weights, (in, out): the forward too then has outputs as its lanes.
+  struct Transposed {
+    Real* qkv;      // (C, 3C)
+    Real* attn_wo;  // (C, C)
+    Real* mlp_fc1;  // (C, 4C)
+    Real* mlp_fc2;  // (4C, C)
+  };
+  // What the backward needs of one layer.
+  struct Activations {
+    Real* a;    // (N, C) first norm
+    Real* ra;   // (N,) its factors
+    Real* qkv;  // (N, 3C)
+    Real* p;    // attention probabilities: document, head, block of queries, (keys, kQueries)
+    Real* y;    // (N, C) attention output
+    Real* m;    // (N, C) second norm
+    Real* rm;   // (N,) its factors
+    Real* h;    // (N, 4C) after ReLU
+  };
+
+  Config config;
+  int64_t count;   // of parameters
+  int ld_logits;   // columns of logits: V, rounded up to whole vectors
+  size_t bytes;    // of the block
+
+  Real *param, *grad, *m, *v;  // (count,) each, in the layout of params.h
+  Real* lm_head_transposed;    // (C, ld_logits)
+  Transposed* transposed;      // (L,)
+
+  int B, N;                        // documents and rows of the batch at hand
+  int* start;                      // (B + 1,) document d has rows start[d] .. start[d + 1]
+  int *token, *position, *target;  // (N,)
+  Real* weight;                    // (N,) 1 / (B * positions of the document)
+
+  Real *x0, *r0;        // (N, C), (N,) norm of the embedding
+  Activations* layers;  // (L,)
+  Real* x;              // (N, C) residual stream
+  Real* logits;         // (N, ld_logits), then probabilities, then the gradient of the logits
+  Real *dx, *dbranch;   // (N, C) gradient of the residual stream and of what a branch adds to it
+  Real* dqkv;           // (N, 3C)
+  Real* dh;             // (N, 4C)
+  Real* dembedding;     // (V + T, C) for a step, which keeps grad as it is
+  Real *q_lanes, *y_lanes;  // (C, kQueries) of attention, forward and backward
+  Real* ds;                 // (T, kQueries) of one head
+};
+
+// Hands out the parts of one block, or only adds up their sizes when there is no block.
+struct Arena {
+  char* base;
+  size_t used;
+
+  template <class T>
+  T* take(int64_t count) {
+    char* const at = base ? base + used : nullptr;
+    used += (size_t(count) * sizeof(T) + kAlign - 1) / kAlign * kAlign;
+    return reinterpret_cast<T*>(at);
+  }
+};
+
+// Lays a model out in the block at base, itself first; without a block its size is what counts.
+template <class Real>
+Model<Real> lay_out(char* base, const Setup& setup) {
+  using Activations = typename Model<Real>::Activations;
+  using Transposed = typename Model<Real>::Transposed;
+  const Config& c = setup.config;
+  const int64_t C = c.n_embd, T = c.block_size, B = setup.batch_size, N = B * T + kQueries;  // rows, with those that attention may touch past the end
+  Arena arena = {base, 0};
+  arena.take<Model<Real>>(1);
+
+  Model<Real> g = {};
+  g.config = c;
+  g.count = parameter_count(c);
+  g.ld_logits = round_up(c.vocab_size, kSumLanes);
+  g.param = arena.take<Real>(g.count);
+  g.grad = arena.take<Real>(g.count);
+  g.m = arena.take<Real>(g.count);
+  g.v = arena.take<Real>(g.count);
+  g.lm_head_transposed = arena.take<Real>(C * g.ld_logits);
+  g.start = arena.take<int>(B + 1);
+  g.token = arena.take<int>(N);
+  g.position = arena.take<int>(N);
+  g.target = arena.take<int>(N);
+  g.weight = arena.take<Real>(N);
+  g.x0 = arena.take<Real>(N * C);
+  g.r0 = arena.take<Real>(N);
+  g.x = arena.take<Real>(N * C);
+  g.logits = arena.take<Real>(N * g.ld_logits);
+  g.dx = arena.take<Real>(N * C);
+  g.dbranch = arena.take<Real>(N * C);
+  g.dqkv = arena.take<Real>(N * 3 * C);
+  g.dh = arena.take<Real>(N * 4 * C);
+  g.dembedding = arena.take<Real>((c.vocab_size + T) * C);
+  g.q_lanes = arena.take<Real>(C * kQueries);
+  g.y_lanes = arena.take<Real>(C * kQueries);
+  g.ds = arena.take<Real>(T * kQueries);
+  g.transposed = arena.take<Transposed>(c.n_layer);
+  g.layers = arena.take<Activations>(c.n_layer);
+  for (int i = 0; i < c.n_layer; ++i) {
+    Transposed t;
+    t.qkv = arena.take<Real>(C * 3 * C);
+    t.attn_wo = arena.take<Real>(C * C);
+    t.mlp_fc1 = arena.take<Real>(C * 4 * C);
+    t.mlp_fc2 = arena.take<Real>(4 * C * C);
+    Activations a;
+    a.a = arena.take<Real>(N * C);
+    a.ra = arena.take<Real>(N);
+    a.qkv = arena.take<Real>(N * 3 * C);
+    a.p = arena.take<Real>(B * c.n_head * round_up(c.block_size, kQueries) * T);
+    a.y = arena.take<Real>(N * C);
+    a.m = arena.take<Real>(N * C);
+    a.rm = arena.take<Real>(N);
+    a.h = arena.take<Real>(N * 4 * C);
+    if (base) {
+      g.transposed[i] = t;
+      g.layers[i] = a;
+    }
+  }
+  g.bytes = arena.used;
+  return g;
+}
+
+// The second copy of the weights follows the first.
+template <class Real>
+void refresh_transposed(Model<Real>& g) {
+  const Layout at(g.config);
+  const int C = g.config.n_embd, V = g.config.vocab_size;
+  const Real* const w = g.param;
+  transpose(g.lm_head_transposed, g.ld_logits, w + at.lm_head(), C, V, C);
+  for (int i = 0; i < g.config.n_layer; ++i) {
+    const auto& t = g.transposed[i];
+    transpose(t.qkv, 3 * C, w + at.attn_wq(i), C, 3 * C, C);  // wq, wk, wv in one
+    transpose(t.attn_wo, C, w + at.attn_wo(i), C, C, C);
+    transpose(t.mlp_fc1, 4 * C, w + at.mlp_fc1(i), C, 4 * C, C);
+    transpose(t.mlp_fc2, C, w + at.mlp_fc2(i), 4 * C, C, 4 * C);
+  }
+}
+
+// Documents -> rows. The batch has at most the batch_size documents of the setup.
+template <class Real>
+void gather(Model<Real>& g, const Batch& batch) {
+  g.B = batch.size;
+  g.N = 0;
+  for (int d = 0; d < g.B; ++d) {
+    const int32_t* tokens = batch.documents.begin(batch.at(d));
+    const int n = batch.documents.positions(batch.at(d), g.config.block_size);
+    g.start[d] = g.N;
+    for (int t = 0; t < n; ++t, ++g.N) {
+      g.token[g.N] = tokens[t];
+      g.position[g.N] = t;
+      g.target[g.N] = tokens[t + 1];
+      g.weight[g.N] = Real(1) / (Real(g.B) * n);
+    }
+  }
+  g.start[g.B] = g.N;
+}
+
+// Returns the loss of the gathered batch.
+template <class Real>
+double forward(Model<Real>& g) {
+  const Layout at(g.config);
+  const int N = g.N, C = g.config.n_embd, V = g.config.vocab_size;
+  const Real* const w = g.param;
+
+  embedding(g.x, w + at.wte(), w + at.wpe(), g.token, g.position, N, C);
+  rmsnorm(g.x0, g.r0, g.x, N, C);
+  copy(g.x, g.x0, N * C);
+  for (int i = 0; i < g.config.n_layer; ++i) {
+    const auto& t = g.transposed[i];
+    const auto& s = g.layers[i];
+    rmsnorm(s.a, s.ra, g.x, N, C);
+    linear(Store<Real>{s.qkv, 3 * C}, s.a, t.qkv, N, 3 * C, C);
+    attention(s.y, s.p, g.q_lanes, g.y_lanes, s.qkv, g.start, g.B, g.config);
+    linear(Add<Real>{g.x, C}, s.y, t.attn_wo, N, C, C);
+    rmsnorm(s.m, s.rm, g.x, N, C);
+    linear(Relu<Real>{s.h, 4 * C}, s.m, t.mlp_fc1, N, 4 * C, C);
+    linear(Add<Real>{g.x, C}, s.h, t.mlp_fc2, N, C, 4 * C);
+  }
+  linear(Store<Real>{g.logits, g.ld_logits}, g.x, g.lm_head_transposed, N, g.ld_logits, C);
+  return cross_entropy(g.logits, g.ld_logits, g.target, g.weight, N, V);
+}
+
+// The forward, reversed. weight(offset, columns) says what becomes of the gradient of a weight
+// matrix, which may be an update in place: hence it comes after the last use of that matrix.
+template <class Real, class Weight>
+void backward(Model<Real>& g, Real* dembedding, const Weight& weight) {
+  const Layout at(g.config);
+  const int N = g.N, C = g.config.n_embd, V = g.config.vocab_size, T = g.config.block_size;
+  const Real* const w = g.param;
+  const Store<Real> dx{g.dx, C}, dbranch{g.dbranch, C};
+
+  cross_entropy_backward(g.logits, g.ld_logits, g.target, g.weight, N, V);
+  linear_backward_input(dx, g.logits, g.ld_logits, w + at.lm_head(), N, V, C);
+  linear_backward_weight(weight(at.lm_head(), C), g.logits, g.ld_logits, g.x, N, V, C);
+  for (int i = g.config.n_layer - 1; i >= 0; --i) {
+    const auto& s = g.layers[i];
+    const ReluBackward<Real> dh{g.dh, s.h, 4 * C};
+    linear_backward_input(dh, g.dx, C, w + at.mlp_fc2(i), N, C, 4 * C);
+    linear_backward_weight(weight(at.mlp_fc2(i), 4 * C), g.dx, C, s.h, N, C, 4 * C);
+    linear_backward_input(dbranch, g.dh, 4 * C, w + at.mlp_fc1(i), N, 4 * C, C);
+    linear_backward_weight(weight(at.mlp_fc1(i), C), g.dh, 4 * C, s.m, N, 4 * C, C);
+    rmsnorm_backward(g.dx, g.dbranch, s.m, s.rm, N, C);
+    linear_backward_input(dbranch, g.dx, C, w + at.attn_wo(i), N, C, C);
+    linear_backward_weight(weight(at.attn_wo(i), C), g.dx, C, s.y, N, C, C);
+    attention_backward(g.dqkv, g.dbranch, s.p, g.ds, g.q_lanes, g.y_lanes, s.qkv, g.start, g.B,
+                       g.config);
+    linear_backward_input(dbranch, g.dqkv, 3 * C, w + at.attn_wq(i), N, 3 * C, C);
+    linear_backward_weight(weight(at.attn_wq(i), C), g.dqkv, 3 * C, s.a, N, 3 * C, C);
+    rmsnorm_backward(g.dx, g.dbranch, s.a, s.ra, N, C);
+  }
+  clear(g.dbranch, N * C);
+  rmsnorm_backward(g.dbranch, g.dx, g.x0, g.r0, N, C);
+  clear(dembedding, (V + T) * C);
+  embedding_backward(dembedding + at.wte(), dembedding + at.wpe(), g.dbranch, g.token, g.position,
+                     N, C);
+}
+
+// ---- The functions of a Kernels table ---------------------------------------------------------
+
+template <class Real>
+struct Plain {
+  static Model<Real>& model(void* state) { return *static_cast<Model<Real>*>(state); }
+
+  static Real* slot(const Model<Real>& g, Slot slot) {
+    switch (slot) {
+      case Slot::parameter: return g.param;
+      case Slot::first_moment: return g.m;
+      case Slot::second_moment: return g.v;
+      case Slot::gradient: return g.grad;
+    }
+    return nullptr;
+  }
+
+  static size_t bytes(const Setup& setup) { return lay_out<Real>(nullptr, setup).bytes; }
+
+  static void create(void* state, const Setup& setup) {
+    model(state) = lay_out<Real>(static_cast<char*>(state), setup);
+  }
+
+  static void write(void* state, Slot which, const double* natural) {
+    Model<Real>& g = model(state);
+    Real* const values = slot(g, which);
+    for (int64_t i = 0; i < g.count; ++i) values[i] = Real(natural[i]);
+    if (which == Slot::parameter) refresh_transposed(g);
+  }
+
+  static void read(const void* state, Slot which, double* natural) {
+    const Model<Real>& g = *static_cast<const Model<Real>*>(state);
+    const Real* const values = slot(g, which);
+    for (int64_t i = 0; i < g.count; ++i) natural[i] = double(values[i]);
+  }
+
+  static double loss(void* state, const Batch& batch) {
+    gather(model(state), batch);
+    return forward(model(state));
+  }
+
+  static double gradient(void* state, const Batch& batch) {
+    Model<Real>& g = model(state);
+    gather(g, batch);
+    const double loss = forward(g);
+    backward(g, g.grad, [&](int64_t offset, int columns) {
+      return Store<Real>{g.grad + offset, columns};
+    });
+    return loss;
+  }
+
+  static double step(void* state, const Batch& batch, const AdamStep& a) {
+    Model<Real>& g = model(state);
+    const auto adam = [&](int64_t offset, int columns) {
+      return Adam<Real>(g.param + offset, g.m + offset, g.v + offset, columns, a);
+    };
+    gather(g, batch);
+    const double loss = forward(g);
+    backward(g, g.dembedding, adam);
+    const int embedding = (g.config.vocab_size + g.config.block_size) * g.config.n_embd;
+    hand_over(adam(0, embedding), g.dembedding, embedding);
+    refresh_transposed(g);
+    return loss;
+  }
+};
+
+}  // namespace
+}  // namespace microgpt
