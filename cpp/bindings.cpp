@@ -8,6 +8,7 @@
 
 #include "build.h"
 #include "params.h"
+#include "peak.h"
 #include "trainer.h"
 
 namespace py = pybind11;
@@ -77,6 +78,17 @@ PYBIND11_MODULE(_core, m) {
                            py::arg("lanes") = r.lanes, py::arg("dtype") = r.dtype));
     return list;
   });
+  m.def("peak",
+        [](const std::string& engine) {
+          Peak peak;
+          {
+            py::gil_scoped_release release;
+            peak = measure_peak(engine);
+          }
+          return py::dict(py::arg("fma_flops") = peak.fma_flops, py::arg("l1_bytes") = peak.l1_bytes,
+                          py::arg("l2_bytes") = peak.l2_bytes);
+        },
+        py::arg("engine"));
   m.def("build_info", [] {
     return py::dict(py::arg("compiler") = PYMICROGPT_COMPILER,
                     py::arg("flags") = PYMICROGPT_BUILD_FLAGS);

@@ -48,12 +48,6 @@ std::string missing(unsigned needs) {
 
 bool runs_here(const Kernels& table) { return (table.needs & ~cpu_features()) == 0; }
 
-const Kernels* find(const std::string& engine) {
-  for (const Kernels* table : kTables)
-    if (engine == table->engine && runs_here(*table)) return table;
-  return nullptr;
-}
-
 // An engine whose work is done by the table of one ISA, in one aligned block of memory.
 class KernelEngine final : public Engine {
  public:
@@ -117,6 +111,12 @@ class KernelEngine final : public Engine {
 
 }  // namespace
 
+const Kernels* find_kernels(const std::string& engine) {
+  for (const Kernels* table : kTables)
+    if (engine == table->engine && runs_here(*table)) return table;
+  return nullptr;
+}
+
 std::vector<EngineRecord> engines() {
   std::vector<EngineRecord> list;
   for (const Kernels* table : kTables) {
@@ -171,7 +171,7 @@ std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& set
     throw std::invalid_argument("engine '" + record.name + "' runs on one thread; threads must be 1");
   if (record.name == "tape") return std::make_unique<TapeEngine<double>>(setup.config);
   if (record.name == "tape32") return std::make_unique<TapeEngine<float>>(setup.config);
-  return std::make_unique<KernelEngine>(*find(record.name), setup, threads);
+  return std::make_unique<KernelEngine>(*find_kernels(record.name), setup, threads);
 }
 
 }  // namespace microgpt

@@ -25,6 +25,9 @@ std::vector<EngineRecord> engines();
 // Throws std::invalid_argument, naming what this CPU has, when it is unknown or cannot run here.
 EngineRecord choose(const std::string& name);
 
+// The best table of an engine that this CPU can run, or null.
+const Kernels* find_kernels(const std::string& engine);
+
 // Throws std::invalid_argument when the engine has no threads, std::bad_alloc when the memory cannot
 // be had.
 std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& setup, int threads);

@@ -79,6 +79,10 @@ struct Kernels {
   void (*write)(void* state, Slot slot, const double* natural);
   void (*read)(const void* state, Slot slot, double* natural);
   double (*run)(void* state, const Call& call);  // the loss, of rank 0
+
+  // Null unless full; see kernels/peak.h.
+  double (*fma_loop)(int64_t rounds);
+  double (*read_loop)(const float* data, int64_t floats, int64_t rounds);
 };
 
 }  // namespace microgpt

@@ -17,6 +17,8 @@ constexpr Kernels PYMICROGPT_TABLE = {
       if (call.backward) return Plain<float>::gradient(state, *call.batch);
       return Plain<float>::loss(state, *call.batch);
     },
+    nullptr,
+    nullptr,
 };
 
 }  // namespace microgpt

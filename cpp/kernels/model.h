@@ -5,6 +5,7 @@
 #include "loss.h"
 #include "matrix.h"
 #include "norm.h"
+#include "peak.h"
 
 namespace microgpt {
 namespace {
@@ -362,6 +363,8 @@ constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
           return run(state_of(state), call, update, Stopwatch(call.ticks));
         return run(state_of(state), call, update, Silent());
       },
+      fma_loop,
+      read_loop,
   };
 }
 

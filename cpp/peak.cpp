@@ -1,0 +1,45 @@
+#include "peak.h"
+
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+
+#include "dispatch.h"
+
+namespace microgpt {
+namespace {
+
+// Best rate of work(rounds), which returns how much it did, over runs of about a millisecond.
+template <class Work>
+double best_rate(Work work) {
+  using Clock = std::chrono::steady_clock;
+  double best = 0.0, seconds = 0.0;
+  int64_t rounds = 16;
+  for (int run = 0; run < 80; run += seconds >= 1e-3) {
+    const auto start = Clock::now();
+    const double done = work(rounds);
+    seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    if (seconds < 1e-3) rounds *= 2;
+    else if (done / seconds > best) best = done / seconds;
+  }
+  return best;
+}
+
+}  // namespace
+
+Peak measure_peak(const std::string& engine) {
+  const Kernels* kernels = find_kernels(choose(engine).name);
+  if (kernels == nullptr || !kernels->full)
+    throw std::invalid_argument("engine '" + engine + "' has no vectors of its own to measure");
+  constexpr int64_t l1 = 16 * 1024 / 4, l2 = 256 * 1024 / 4;
+  struct alignas(64) Buffer {
+    float data[l2] = {};
+  };
+  const auto buffer = std::make_unique<Buffer>();
+  const float* data = buffer->data;
+  return {best_rate([&](int64_t n) { return kernels->fma_loop(n); }),
+          best_rate([&](int64_t n) { return kernels->read_loop(data, l1, n); }),
+          best_rate([&](int64_t n) { return kernels->read_loop(data, l2, n); })};
+}
+
+}  // namespace microgpt

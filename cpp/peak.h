@@ -1,0 +1,17 @@
+// What one core of this machine can do at most, measured.
+#pragma once
+#include <string>
+
+namespace microgpt {
+
+struct Peak {
+  double fma_flops;        // f32 multiply-adds, counted as two, per second
+  double l1_bytes;         // read per second from 16 KiB
+  double l2_bytes;         // read per second from 256 KiB
+};
+
+// With the vectors of an engine's ISA; the best of many short runs, a quarter of a second in all.
+// Throws std::invalid_argument where the engine cannot run here or has no vectors of its own.
+Peak measure_peak(const std::string& engine);
+
+}  // namespace microgpt
