@@ -65,17 +65,54 @@ void RowBuilder::create(void* memory, const Config& config, int batch_size, bool
   for (int i = 0; i < batch_size * config.block_size; ++i) rows_.self[i] = i * kPanel;
 }
 
-// Whether a prefix is new is as good as random, so nothing here branches on it: a prefix seen before
-// writes again what is there already.
-void RowBuilder::build(const Batch& batch) {
-  Rows r = rows_;
-  const uint32_t rows = static_cast<uint32_t>(batch_size_ * block_size_);
-  if (base_ > UINT32_MAX - rows) {
-    std::memset(child_, 0, sizeof(uint32_t) * static_cast<size_t>(batch_size_ * vocab_size_));
+void RowBuilder::start() {
+  const uint32_t rows = static_cast<uint32_t>(batch_size_) * static_cast<uint32_t>(block_size_);
+  if (base_ > UINT32_MAX - 2 * rows) {
+    std::memset(child_, 0, sizeof(uint32_t) * static_cast<size_t>(batch_size_) *
+                               static_cast<size_t>(vocab_size_));
     std::memset(pair_, 0, sizeof(uint32_t) * static_cast<size_t>(vocab_size_));
     base_ = 1;
+  } else {
+    base_ += rows;
   }
-  r.nodes = r.pairs = r.entries = r.levels = 0;
+  rows_.nodes = rows_.pairs = rows_.entries = rows_.levels = 0;
+  rows_.level_begin[0] = 0;
+}
+
+RowBuilder::Level RowBuilder::open_level(const Rows& r) const {
+  const int t = r.levels;
+  return {t, t > 0 ? r.level_begin[t - 1] : 0, base_ + static_cast<uint32_t>(r.nodes),
+          base_ + static_cast<uint32_t>(r.pairs)};
+}
+
+// The node of a prefix: `token` after the node `parent`. Whether it is new is as good as random, so
+// nothing here branches on it: a prefix seen before writes again what is there already.
+inline int RowBuilder::place(Rows& r, const Level& level, int parent, int token, float weight) {
+  uint32_t& mark = child_[static_cast<int64_t>(parent - level.before) * vocab_size_ + token];
+  const bool known = share_ & (mark >= level.oldest_node);
+  mark = known ? mark : base_ + static_cast<uint32_t>(r.nodes);
+  const int node = static_cast<int>(mark - base_);
+  r.nodes += !known;
+
+  uint32_t& pair_mark = pair_[token];
+  const bool pair_known = share_ & (pair_mark >= level.oldest_pair);
+  pair_mark = pair_known ? pair_mark : base_ + static_cast<uint32_t>(r.pairs);
+  const int pair = static_cast<int>(pair_mark - base_);
+  r.pairs += !pair_known;
+
+  r.weight[node] = (known ? r.weight[node] : 0.0f) + weight;
+  r.pair_of[node] = pair * kPanel;
+  r.pair_token[pair] = token;
+  r.pair_position[pair] = level.t;
+  extend(r.pair_path, r.path_stride, node, parent, level.t, pair * kPanel);
+  if (r.node_path != nullptr)
+    extend(r.node_path, r.path_stride, node, parent, level.t, node * kPanel);
+  return node;
+}
+
+void RowBuilder::build(const Batch& batch) {
+  start();
+  Rows r = rows_;  // a local copy: the stores below could alias the counters of a member
   int active = batch.size;
   int64_t d = batch.first;
   for (int i = 0; i < batch.size; ++i) {
@@ -86,53 +123,33 @@ void RowBuilder::build(const Batch& batch) {
     active_[i] = i;
     if (++d == batch.documents.count) d = 0;
   }
-  const bool share = share_;
-  int level_before = 0;
-  for (int t = 0; active > 0; ++t) {
-    const int level_begin = r.nodes;
-    const uint32_t oldest_node = base_ + static_cast<uint32_t>(level_begin);
-    const uint32_t oldest_pair = base_ + static_cast<uint32_t>(r.pairs);
-    r.level_begin[t] = level_begin;
+  while (active > 0) {
+    const Level level = open_level(r);
     int still_active = 0;
     for (int j = 0; j < active; ++j) {
       const int i = active_[j];
-      const int token = tokens_[i][t], parent = node_of_[i];
-
-      uint32_t& mark = child_[static_cast<int64_t>(parent - level_before) * vocab_size_ + token];
-      const bool known = share & (mark >= oldest_node);
-      mark = known ? mark : base_ + static_cast<uint32_t>(r.nodes);
-      const int node = static_cast<int>(mark - base_);
-      r.nodes += !known;
-
-      uint32_t& pair_mark = pair_[token];
-      const bool pair_known = known | (share & (pair_mark >= oldest_pair));
-      pair_mark = pair_known ? pair_mark : base_ + static_cast<uint32_t>(r.pairs);
-      const int pair = static_cast<int>(pair_mark - base_);
-      r.pairs += !pair_known;
-
-      const float weight = weight_of_[i];
-      r.weight[node] = (known ? r.weight[node] : 0.0f) + weight;
-      r.pair_of[node] = pair * kPanel;
-      r.pair_token[pair] = token;
-      r.pair_position[pair] = t;
-      extend(r.pair_path, r.path_stride, node, parent, t, pair * kPanel);
-      if (r.node_path != nullptr)
-        extend(r.node_path, r.path_stride, node, parent, t, node * kPanel);
+      const int node = place(r, level, node_of_[i], tokens_[i][level.t], weight_of_[i]);
       r.entry_node[r.entries] = node;
-      r.entry_target[r.entries] = tokens_[i][t + 1];
-      r.entry_weight[r.entries] = weight;
+      r.entry_target[r.entries] = tokens_[i][level.t + 1];
+      r.entry_weight[r.entries] = weight_of_[i];
       ++r.entries;
-
       node_of_[i] = node;
       active_[still_active] = i;
-      still_active += positions_[i] > t + 1;
+      still_active += positions_[i] > level.t + 1;
     }
     active = still_active;
-    level_before = level_begin;
-    r.levels = t + 1;
+    r.level_begin[++r.levels] = r.nodes;
   }
-  r.level_begin[r.levels] = r.nodes;
-  base_ += rows;
+  rows_ = r;
+}
+
+void RowBuilder::grow(const int32_t* active, int count, const int32_t* token_of,
+                      int32_t* node_of) {
+  Rows r = rows_;
+  const Level level = open_level(r);
+  for (int j = 0; j < count; ++j)
+    node_of[active[j]] = place(r, level, node_of[active[j]], token_of[active[j]], 0.0f);
+  r.level_begin[++r.levels] = r.nodes;
   rows_ = r;
 }
 

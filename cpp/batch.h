@@ -41,9 +41,21 @@ class RowBuilder {
   // memory: aligned to 64 bytes, zeroed, of bytes(config, batch_size).
   void create(void* memory, const Config& config, int batch_size, bool share);
   void build(const Batch& batch);
+  // The same for documents that are not known yet, level by level: after start(), grow() adds to
+  // each document i of active[0 .. count - 1] its next token, token_of[i], and moves node_of[i] on.
+  // node_of starts as zeros.
+  void start();
+  void grow(const int32_t* active, int count, const int32_t* token_of, int32_t* node_of);
   PYMICROGPT_INLINE const Rows& rows() const { return rows_; }
 
  private:
+  struct Level {
+    int t;
+    int before;  // first node of the level above
+    uint32_t oldest_node, oldest_pair;
+  };
+  Level open_level(const Rows& rows) const;
+  int place(Rows& rows, const Level& level, int parent, int token, float weight);
   size_t layout(char* block, const Config& config, int batch_size);
 
   Rows rows_{};

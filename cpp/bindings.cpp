@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "build.h"
+#include "generator.h"
 #include "params.h"
 #include "peak.h"
 #include "trainer.h"
@@ -63,6 +64,12 @@ py::array_t<double> run(Trainer& trainer, int64_t num_steps) {
   return losses;
 }
 
+void check_flat(const Doubles& values, const Config& config) {
+  if (values.ndim() != 1 || values.size() != parameter_count(config))
+    throw py::value_error("values must be flat, of " + std::to_string(parameter_count(config)) +
+                          " elements");
+}
+
 Doubles flat(const Trainer& trainer) { return Doubles(parameter_count(trainer.config())); }
 
 }  // namespace
@@ -93,6 +100,33 @@ PYBIND11_MODULE(_core, m) {
     return py::dict(py::arg("compiler") = PYMICROGPT_COMPILER,
                     py::arg("flags") = PYMICROGPT_BUILD_FLAGS);
   });
+
+  py::class_<Generator>(m, "Generator")
+      .def(py::init([](const std::string& engine, const Doubles& parameters, int n_layer, int n_embd,
+                       int n_head, int block_size, int vocab_size) {
+             const Config config{n_layer, n_embd, n_head, block_size, vocab_size};
+             check(config);
+             check_flat(parameters, config);
+             return std::make_unique<Generator>(
+                 engine, config,
+                 std::vector<double>(parameters.data(), parameters.data() + parameters.size()));
+           }),
+           py::arg("engine"), py::arg("parameters"), py::kw_only(), py::arg("n_layer"),
+           py::arg("n_embd"), py::arg("n_head"), py::arg("block_size"), py::arg("vocab_size"))
+      .def("generate",
+           [](Generator& g, int64_t first, int64_t count, double temperature, uint64_t seed) {
+             if (first < 0 || count < 0) throw py::value_error("first and count must not be negative");
+             if (!(temperature > 0.0)) throw py::value_error("temperature must be positive");
+             py::array_t<int32_t> tokens({count, static_cast<int64_t>(g.config().block_size)});
+             py::array_t<int32_t> lengths(count);
+             int32_t *token_data = tokens.mutable_data(), *length_data = lengths.mutable_data();
+             {
+               py::gil_scoped_release release;
+               g.generate(first, count, temperature, seed, token_data, length_data);
+             }
+             return py::make_tuple(tokens, lengths);
+           },
+           py::arg("first"), py::arg("count"), py::arg("temperature"), py::arg("seed"));
 
   py::class_<Trainer>(m, "Trainer")
       .def(py::init([](const std::string& engine, const Ints& tokens, const Longs& offsets,
@@ -164,9 +198,7 @@ PYBIND11_MODULE(_core, m) {
            py::arg("slot"))
       .def("set",
            [](Trainer& t, const std::string& slot, const Doubles& values) {
-             if (values.ndim() != 1 || values.size() != parameter_count(t.config()))
-               throw py::value_error("values must be flat, of " +
-                                     std::to_string(parameter_count(t.config())) + " elements");
+             check_flat(values, t.config());
              t.engine().write(slot_of(slot), values.data());
            },
            py::arg("slot"), py::arg("values"));

@@ -74,6 +74,7 @@ class KernelEngine final : public Engine {
     run(batch, true, &adam, ticks);
     return true;
   }
+  void generate(const Draw& draw) override { kernels_.generate(state_.get(), draw); }
   size_t bytes() const override { return bytes_; }
 
  private:
@@ -167,7 +168,7 @@ EngineRecord choose(const std::string& name) {
 }
 
 std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& setup, int threads) {
-  if (threads > 1 && !record.threads)
+  if (threads > 1 && !record.full)
     throw std::invalid_argument("engine '" + record.name + "' runs on one thread; threads must be 1");
   if (record.name == "tape") return std::make_unique<TapeEngine<double>>(setup.config);
   if (record.name == "tape32") return std::make_unique<TapeEngine<float>>(setup.config);

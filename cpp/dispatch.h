@@ -15,7 +15,7 @@ struct EngineRecord {
   std::string isa;
   int lanes;
   std::string dtype;
-  bool threads;  // can use more than one
+  bool full;  // has threads, phases, prefix sharing and generation: the SIMD engines
 };
 
 // Every engine by name, best SIMD first; those that this build or this CPU lacks with a reason.

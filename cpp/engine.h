@@ -10,6 +10,16 @@ namespace microgpt {
 
 enum class Slot { parameter, first_moment, second_moment, gradient };
 
+// Documents to draw: `count` of them, numbers first .. first + count - 1 of the stream of `seed`.
+struct Draw {
+  int64_t first;
+  int count;  // at most the batch size of the state
+  double temperature;
+  uint64_t seed;
+  int32_t *tokens, *lengths;             // out: (count, T), (count)
+  int32_t *active, *token_of, *node_of;  // scratch: (count) each
+};
+
 // An engine owns the parameters and the Adam moments of one model in whatever layout it likes.
 class Engine {
  public:
@@ -29,6 +39,9 @@ class Engine {
 
   // A step that adds the ticks of each phase to ticks[Phase::count]; false if it has no phases.
   virtual bool profile(const Batch&, const AdamStep&, uint64_t*) { return false; }
+
+  // Only where the record of the engine says `full`.
+  virtual void generate(const Draw&) {}
 
   virtual size_t bytes() const = 0;  // memory held, in bytes
 };
@@ -72,7 +85,7 @@ struct Kernels {
   const char* isa;     // what it was compiled for, for people: "AVX-512 F/DQ/BW/VL"
   int lanes;           // f32 values per vector
   unsigned needs;      // Feature mask
-  bool full;           // has threads, phases and prefix sharing
+  bool full;           // has threads, phases, prefix sharing and generation
 
   size_t (*bytes)(const Setup& setup);
   void (*create)(void* state, const Setup& setup);
@@ -80,7 +93,8 @@ struct Kernels {
   void (*read)(const void* state, Slot slot, double* natural);
   double (*run)(void* state, const Call& call);  // the loss, of rank 0
 
-  // Null unless full; see kernels/peak.h.
+  // Null unless full.
+  void (*generate)(void* state, const Draw& draw);
   double (*fma_loop)(int64_t rounds);
   double (*read_loop)(const float* data, int64_t floats, int64_t rounds);
 };

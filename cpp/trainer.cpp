@@ -13,16 +13,6 @@ void require(bool condition, const std::string& message) {
   if (!condition) throw std::invalid_argument(message);
 }
 
-void check(const Config& c) {
-  require(c.n_layer >= 1, "n_layer must be at least 1");
-  require(c.n_embd >= 1, "n_embd must be at least 1");
-  require(c.n_head >= 1 && c.n_embd % c.n_head == 0,
-          "n_embd (" + std::to_string(c.n_embd) + ") must be divisible by n_head (" +
-              std::to_string(c.n_head) + ")");
-  require(c.block_size >= 1, "block_size must be at least 1");
-  require(c.vocab_size >= 2, "vocab_size must be at least 2: one character and BOS");
-}
-
 void check(const Config& config, const std::vector<int32_t>& tokens,
            const std::vector<int64_t>& offsets) {
   require(offsets.size() >= 2, "there are no documents");
@@ -38,6 +28,16 @@ void check(const Config& config, const std::vector<int32_t>& tokens,
 }
 
 }  // namespace
+
+void check(const Config& c) {
+  require(c.n_layer >= 1, "n_layer must be at least 1");
+  require(c.n_embd >= 1, "n_embd must be at least 1");
+  require(c.n_head >= 1 && c.n_embd % c.n_head == 0,
+          "n_embd (" + std::to_string(c.n_embd) + ") must be divisible by n_head (" +
+              std::to_string(c.n_head) + ")");
+  require(c.block_size >= 1, "block_size must be at least 1");
+  require(c.vocab_size >= 2, "vocab_size must be at least 2: one character and BOS");
+}
 
 Trainer::Trainer(const std::string& engine, const Config& config, const Settings& settings,
                  bool prefix_sharing, int threads, std::vector<int32_t> tokens,

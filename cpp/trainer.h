@@ -15,6 +15,9 @@ struct Settings {
   int64_t num_steps;  // the learning rate falls linearly to zero over these
 };
 
+// Throws std::invalid_argument on a shape that no model has.
+void check(const Config& config);
+
 class Trainer {
  public:
   // Documents as in config.h. Throws std::invalid_argument on anything that would not train.

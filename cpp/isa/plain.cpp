@@ -17,8 +17,7 @@ constexpr Kernels PYMICROGPT_TABLE = {
       if (call.backward) return Plain<float>::gradient(state, *call.batch);
       return Plain<float>::loss(state, *call.batch);
     },
-    nullptr,
-    nullptr,
+    nullptr, nullptr, nullptr,
 };
 
 }  // namespace microgpt

@@ -5,22 +5,34 @@
 namespace microgpt {
 namespace {
 
+// 0 for the columns of the last panel that are tokens, minus infinity for its padding.
+PYMICROGPT_INLINE Row padding_mask(int vocab_size) {
+  float mask[kPanel];
+  for (int i = 0; i < kPanel; ++i)
+    mask[i] = i < vocab_size - (panels_of(vocab_size) - 1) * kPanel ? 0.0f : kMinusInf;
+  return Row::load(mask);
+}
+
+// The largest logit of each of four rows, where at(p, i) is row i of panel p; see reduce4.
+template <class At>
+PYMICROGPT_INLINE Row tops4(At at, int panels, const Row& mask) {
+  Row most[4];
+  PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) most[i] = Row::load(at(panels - 1, i)) + mask;
+  for (int p = 0; p < panels - 1; ++p)
+    PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) most[i] = max(most[i], Row::load(at(p, i)));
+  return max_across_quads(max4(most[0], most[1], most[2], most[3]));
+}
+
 // Probabilities over logits, in place, times the row's weight: logits -> weight softmax(logits), and
 // log sum exp into lse. Entries of the padding become 0. Rows up to the next multiple of four are
 // computed too.
 void softmax_rows(Panels logits, float* lse, const float* weight, Span rows,
                   int vocab_size) {
-  const int panels = panels_of(vocab_size), in_last = vocab_size - (panels - 1) * kPanel;
-  float padding[kPanel];
-  for (int i = 0; i < kPanel; ++i) padding[i] = i < in_last ? 0.0f : kMinusInf;
-  const Row mask = Row::load(padding);
+  const int panels = panels_of(vocab_size);
+  const Row mask = padding_mask(vocab_size);
   for (int n = rows.first; n < rows.last; n += 4) {
     const auto at = [&](int p, int i) { return logits.at(p, int64_t{n + i} * kPanel); };
-    Row most[4];
-    PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) most[i] = Row::load(at(panels - 1, i)) + mask;
-    for (int p = 0; p < panels - 1; ++p)
-      PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) most[i] = max(most[i], Row::load(at(p, i)));
-    const Row top = max_across_quads(max4(most[0], most[1], most[2], most[3]));
+    const Row top = tops4(at, panels, mask);
     Row sum[4];
     for4([&](int i, const Row& m) {
       sum[i] = Row::set(0.0f);

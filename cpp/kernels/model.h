@@ -6,6 +6,7 @@
 #include "matrix.h"
 #include "norm.h"
 #include "peak.h"
+#include "sample.h"
 
 namespace microgpt {
 namespace {
@@ -66,7 +67,8 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   s.beta2 = setup.beta2;
   s.heads = Heads(c);
   const int C = c.n_embd, A = s.heads.width(), V_ = c.vocab_size;
-  s.capacity = (setup.batch_size * c.block_size + kPanel - 1) / kPanel * kPanel;
+  // Rows are worked on in fours, from any row on.
+  s.capacity = (setup.batch_size * c.block_size + 3 + kPanel - 1) / kPanel * kPanel;
   s.key_groups = (c.block_size + 3) / 4;
 
   Arena arena{block, (sizeof(State) + 63) / 64 * 64};
@@ -183,18 +185,17 @@ struct Worker {
   }
 };
 
-// Up to the loss, and with `training` to dlogits.
+// The logits of the nodes of a span; before attention, the pairs of another.
 template <class Clock>
-void forward(Worker<Clock>& w) {
+void logits(Worker<Clock>& w, Span pairs, Span nodes) {
   State& s = w.s;
   const Rows& rows = w.rows;
   const int C = s.config.n_embd, A = s.heads.width(), pc = panels_of(C);
-  const Span nodes = w.share.of(rows.nodes);
+  embed_forward(s.x0, s.r0, s.wte, s.wpe, rows, pc, pairs, C);
   Panels x = s.x0;
-  embed_forward(s.x0, s.r0, s.wte, s.wpe, rows, pc, w.share.of(rows.pairs), C);
   for (int i = 0; i < s.config.n_layer; ++i) {
     Layer& l = s.layers[i];
-    const Span keys = w.share.of(key_rows(rows, i));
+    const Span keys = i == 0 ? pairs : nodes;
     rms_forward(l.a, l.ra, x, pc, keys, C);
     w.clock.mark(Phase::embedding_norms);
     product({l.a, C, l.qkv.by_outs(), l.qkv_out, panels_of(3 * A), keys});
@@ -208,15 +209,19 @@ void forward(Worker<Clock>& w) {
     rms_forward(l.b, l.rb, l.x1, pc, nodes, C);
     w.clock.mark(Phase::embedding_norms);
     product<After::relu>({l.b, C, l.fc1.by_outs(), l.h, panels_of(4 * C), nodes});
-    product<After::residual>(
-        {l.h, 4 * C, l.fc2.by_outs(), l.x2, pc, nodes, l.x1, rows.self});
+    product<After::residual>({l.h, 4 * C, l.fc2.by_outs(), l.x2, pc, nodes, l.x1, rows.self});
     w.clock.mark(Phase::forward_matrices);
     x = l.x2;
   }
-  const int vocab = s.config.vocab_size;
-  product({x, C, s.lm_head.by_outs(), s.logits, panels_of(vocab), nodes});
+  product({x, C, s.lm_head.by_outs(), s.logits, panels_of(s.config.vocab_size), nodes});
   w.clock.mark(Phase::forward_matrices);
-  cross_entropy(s.logits, s.lse, s.nll, rows, nodes, vocab);
+}
+
+template <class Clock>
+void forward(Worker<Clock>& w) {
+  const Span nodes = w.share.of(w.rows.nodes);
+  logits(w, w.share.of(w.rows.pairs), nodes);
+  cross_entropy(w.s.logits, w.s.lse, w.s.nll, w.rows, nodes, w.s.config.vocab_size);
   w.clock.mark(Phase::softmax_loss);
 }
 
@@ -282,6 +287,44 @@ double run(State& s, const Call& call, const Adam* adam, Clock clock) {
   if (call.backward) backward(w, adam);
   w.wait();
   return call.rank == 0 ? total_loss(s.nll, w.rows) : 0.0;
+}
+
+// Documents drawn token by token, all at once and level by level: prefixes that several of them
+// share are computed once. tokens (count, T), lengths (count); count <= the batch size of the state.
+void generate(State& s, const Draw& draw) {
+  const FlushDenormals flush;
+  const int T = s.config.block_size, bos = s.config.vocab_size - 1;
+  const Call alone{};
+  Worker<Silent> w{s, s.builder.rows(), alone, {0, 1}, {}};
+  s.builder.start();
+  int active = draw.count;
+  for (int i = 0; i < draw.count; ++i) {
+    draw.active[i] = i;
+    draw.token_of[i] = bos;
+    draw.node_of[i] = 0;
+    draw.lengths[i] = 0;
+  }
+  for (int t = 0; t < T && active > 0; ++t) {
+    const Span before{w.rows.pairs, w.rows.nodes};
+    s.builder.grow(draw.active, active, draw.token_of, draw.node_of);
+    const Span nodes{before.last, w.rows.nodes};
+    logits(w, {before.first, w.rows.pairs}, nodes);
+    cumulate(s.logits, nodes, s.config.vocab_size, static_cast<float>(1.0 / draw.temperature));
+    int still_active = 0;
+    for (int j = 0; j < active; ++j) {
+      const int i = draw.active[j];
+      const float* row = s.logits.at(0, int64_t{draw.node_of[i]} * kPanel);
+      const int token = pick(row, s.logits.stride, s.config.vocab_size,
+                             uniform(draw.seed, static_cast<uint64_t>(draw.first + i),
+                                     static_cast<uint64_t>(t)));
+      draw.token_of[i] = token;
+      draw.tokens[int64_t{i} * T + t] = token;
+      draw.lengths[i] += token != bos;
+      draw.active[still_active] = i;
+      still_active += token != bos;
+    }
+    active = still_active;
+  }
 }
 
 // f(natural index, pointer into the slot, pointer to the transposed copy or null) for every element.
@@ -363,6 +406,7 @@ constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
           return run(state_of(state), call, update, Stopwatch(call.ticks));
         return run(state_of(state), call, update, Silent());
       },
+      [](void* state, const Draw& draw) { generate(state_of(state), draw); },
       fma_loop,
       read_loop,
   };

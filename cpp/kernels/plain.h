@@ -105,110 +105,19 @@ inline Real dot(const Real* a, const Real* b, int n) {
 
 // ---- Matrix product ---------------------------------------------------------------------------
 
-// What becomes of a product: each takes W sums of row i, from column j on.
-template <class Real>
+// What becomes of an element of the output, given what it holds and the sum that was computed.
 struct Store {
-  Real* out;
-  int ld;
-
-  template <int W>
-  void take(int i, int j, const Real* __restrict sums) const {
-    Real* __restrict to = out + i * ld + j;
-    LANE_LOOP for (int w = 0; w < W; ++w) to[w] = sums[w];
-  }
+  template <class Real> static Real apply(Real, Real sum) { return sum; }
 };
-
-template <class Real>
 struct Add {
-  Real* out;
-  int ld;
-
-  template <int W>
-  void take(int i, int j, const Real* __restrict sums) const {
-    Real* __restrict to = out + i * ld + j;
-    LANE_LOOP for (int w = 0; w < W; ++w) to[w] += sums[w];
-  }
+  template <class Real> static Real apply(Real old, Real sum) { return old + sum; }
 };
-
-template <class Real>
 struct Relu {
-  Real* out;
-  int ld;
-
-  template <int W>
-  void take(int i, int j, const Real* __restrict sums) const {
-    Real* __restrict to = out + i * ld + j;
-    LANE_LOOP for (int w = 0; w < W; ++w) to[w] = sums[w] > 0 ? sums[w] : 0;
-  }
+  template <class Real> static Real apply(Real, Real sum) { return sum > 0 ? sum : 0; }
 };
-
-template <class Real>
-struct ReluBackward {
-  Real* out;
-  const Real* h;  // what the ReLU gave
-  int ld;
-
-  template <int W>
-  void take(int i, int j, const Real* __restrict sums) const {
-    Real* __restrict to = out + i * ld + j;
-    const Real* __restrict active = h + i * ld + j;
-    LANE_LOOP for (int w = 0; w < W; ++w) to[w] = active[w] > 0 ? sums[w] : 0;
-  }
+struct MaskByRelu {  // the old value is the activation, the new one its gradient
+  template <class Real> static Real apply(Real old, Real sum) { return old > 0 ? sum : 0; }
 };
-
-// m = b1 m + c1 g, v = b2 v + c2 g^2, p -= rate m / (sqrt(v) + eps), the sums being g. The bias
-// corrections are in rate and eps: sqrt(v / k) + eps = (sqrt(v) + eps sqrt(k)) / sqrt(k).
-template <class Real>
-struct Adam {
-  Real *p, *m, *v;
-  int ld;
-  Real b1, c1, b2, c2, rate, eps;
-
-  Adam(Real* p, Real* m, Real* v, int ld, const AdamStep& a)
-      : p(p), m(m), v(v), ld(ld), b1(Real(a.beta1)), c1(Real(1 - a.beta1)), b2(Real(a.beta2)),
-        c2(Real(1 - a.beta2)), rate(Real(a.rate * square_root(a.correction2) / a.correction1)),
-        eps(Real(a.eps * square_root(a.correction2))) {}
-
-  template <int W>
-  void take(int i, int j, const Real* __restrict g) const {
-    Real* __restrict const parameter = p + i * ld + j;
-    Real* __restrict const first = m + i * ld + j;
-    Real* __restrict const second = v + i * ld + j;
-    LANE_LOOP for (int w = 0; w < W; ++w) {
-      first[w] = b1 * first[w] + c1 * g[w];
-      second[w] = b2 * second[w] + c2 * g[w] * g[w];
-      parameter[w] -= rate * first[w] / (square_root(second[w]) + eps);
-    }
-  }
-};
-
-// A row of sums that no product computed.
-template <class Real, class Epilogue>
-void hand_over(Epilogue out, const Real* sums, int count) {
-  int j = 0;
-  for (; j + kSumLanes <= count; j += kSumLanes) out.template take<kSumLanes>(0, j, sums + j);
-  for (; j < count; ++j) out.template take<1>(0, j, sums + j);
-}
-
-// The tile (R, W) at (i, j) of the product below, its sums in registers. Out of line: inlined into
-// a large function, gcc 12 leaves some of its loops scalar.
-template <int R, int W, class Real, class Epilogue>
-__attribute__((noinline)) void tile(Epilogue out, int i, int j, const Real* a, int a_row,
-                                    int a_column, const Real* __restrict b, int ld_b, int depth) {
-  Real sums[R][W];
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r)
-    LANE_LOOP for (int w = 0; w < W; ++w) sums[r][w] = 0;
-  for (int k = 0; k < depth; ++k, a += a_column, b += ld_b) {
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      const Real x = a[r * a_row];
-      LANE_LOOP for (int w = 0; w < W; ++w) sums[r][w] += x * b[w];
-    }
-  }
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) out.template take<W>(i + r, j, sums[r]);
-}
 
 // A matrix that is read element by element: (i, k) is at data[i * row + k * column].
 template <class Real>
@@ -217,32 +126,54 @@ struct Elements {
   int row, column;
 };
 
-// Columns j .. j + W of the product below.
-template <int W, class Real, class Epilogue>
-inline void panel(Epilogue out, int j, Elements<Real> a, const Real* b, int ld_b, int rows,
-                  int depth) {
-  int i = 0;
-  for (; i + 4 <= rows; i += 4, a.data += 4 * a.row)
-    tile<4, W>(out, i, j, a.data, a.row, a.column, b + j, ld_b, depth);
-  if (rows - i == 3) tile<3, W>(out, i, j, a.data, a.row, a.column, b + j, ld_b, depth);
-  if (rows - i == 2) tile<2, W>(out, i, j, a.data, a.row, a.column, b + j, ld_b, depth);
-  if (rows - i == 1) tile<1, W>(out, i, j, a.data, a.row, a.column, b + j, ld_b, depth);
+// One tile (R, W) of the product below, its sums in registers.
+template <class Epilogue, int R, int W, class Real>
+__attribute__((noinline)) void tile(Real* __restrict out, int ld_out, const Real* a, int a_row,
+                                    int a_column, const Real* __restrict b, int ld_b,
+                                    int depth) {
+  Real sums[R][W];
+#pragma GCC unroll 4
+  for (int i = 0; i < R; ++i)
+    LANE_LOOP for (int j = 0; j < W; ++j) sums[i][j] = 0;
+  for (int k = 0; k < depth; ++k) {
+#pragma GCC unroll 4
+    for (int i = 0; i < R; ++i) {
+      const Real x = a.data[i * a.row + k * a.column];
+      LANE_LOOP for (int j = 0; j < W; ++j) sums[i][j] += x * b[k * ld_b + j];
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < R; ++i)
+    LANE_LOOP for (int j = 0; j < W; ++j)
+        out[i * ld_out + j] = Epilogue::apply(out[i * ld_out + j], sums[i][j]);
 }
 
-// out (rows, columns) = a (rows, depth) b (depth, columns): panels of two vectors of columns, so
-// that those of b stay in L1, then narrower ones for what is left.
-template <class Real, class Epilogue>
-inline void product(Epilogue out, Elements<Real> a, const Real* b, int ld_b, int rows, int depth,
-                    int columns) {
+// All rows of W columns.
+template <class Epilogue, int W, class Real>
+inline void panel(Real* out, int ld_out, Elements<Real> a, const Real* b, int ld_b, int rows,
+                  int depth) {
+  for (; rows >= 4; rows -= 4, out += 4 * ld_out, a.data += 4 * a.row)
+    tile<Epilogue, 4, W>(out, ld_out, a, b, ld_b, depth);
+  if (rows == 3) tile<Epilogue, 3, W>(out, ld_out, a, b, ld_b, depth);
+  if (rows == 2) tile<Epilogue, 2, W>(out, ld_out, a, b, ld_b, depth);
+  if (rows == 1) tile<Epilogue, 1, W>(out, ld_out, a, b, ld_b, depth);
+}
+
+// out (rows, columns) = a (rows, depth) b (depth, columns), through the epilogue: panels of two
+// vectors of columns, so that those of b stay in L1; then narrower ones for what is left.
+template <class Epilogue, class Real>
+inline void product(Real* out, int ld_out, Elements<Real> a, const Real* b, int ld_b, int rows,
+                    int depth, int columns) {
   int j = 0;
   for (; j + 2 * kLanes <= columns; j += 2 * kLanes)
-    panel<2 * kLanes>(out, j, a, b, ld_b, rows, depth);
+    panel<Epilogue, 2 * kLanes>(out + j, ld_out, a, b + j, ld_b, rows, depth);
   if (kLanes > 1 && j + kLanes <= columns) {
-    panel<kLanes>(out, j, a, b, ld_b, rows, depth);
+    panel<Epilogue, kLanes>(out + j, ld_out, a, b + j, ld_b, rows, depth);
     j += kLanes;
   }
-  for (; kLanes > 4 && j + 4 <= columns; j += 4) panel<4>(out, j, a, b, ld_b, rows, depth);
-  for (; j < columns; ++j) panel<1>(out, j, a, b, ld_b, rows, depth);
+  for (; kLanes > 4 && j + 4 <= columns; j += 4)
+    panel<Epilogue, 4>(out + j, ld_out, a, b + j, ld_b, rows, depth);
+  for (; j < columns; ++j) panel<Epilogue, 1>(out + j, ld_out, a, b + j, ld_b, rows, depth);
 }
 
 // ---- Transposition, in blocks of 8 rows: a buffer makes the stores of both steps contiguous ----
@@ -279,23 +210,23 @@ void transpose(Real* out, int ld_out, const Real* in, int ld_in, int rows, int c
 
 // ---- Linear: y (N, O) = x (N, I) w^T, w (O, I) ------------------------------------------------
 
-template <class Real, class Epilogue>
-void linear(Epilogue y, const Real* x, const Real* w_transposed, int N, int O, int I) {
-  product(y, Elements<Real>{x, I, 1}, w_transposed, O, N, I, O);
+template <class Epilogue, class Real>
+void linear(Real* y, const Real* x, const Real* w_transposed, int N, int O, int I) {
+  product<Epilogue>(y, O, Elements<Real>{x, I, 1}, w_transposed, O, N, I, O);
 }
 
 // dx = dy w
-template <class Real, class Epilogue>
-void linear_backward_input(Epilogue dx, const Real* dy, int ld_dy, const Real* w, int N, int O,
+template <class Epilogue, class Real>
+void linear_backward_input(Real* dx, const Real* dy, int ld_dy, const Real* w, int N, int O,
                            int I) {
-  product(dx, Elements<Real>{dy, ld_dy, 1}, w, I, N, O, I);
+  product<Epilogue>(dx, I, Elements<Real>{dy, ld_dy, 1}, w, I, N, O, I);
 }
 
 // dw = dy^T x
-template <class Real, class Epilogue>
-void linear_backward_weight(Epilogue dw, const Real* dy, int ld_dy, const Real* x, int N, int O,
+template <class Real>
+void linear_backward_weight(Real* dw, const Real* dy, int ld_dy, const Real* x, int N, int O,
                             int I) {
-  product(dw, Elements<Real>{dy, 1, ld_dy}, x, I, O, N, I);
+  product<Store>(dw, I, Elements<Real>{dy, 1, ld_dy}, x, I, O, N, I);
 }
 
 // ---- RMSNorm: y = r x, r = (mean(x^2) + 1e-5)^-1/2 --------------------------------------------
@@ -405,11 +336,11 @@ void attention(Real* y, Real* p, Real* q_lanes, Real* y_lanes, const Real* qkv, 
       for (int head = 0; head < C; head += D, p += keys * kQueries) {
         const Real* k = qkv + first * ld + C + head;  // (keys, D)
         const Real* v = k + C;                        // (keys, D)
-        panel<kQueries>(Store<Real>{p, kQueries}, 0, Elements<Real>{k, ld, 1},
-                        q_lanes + head * kQueries, kQueries, keys, D);
+        panel<Store, kQueries>(p, kQueries, Elements<Real>{k, ld, 1}, q_lanes + head * kQueries,
+                               kQueries, keys, D);
         causal_softmax(p, keys, row - first, scale);
-        panel<kQueries>(Store<Real>{y_lanes + head * kQueries, kQueries}, 0,
-                        Elements<Real>{v, 1, ld}, p, kQueries, D, keys);
+        panel<Store, kQueries>(y_lanes + head * kQueries, kQueries, Elements<Real>{v, 1, ld}, p,
+                               kQueries, D, keys);
       }
       transpose(y + row * C, C, y_lanes, kQueries, C, kQueries);
     }
@@ -434,14 +365,14 @@ void attention_backward(Real* dqkv, const Real* dy, const Real* p, Real* ds, Rea
         const Real* v = k + C;                        // (keys, D)
         Real* dk = dqkv + first * ld + C + head;
         Real* dv = dk + C;
-        panel<kQueries>(Store<Real>{ds, kQueries}, 0, Elements<Real>{v, ld, 1},
-                        dy_lanes + head * kQueries, kQueries, keys, D);
+        panel<Store, kQueries>(ds, kQueries, Elements<Real>{v, ld, 1}, dy_lanes + head * kQueries,
+                               kQueries, keys, D);
         causal_softmax_backward(ds, p, keys, scale);
-        product(Add<Real>{dv, ld}, Elements<Real>{p, kQueries, 1}, dy + row * C + head, C, keys,
-                queries, D);
-        product(Add<Real>{dk, ld}, Elements<Real>{ds, kQueries, 1}, q, ld, keys, queries, D);
-        panel<kQueries>(Store<Real>{dq_lanes + head * kQueries, kQueries}, 0,
-                        Elements<Real>{k, 1, ld}, ds, kQueries, D, keys);
+        product<Add>(dv, ld, Elements<Real>{p, kQueries, 1}, dy + row * C + head, C, keys, queries,
+                     D);
+        product<Add>(dk, ld, Elements<Real>{ds, kQueries, 1}, q, ld, keys, queries, D);
+        panel<Store, kQueries>(dq_lanes + head * kQueries, kQueries, Elements<Real>{k, 1, ld}, ds,
+                               kQueries, D, keys);
       }
       transpose(dqkv + row * ld, ld, dq_lanes, kQueries, C, kQueries);
     }
@@ -487,6 +418,22 @@ void cross_entropy_backward(Real* p, int ld, const int* target, const Real* weig
   }
 }
 
+// ---- Adam: m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p -= rate m^ / (sqrt(v^) + eps) ----
+
+template <class Real>
+void adam(Real* __restrict p, Real* __restrict m, Real* __restrict v, const Real* __restrict g,
+          int64_t count, const AdamStep& a) {
+  // sqrt(v / c2) + eps = (sqrt(v) + eps sqrt(c2)) / sqrt(c2): the corrections leave the loop
+  const double root = __builtin_sqrt(a.correction2);
+  const Real rate = Real(a.rate * root / a.correction1), eps = Real(a.eps * root);
+  const Real b1 = Real(a.beta1), b2 = Real(a.beta2), c1 = Real(1 - a.beta1), c2 = Real(1 - a.beta2);
+  for (int64_t i = 0; i < count; ++i) {
+    m[i] = b1 * m[i] + c1 * g[i];
+    v[i] = b2 * v[i] + c2 * g[i] * g[i];
+    p[i] -= rate * m[i] / (square_root(v[i]) + eps);
+  }
+}
+
 // ---- The model --------------------------------------------------------------------------------
 
 template <class Real>
@@ -507,7 +454,7 @@ struct Model {
     Real* y;    // (N, C) attention output
     Real* m;    // (N, C) second norm
     Real* rm;   // (N,) its factors
-    Real* h;    // (N, 4C) after ReLU
+    Real* h;    // (N, 4C) after ReLU; the backward puts its gradient there
   };
 
   Config config;
@@ -530,8 +477,6 @@ struct Model {
   Real* logits;         // (N, ld_logits), then probabilities, then the gradient of the logits
   Real *dx, *dbranch;   // (N, C) gradient of the residual stream and of what a branch adds to it
   Real* dqkv;           // (N, 3C)
-  Real* dh;             // (N, 4C)
-  Real* dembedding;     // (V + T, C) for a step, which keeps grad as it is
   Real *q_lanes, *y_lanes;  // (C, kQueries) of attention, forward and backward
   Real* ds;                 // (T, kQueries) of one head
 };
@@ -580,8 +525,6 @@ Model<Real> lay_out(char* base, const Setup& setup) {
   g.dx = arena.take<Real>(N * C);
   g.dbranch = arena.take<Real>(N * C);
   g.dqkv = arena.take<Real>(N * 3 * C);
-  g.dh = arena.take<Real>(N * 4 * C);
-  g.dembedding = arena.take<Real>((c.vocab_size + T) * C);
   g.q_lanes = arena.take<Real>(C * kQueries);
   g.y_lanes = arena.take<Real>(C * kQueries);
   g.ds = arena.take<Real>(T * kQueries);
@@ -660,50 +603,48 @@ double forward(Model<Real>& g) {
     const auto& t = g.transposed[i];
     const auto& s = g.layers[i];
     rmsnorm(s.a, s.ra, g.x, N, C);
-    linear(Store<Real>{s.qkv, 3 * C}, s.a, t.qkv, N, 3 * C, C);
+    linear<Store>(s.qkv, s.a, t.qkv, N, 3 * C, C);
     attention(s.y, s.p, g.q_lanes, g.y_lanes, s.qkv, g.start, g.B, g.config);
-    linear(Add<Real>{g.x, C}, s.y, t.attn_wo, N, C, C);
+    linear<Add>(g.x, s.y, t.attn_wo, N, C, C);
     rmsnorm(s.m, s.rm, g.x, N, C);
-    linear(Relu<Real>{s.h, 4 * C}, s.m, t.mlp_fc1, N, 4 * C, C);
-    linear(Add<Real>{g.x, C}, s.h, t.mlp_fc2, N, C, 4 * C);
+    linear<Relu>(s.h, s.m, t.mlp_fc1, N, 4 * C, C);
+    linear<Add>(g.x, s.h, t.mlp_fc2, N, C, 4 * C);
   }
-  linear(Store<Real>{g.logits, g.ld_logits}, g.x, g.lm_head_transposed, N, g.ld_logits, C);
+  linear<Store>(g.logits, g.x, g.lm_head_transposed, N, g.ld_logits, C);
   return cross_entropy(g.logits, g.ld_logits, g.target, g.weight, N, V);
 }
 
-// The forward, reversed. weight(offset, columns) says what becomes of the gradient of a weight
-// matrix, which may be an update in place: hence it comes after the last use of that matrix.
-template <class Real, class Weight>
-void backward(Model<Real>& g, Real* dembedding, const Weight& weight) {
+// The forward, reversed: the gradient of every parameter.
+template <class Real>
+void backward(Model<Real>& g) {
   const Layout at(g.config);
   const int N = g.N, C = g.config.n_embd, V = g.config.vocab_size, T = g.config.block_size;
   const Real* const w = g.param;
-  const Store<Real> dx{g.dx, C}, dbranch{g.dbranch, C};
+  Real* const dw = g.grad;
 
   cross_entropy_backward(g.logits, g.ld_logits, g.target, g.weight, N, V);
-  linear_backward_input(dx, g.logits, g.ld_logits, w + at.lm_head(), N, V, C);
-  linear_backward_weight(weight(at.lm_head(), C), g.logits, g.ld_logits, g.x, N, V, C);
+  linear_backward_weight(dw + at.lm_head(), g.logits, g.ld_logits, g.x, N, V, C);
+  linear_backward_input<Store>(g.dx, g.logits, g.ld_logits, w + at.lm_head(), N, V, C);
   for (int i = g.config.n_layer - 1; i >= 0; --i) {
     const auto& s = g.layers[i];
-    const ReluBackward<Real> dh{g.dh, s.h, 4 * C};
-    linear_backward_input(dh, g.dx, C, w + at.mlp_fc2(i), N, C, 4 * C);
-    linear_backward_weight(weight(at.mlp_fc2(i), 4 * C), g.dx, C, s.h, N, C, 4 * C);
-    linear_backward_input(dbranch, g.dh, 4 * C, w + at.mlp_fc1(i), N, 4 * C, C);
-    linear_backward_weight(weight(at.mlp_fc1(i), C), g.dh, 4 * C, s.m, N, 4 * C, C);
+    linear_backward_weight(dw + at.mlp_fc2(i), g.dx, C, s.h, N, C, 4 * C);
+    linear_backward_input<MaskByRelu>(s.h, g.dx, C, w + at.mlp_fc2(i), N, C, 4 * C);
+    linear_backward_weight(dw + at.mlp_fc1(i), s.h, 4 * C, s.m, N, 4 * C, C);
+    linear_backward_input<Store>(g.dbranch, s.h, 4 * C, w + at.mlp_fc1(i), N, 4 * C, C);
     rmsnorm_backward(g.dx, g.dbranch, s.m, s.rm, N, C);
-    linear_backward_input(dbranch, g.dx, C, w + at.attn_wo(i), N, C, C);
-    linear_backward_weight(weight(at.attn_wo(i), C), g.dx, C, s.y, N, C, C);
+    linear_backward_weight(dw + at.attn_wo(i), g.dx, C, s.y, N, C, C);
+    linear_backward_input<Store>(g.dbranch, g.dx, C, w + at.attn_wo(i), N, C, C);
     attention_backward(g.dqkv, g.dbranch, s.p, g.ds, g.q_lanes, g.y_lanes, s.qkv, g.start, g.B,
                        g.config);
-    linear_backward_input(dbranch, g.dqkv, 3 * C, w + at.attn_wq(i), N, 3 * C, C);
-    linear_backward_weight(weight(at.attn_wq(i), C), g.dqkv, 3 * C, s.a, N, 3 * C, C);
+    linear_backward_weight(dw + at.attn_wq(i), g.dqkv, 3 * C, s.a, N, 3 * C, C);
+    linear_backward_input<Store>(g.dbranch, g.dqkv, 3 * C, w + at.attn_wq(i), N, 3 * C, C);
     rmsnorm_backward(g.dx, g.dbranch, s.a, s.ra, N, C);
   }
   clear(g.dbranch, N * C);
   rmsnorm_backward(g.dbranch, g.dx, g.x0, g.r0, N, C);
-  clear(dembedding, (V + T) * C);
-  embedding_backward(dembedding + at.wte(), dembedding + at.wpe(), g.dbranch, g.token, g.position,
-                     N, C);
+  clear(dw + at.wte(), V * C);
+  clear(dw + at.wpe(), T * C);
+  embedding_backward(dw + at.wte(), dw + at.wpe(), g.dbranch, g.token, g.position, N, C);
 }
 
 // ---- The functions of a Kernels table ---------------------------------------------------------
@@ -747,25 +688,15 @@ struct Plain {
   }
 
   static double gradient(void* state, const Batch& batch) {
-    Model<Real>& g = model(state);
-    gather(g, batch);
-    const double loss = forward(g);
-    backward(g, g.grad, [&](int64_t offset, int columns) {
-      return Store<Real>{g.grad + offset, columns};
-    });
+    const double loss = Plain::loss(state, batch);
+    backward(model(state));
     return loss;
   }
 
   static double step(void* state, const Batch& batch, const AdamStep& a) {
+    const double loss = gradient(state, batch);
     Model<Real>& g = model(state);
-    const auto adam = [&](int64_t offset, int columns) {
-      return Adam<Real>(g.param + offset, g.m + offset, g.v + offset, columns, a);
-    };
-    gather(g, batch);
-    const double loss = forward(g);
-    backward(g, g.dembedding, adam);
-    const int embedding = (g.config.vocab_size + g.config.block_size) * g.config.n_embd;
-    hand_over(adam(0, embedding), g.dembedding, embedding);
+    adam(g.param, g.m, g.v, g.grad, g.count, a);
     refresh_transposed(g);
     return loss;
   }

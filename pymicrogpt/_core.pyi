@@ -1,0 +1,88 @@
+"""The compiled engines. Internal: the public surface is `pymicrogpt.Trainer` and `pymicrogpt.GPT`."""
+
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+class EngineRecord(TypedDict):
+    name: str
+    available: bool
+    reason: str  # why it cannot run here; empty when it can
+    isa: str
+    lanes: int  # f32 (or f64) values per vector
+    dtype: str  # "float32" or "float64"
+
+def engines() -> list[EngineRecord]: ...
+def build_info() -> dict[str, str]:
+    """Compiler, its version and the flags of each translation unit."""
+
+def peak(engine: str) -> dict[str, float]:
+    """Measured roofs of one core with the vectors of an engine, per second: "fma_flops",
+    "l1_bytes", "l2_bytes". ValueError where the engine has no vectors or cannot run here."""
+
+class Generator:
+    """Draws many documents at once in a SIMD engine."""
+
+    def __init__(
+        self,
+        engine: str,
+        parameters: NDArray[np.float64],  # flat, natural layout
+        *,
+        n_layer: int,
+        n_embd: int,
+        n_head: int,
+        block_size: int,
+        vocab_size: int,
+    ) -> None: ...
+    def generate(
+        self, first: int, count: int, temperature: float, seed: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Tokens (count, block_size) and lengths (count,) of documents first .. first + count - 1 of
+        the stream of `seed`."""
+
+class Trainer:
+    """One model in one engine. Shapes and values are checked here too; messages are for people."""
+
+    def __init__(
+        self,
+        engine: str,
+        tokens: NDArray[np.int32],  # (M,) all documents, each with BOS at both ends
+        offsets: NDArray[np.int64],  # (N + 1,)
+        *,
+        n_layer: int,
+        n_embd: int,
+        n_head: int,
+        block_size: int,
+        vocab_size: int,
+        batch_size: int,
+        learning_rate: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        num_steps: int,
+        threads: int,
+        prefix_sharing: bool,
+    ) -> None: ...
+    @property
+    def engine(self) -> str: ...  # resolved: "auto" becomes the engine chosen
+    @property
+    def isa(self) -> str: ...
+    @property
+    def lanes(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...  # memory that the engine holds
+    step: int  # steps done so far; settable, for resuming
+    def run(self, num_steps: int) -> NDArray[np.float64]:
+        """Losses of `num_steps` more steps. Releases the GIL; a signal stops it between steps."""
+    def profile(self, num_steps: int) -> dict[str, float]:
+        """Seconds of each phase over `num_steps` more steps; ValueError where there are no phases."""
+    def gradients(self) -> tuple[float, NDArray[np.float64]]:
+        """Loss and flat gradient of the next batch, without stepping."""
+    def loss(self, tokens: NDArray[np.int32], offsets: NDArray[np.int64]) -> float:
+        """Mean loss over other documents, forward only."""
+    def get(self, slot: str) -> NDArray[np.float64]:
+        """"parameter", "first_moment" or "second_moment", flat, in the natural layout."""
+    def set(self, slot: str, values: NDArray[np.float64]) -> None: ...
