@@ -5,6 +5,11 @@
 #include <new>
 #include <stdexcept>
 
+#if __has_include(<unistd.h>)
+#include <unistd.h>
+#endif
+
+#include "batch.h"
 #include "build.h"
 #include "tape.h"
 #include "team.h"
@@ -48,11 +53,38 @@ std::string missing(unsigned needs) {
 
 bool runs_here(const Kernels& table) { return (table.needs & ~cpu_features()) == 0; }
 
+// Bytes of memory that this machine has; 0 where it does not say.
+uint64_t physical_memory() {
+#if defined(_SC_PHYS_PAGES)
+  const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGE_SIZE);
+  if (pages > 0 && size > 0) return static_cast<uint64_t>(pages) * static_cast<uint64_t>(size);
+#endif
+  return 0;
+}
+
+// The bytes of a setup, before anything is allocated.
+size_t checked_bytes(const Kernels& kernels, const Setup& setup) {
+  const int64_t rows = int64_t{setup.batch_size} * setup.config.block_size;
+  constexpr int64_t most = (int64_t{1} << 31) / kPanel - kPanel;  // offsets of rows are 32 bits
+  if (rows > most)
+    throw std::invalid_argument("batch_size x block_size is " + std::to_string(rows) +
+                                " positions; at most " + std::to_string(most) + " are possible");
+  const size_t bytes = kernels.bytes(setup);
+  const uint64_t memory = physical_memory();
+  if (memory > 0 && bytes > memory) {
+    const auto gib = [](uint64_t b) { return std::to_string(b / 1073741824.0).substr(0, 6) + " GiB"; };
+    throw std::invalid_argument("this configuration needs " + gib(bytes) +
+                                " of memory and this machine has " + gib(memory) +
+                                "; take a smaller batch_size, n_embd, n_layer or block_size");
+  }
+  return bytes;
+}
+
 // An engine whose work is done by the table of one ISA, in one aligned block of memory.
 class KernelEngine final : public Engine {
  public:
   KernelEngine(const Kernels& kernels, const Setup& setup, int threads)
-      : kernels_(kernels), bytes_(kernels.bytes(setup)), team_(threads) {
+      : kernels_(kernels), bytes_(checked_bytes(kernels, setup)), team_(threads) {
     state_.reset(::operator new(bytes_, kAlignment));
     std::memset(state_.get(), 0, bytes_);
     kernels_.create(state_.get(), setup);

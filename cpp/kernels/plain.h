@@ -128,9 +128,8 @@ struct Elements {
 
 // One tile (R, W) of the product below, its sums in registers.
 template <class Epilogue, int R, int W, class Real>
-__attribute__((noinline)) void tile(Real* __restrict out, int ld_out, const Real* a, int a_row,
-                                    int a_column, const Real* __restrict b, int ld_b,
-                                    int depth) {
+__attribute__((noinline)) void tile(Real* __restrict out, int ld_out, Elements<Real> a,
+                                    const Real* __restrict b, int ld_b, int depth) {
   Real sums[R][W];
 #pragma GCC unroll 4
   for (int i = 0; i < R; ++i)
