@@ -1,0 +1,115 @@
+"""A model in NumPy, float64: logits and sampling. Training is the engines' work."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .config import Config, checked_float, checked_int
+from .tokenizer import Tokenizer
+
+Array = NDArray[np.float64]
+
+
+class GPT:
+    """A model that can be asked, with its own copy of the parameters.
+
+    parameters: arrays (out, in) by name, of the shapes config.parameter_shapes() gives;
+        ValueError where a name is missing or unknown, or a shape is another
+    rng: where sample() draws from; a new stream, seeded by the system, by default
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        tokenizer: Tokenizer,
+        parameters: Mapping[str, ArrayLike],
+        rng: random.Random | None = None,
+    ) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        self.rng = rng if rng is not None else random.Random()
+        shapes = config.parameter_shapes(tokenizer.vocab_size)
+        if missing := [name for name in shapes if name not in parameters]:
+            raise ValueError(f"parameters are missing: {', '.join(missing)}")
+        if unknown := [str(name) for name in parameters if name not in shapes]:
+            raise ValueError(f"parameters are unknown to this config: {', '.join(unknown)}")
+        self.parameters: dict[str, Array] = {}
+        for name, shape in shapes.items():
+            array = np.array(parameters[name], np.float64, order="C")
+            if array.shape != shape:
+                raise ValueError(f"parameter {name} must have shape {shape}, not {array.shape}")
+            self.parameters[name] = array
+
+    def logits(self, tokens: Sequence[int]) -> Array:
+        """Logits (n, V) after each of `tokens` (n,), 1 <= n <= block_size. ValueError for another
+        number of tokens, or an id outside 0 .. V-1."""
+        ids = np.asarray(tokens)
+        T, V = self.config.block_size, self.tokenizer.vocab_size
+        if ids.ndim != 1 or not 1 <= len(ids) <= T:
+            raise ValueError(f"tokens must be a sequence of 1 to {T} ids, not of shape {ids.shape}")
+        if ids.dtype.kind not in "iu":
+            raise TypeError(f"tokens must be integers, not {ids.dtype}")
+        if ids.min() < 0 or ids.max() >= V:
+            raise ValueError(f"token ids must lie in 0 .. {V - 1}, not {ids.min()} .. {ids.max()}")
+        return self._forward(ids, 0, self._empty_cache())
+
+    def sample(self, n: int = 20, temperature: float = 0.5) -> list[str]:
+        """`n` new documents of at most block_size characters: token after token from BOS, drawn
+        from softmax(logits / temperature), until BOS comes. ValueError unless temperature > 0."""
+        n = checked_int("n", n, minimum=0)
+        temperature = checked_float("temperature", temperature)
+        return [self._sample_one(temperature) for _ in range(n)]
+
+    def _sample_one(self, temperature: float) -> str:
+        cache = self._empty_cache()
+        bos = token = self.tokenizer.bos
+        tokens: list[int] = []
+        for position in range(self.config.block_size):
+            logits = self._forward(np.array([token]), position, cache)[0]  # (V,)
+            # The maximum goes before the division, so that no temperature is too small.
+            with np.errstate(over="ignore"):
+                weights = np.exp((logits - logits.max()) / temperature)
+            weights /= weights.sum()
+            token = self.rng.choices(range(bos + 1), weights=weights.tolist())[0]
+            if token == bos:
+                break
+            tokens.append(token)
+        return self.tokenizer.decode(tokens)
+
+    def _empty_cache(self) -> Array:  # keys and values of each layer: (L, 2, T, C)
+        c = self.config
+        return np.empty((c.n_layer, 2, c.block_size, c.n_embd))
+
+    def _forward(self, tokens: NDArray[np.integer], start: int, cache: Array) -> Array:
+        """Logits (n, V) of tokens (n,) at positions start .. start + n - 1, given the `start`
+        rows of `cache` before them; their own rows are written to it."""
+        p = self.parameters
+        H, D = self.config.n_head, self.config.head_dim
+        n = len(tokens)
+        end = start + n
+        in_future = np.arange(end) > np.arange(start, end)[:, None]  # (n, end)
+        x = _rmsnorm(p["wte"][tokens] + p["wpe"][start:end])  # (n, C)
+        for i in range(self.config.n_layer):
+            layer = f"layer{i}."
+            a = _rmsnorm(x)
+            q = a @ p[layer + "attn_wq"].T
+            cache[i, 0, start:end] = a @ p[layer + "attn_wk"].T
+            cache[i, 1, start:end] = a @ p[layer + "attn_wv"].T
+            k, v = cache[i, :, :end].reshape(2, end, H, D)
+            scores = np.einsum("nhd,shd->hns", q.reshape(n, H, D), k) / np.sqrt(D)
+            scores[:, in_future] = -np.inf
+            weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+            weights /= weights.sum(axis=2, keepdims=True)
+            attended = np.einsum("hns,shd->nhd", weights, v).reshape(n, H * D)
+            x = x + attended @ p[layer + "attn_wo"].T
+            hidden = np.maximum(_rmsnorm(x) @ p[layer + "mlp_fc1"].T, 0.0)  # (n, 4C)
+            x = x + hidden @ p[layer + "mlp_fc2"].T
+        return x @ p["lm_head"].T
+
+
+def _rmsnorm(x: Array) -> Array:  # (n, C)
+    return x * (np.mean(x * x, axis=1, keepdims=True) + 1e-5) ** -0.5

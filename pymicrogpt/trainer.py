@@ -1,0 +1,277 @@
+"""Training: corpus -> tokenizer -> parameters -> an engine that steps."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import Config, checked_float, checked_int
+from .corpus import Corpus
+from .engines import EngineInfo, engines, reference_engine
+from .init import init_parameters
+from .model import GPT
+from .reference import Reference, Value
+from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from . import _core
+
+Array = NDArray[np.float64]
+
+
+class Trainer:
+    """Trains one model with Adam, in one engine.
+
+    engine: a name that engines() lists as available, or "auto" for the best of this machine
+        (PYMICROGPT_ISA forces what "auto" chooses)
+    batch_size: documents per step; their mean loss is minimised, and 1 is the original
+    learning_rate: of the first step; it falls linearly to 0 over num_steps
+    seed: of the one stream of randomness that shuffles the documents, draws the parameters and
+        then samples
+    threads: for the engines that can share a step between several
+    prefix_sharing: compute what documents of a batch with a common beginning have in common only
+        once. The result is the same; engines "reference", "tape" and "tape32" never share.
+
+    TypeError and ValueError say which argument is wrong, and what is allowed.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        config: Config | None = None,
+        *,
+        engine: str = "auto",
+        batch_size: int = 16,
+        learning_rate: float = 0.01,
+        num_steps: int = 1000,
+        seed: int = 42,
+        threads: int = 1,
+        beta1: float = 0.85,
+        beta2: float = 0.99,
+        eps: float = 1e-8,
+        prefix_sharing: bool = True,
+    ) -> None:
+        if not isinstance(corpus, Corpus):
+            raise TypeError(
+                f"corpus must be a Corpus, not {type(corpus).__name__}; see Corpus.load, "
+                "Corpus.from_file and Corpus.from_documents"
+            )
+        if config is not None and not isinstance(config, Config):
+            raise TypeError(f"config must be a Config, not {type(config).__name__}")
+        if not isinstance(prefix_sharing, (bool, np.bool_)):
+            raise TypeError(f"prefix_sharing must be True or False, not {prefix_sharing!r}")
+        self.corpus = corpus
+        self.config = config = config or Config()
+        self.batch_size = checked_int("batch_size", batch_size)
+        self.learning_rate = checked_float("learning_rate", learning_rate)
+        self.num_steps = checked_int("num_steps", num_steps)
+        self.seed = checked_int("seed", seed, -sys.maxsize, sys.maxsize)
+        self.threads = checked_int("threads", threads)
+        self.beta1 = checked_float("beta1", beta1, below=1.0, zero=True)
+        self.beta2 = checked_float("beta2", beta2, below=1.0, zero=True)
+        self.eps = checked_float("eps", eps)
+        self.prefix_sharing = bool(prefix_sharing)
+        _check_engine(engine)
+
+        self._rng = random.Random(self.seed)
+        documents = list(corpus.documents)
+        self._rng.shuffle(documents)
+        self.documents = tuple(documents)  # in the order of training
+        self.tokenizer = Tokenizer.from_documents(documents)
+        settings: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "num_steps": self.num_steps,
+            "beta1": self.beta1,
+            "beta2": self.beta2,
+            "eps": self.eps,
+        }
+        self._engine: _ReferenceEngine | _core.Trainer
+        if engine == "reference":
+            parameters = init_parameters(config, self.tokenizer.vocab_size, self._rng)
+            self._engine = _ReferenceEngine(
+                [self.tokenizer.encode(document) for document in documents],
+                {name: array.tolist() for name, array in parameters.items()},
+                n_head=config.n_head,
+                **settings,
+            )
+        else:
+            from . import _core
+
+            tokens, offsets = self.tokenizer.encode_all(documents)
+            compiled = _core.Trainer(
+                engine,
+                tokens,
+                offsets,
+                n_layer=config.n_layer,
+                n_embd=config.n_embd,
+                n_head=config.n_head,
+                block_size=config.block_size,
+                vocab_size=self.tokenizer.vocab_size,
+                threads=self.threads,
+                prefix_sharing=self.prefix_sharing,
+                **settings,
+            )
+            # Only now: a model that does not fit in memory has been refused.
+            parameters = init_parameters(config, self.tokenizer.vocab_size, self._rng)
+            compiled.set("parameter", np.concatenate([a.ravel() for a in parameters.values()]))
+            self._engine = compiled
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine at work, where "auto" has become a name."""
+        return self._engine.engine
+
+    @property
+    def isa(self) -> str:
+        return self._engine.isa
+
+    @property
+    def num_params(self) -> int:
+        return self.config.num_params(self.tokenizer.vocab_size)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in bytes that the engine holds between two steps, the documents not counted."""
+        return self._engine.nbytes
+
+    @property
+    def step(self) -> int:
+        """Steps done so far, 0 .. num_steps."""
+        return self._engine.step
+
+    @property
+    def model(self) -> GPT:
+        """The model as it is now. Its parameters are copies; its sample() continues the stream of
+        randomness of this trainer."""
+        parameters = self._tensors(self._engine.get("parameter"))
+        return GPT(self.config, self.tokenizer, parameters, self._rng)
+
+    def run(self, k: int | None = None) -> Array:
+        """Trains for `k` more steps, or for all that are left, and returns their losses (k,),
+        each the mean over its batch before the update. ValueError where fewer than `k` are left.
+
+        Ctrl-C stops between two steps: the trainer stays whole and can go on, though the losses
+        of the interrupted call are lost.
+        """
+        left = self.num_steps - self.step
+        if k is None:
+            k = left
+        k = checked_int("k", k, minimum=0)
+        if k > left:
+            raise ValueError(
+                f"cannot run {k} steps: {left} of num_steps={self.num_steps} are left, and the "
+                "learning rate is 0 after that; make a trainer with more num_steps"
+            )
+        return self._engine.run(k)
+
+    def loss_and_gradients(self) -> tuple[float, dict[str, Array]]:
+        """Loss of the next batch, and its gradients (out, in) by name. Nothing is updated."""
+        loss, gradients = self._engine.gradients()
+        return loss, self._tensors(gradients)
+
+    def gradients(self) -> dict[str, Array]:
+        """Gradients (out, in) of the next batch by name. Nothing is updated."""
+        return self.loss_and_gradients()[1]
+
+    def evaluate(self, documents: Corpus | Sequence[str]) -> float:
+        """Mean loss over `documents`, each counting once whatever its length. ValueError for a
+        character that the training corpus does not have."""
+        if not isinstance(documents, Corpus):
+            documents = Corpus.from_documents(documents)
+        return self._engine.loss(*self.tokenizer.encode_all(documents.documents))
+
+    def _tensors(self, flat: Array) -> dict[str, Array]:
+        tensors = {}
+        start = 0
+        for name, shape in self.config.parameter_shapes(self.tokenizer.vocab_size).items():
+            end = start + shape[0] * shape[1]
+            tensors[name] = flat[start:end].reshape(shape)
+            start = end
+        return tensors
+
+
+def _check_engine(name: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"engine must be a name, not {name!r}")
+    if name in ("auto", "reference"):
+        return
+    by_name = {info.name: info for info in engines()}
+    if name not in by_name:
+        raise ValueError(f"engine {name!r} is unknown; {_available(by_name.values())}")
+    if not by_name[name].available:
+        raise ValueError(
+            f"engine {name!r} cannot run here: {by_name[name].reason}; "
+            f"{_available(by_name.values())}"
+        )
+
+
+def _available(infos: Iterable[EngineInfo]) -> str:
+    return "this machine has auto, " + ", ".join(info.name for info in infos if info.available)
+
+
+class _ReferenceEngine:
+    """pymicrogpt.reference behind the interface of pymicrogpt._core.Trainer."""
+
+    def __init__(
+        self,
+        documents: list[list[int]],
+        tensors: dict[str, list[list[float]]],
+        **settings: Any,
+    ) -> None:
+        self._model = Reference(documents, tensors, **settings)
+        info = reference_engine()
+        self.engine, self.isa = info.name, info.isa
+
+    @property
+    def step(self) -> int:
+        return self._model.steps_done
+
+    @property
+    def nbytes(self) -> int:
+        # Each parameter is a Value with two floats; its moments are two floats in two lists.
+        number = sys.getsizeof(0.0)
+        return len(self._model.params) * (sys.getsizeof(Value(0.0)) + 4 * number + 3 * 8)
+
+    def run(self, k: int) -> Array:
+        losses = np.empty(k)
+        for i in range(k):
+            losses[i] = self._model.gradient()  # interrupted, it is only repeated
+            with _interrupt_held():
+                self._model.update()
+        return losses
+
+    def gradients(self) -> tuple[float, Array]:
+        loss = self._model.gradient()
+        return loss, np.array([p.grad for p in self._model.params])
+
+    def loss(self, tokens: NDArray[np.int32], offsets: NDArray[np.int64]) -> float:
+        documents = np.split(tokens, offsets[1:-1])
+        return sum(self._model.loss(d.tolist()).data for d in documents) / len(documents)
+
+    def get(self, slot: str) -> Array:
+        return np.array([p.data for p in self._model.params])
+
+
+@contextmanager
+def _interrupt_held() -> Iterator[None]:
+    """Keeps Ctrl-C back until the end of the block. Only the main thread ever receives it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[bool] = []
+    previous = signal.signal(signal.SIGINT, lambda *_: held.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if held:
+        signal.raise_signal(signal.SIGINT)

@@ -1,0 +1,299 @@
+"""The interface of Trainer, in every engine of this machine. The numbers are in test_parity.py."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+import pymicrogpt as mg
+from pymicrogpt.reference import Reference
+
+NAMES = ["anna", "bert", "carla", "dora", "emil", "fritz", "gerda", "heinz", "ann", "berta"]
+CORPUS = mg.Corpus.from_documents(NAMES)
+CONFIG = mg.Config(n_embd=8, n_head=2, block_size=4)
+ENGINES = [info.name for info in mg.engines() if info.available]
+
+
+def make(engine="reference", corpus=CORPUS, config=CONFIG, **settings) -> mg.Trainer:
+    settings = {"batch_size": 2, "num_steps": 6, **settings}
+    return mg.Trainer(corpus, config, engine=engine, **settings)
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request) -> str:
+    return request.param
+
+
+def test_documents_are_shuffled_by_the_seed():
+    expected = list(NAMES)
+    random.Random(42).shuffle(expected)
+    assert make().documents == tuple(expected)
+    assert make(seed=1).documents != tuple(expected)
+    assert CORPUS.documents == tuple(NAMES)
+
+
+def test_defaults():
+    trainer = mg.Trainer(CORPUS)
+    assert trainer.config == mg.Config()
+    assert (trainer.batch_size, trainer.learning_rate, trainer.num_steps) == (16, 0.01, 1000)
+    assert (trainer.seed, trainer.threads, trainer.prefix_sharing) == (42, 1, True)
+    assert (trainer.beta1, trainer.beta2, trainer.eps) == (0.85, 0.99, 1e-8)
+
+
+def test_attributes(engine):
+    trainer = make(engine)
+    info = next(info for info in mg.engines() if info.name == engine)
+    assert (trainer.engine, trainer.isa) == (engine, info.isa)
+    assert trainer.num_params == CONFIG.num_params(trainer.tokenizer.vocab_size)
+    assert trainer.num_params <= trainer.nbytes < 10_000_000
+    assert trainer.corpus is CORPUS
+    assert trainer.tokenizer == mg.Tokenizer.from_documents(NAMES)
+    assert trainer.step == 0
+
+
+def test_run(engine):
+    whole = make(engine).run()
+    assert whole.dtype == np.float64 and whole.shape == (6,)
+    trainer = make(engine)
+    parts = [trainer.run(2), trainer.run(0), trainer.run(np.int64(3))]
+    assert [len(part) for part in parts] == [2, 0, 3]
+    assert trainer.step == 5
+    assert np.concatenate([*parts, trainer.run()]).tolist() == whole.tolist()
+    assert trainer.step == 6
+    assert trainer.run().shape == (0,)
+
+
+def test_run_beyond_num_steps(engine):
+    trainer = make(engine)
+    trainer.run(4)
+    with pytest.raises(ValueError, match="cannot run 3 steps: 2 of num_steps=6 are left"):
+        trainer.run(3)
+    assert trainer.step == 4
+    with pytest.raises(ValueError, match="k must be at least 0"):
+        trainer.run(-1)
+    with pytest.raises(TypeError, match="k must be an integer"):
+        trainer.run(1.0)
+
+
+def test_gradients_change_nothing(engine):
+    trainer = make(engine)
+    before = trainer.model.parameters
+    loss, gradients = trainer.loss_and_gradients()
+    again = trainer.gradients()
+    assert list(gradients) == list(CONFIG.parameter_shapes(trainer.tokenizer.vocab_size))
+    for name, array in gradients.items():
+        assert array.dtype == np.float64 and array.shape == before[name].shape
+        assert array.tolist() == again[name].tolist()
+        assert trainer.model.parameters[name].tolist() == before[name].tolist()
+    assert trainer.step == 0
+    assert trainer.run(1)[0] == pytest.approx(loss, rel=1e-6)
+
+
+def test_model_is_a_copy(engine):
+    trainer = make(engine)
+    model = trainer.model
+    before = {name: array.copy() for name, array in model.parameters.items()}
+    trainer.run(2)
+    for name, array in before.items():
+        assert model.parameters[name].tolist() == array.tolist()
+        assert trainer.model.parameters[name].tolist() != array.tolist()
+
+
+def test_model_continues_the_stream_of_the_trainer():
+    first, second = make(), make()
+    assert first.model.sample(2) + first.model.sample(3) == second.model.sample(5)
+
+
+def test_evaluate(engine):
+    trainer = make(engine)
+    trainer.run(3)
+    documents = ["anna", "e", "gerdagerda"]
+    logits = [
+        trainer.model.logits(trainer.tokenizer.encode(d)[:4][: len(d) + 1]) for d in documents
+    ]
+    losses = []
+    for document, rows in zip(documents, logits, strict=True):
+        target = trainer.tokenizer.encode(document)[1 : len(rows) + 1]
+        log_total = np.log(np.exp(rows).sum(axis=1))
+        losses.append(np.mean(log_total - rows[np.arange(len(rows)), target]))
+    # f32 engines: the bound of one loss evaluation.
+    assert trainer.evaluate(documents) == pytest.approx(np.mean(losses), rel=1e-6)
+    assert trainer.evaluate(mg.Corpus.from_documents(documents)) == trainer.evaluate(documents)
+    assert trainer.step == 3
+    with pytest.raises(ValueError, match="'x' at position 1 of 'axel' is not in the alphabet"):
+        trainer.evaluate(["anna", "axel"])
+    with pytest.raises(mg.CorpusError, match="no documents"):
+        trainer.evaluate([])
+
+
+def test_evaluate_more_documents_than_a_batch(engine):
+    trainer = make(engine)
+    each = [trainer.evaluate([name]) for name in NAMES]
+    # Means of ten losses, each good to 1e-6.
+    assert trainer.evaluate(NAMES) == pytest.approx(np.mean(each), rel=2e-6)
+
+
+def test_evaluate_leaves_training_as_it_was(engine):
+    trainer = make(engine)
+    losses = [trainer.run(1)[0]]
+    for _ in range(5):
+        trainer.evaluate(NAMES)
+        trainer.gradients()
+        losses.append(trainer.run(1)[0])
+    assert losses == make(engine).run().tolist()
+
+
+# Arguments
+
+
+@pytest.mark.parametrize("name", ["batch_size", "num_steps", "threads"])
+def test_whole_numbers(name):
+    for wrong in (True, 2.0, "2", None):
+        with pytest.raises(TypeError, match=f"{name} must be an integer"):
+            make(**{name: wrong})
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
+        make(**{name: 0})
+    with pytest.raises(ValueError, match=f"{name} must be at most"):
+        make(**{name: 2**40})
+
+
+@pytest.mark.parametrize("seed", [1.5, "a", None, False])
+def test_seed(seed):
+    with pytest.raises(TypeError, match="seed must be an integer"):
+        make(seed=seed)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "eps"])
+def test_positive_numbers(name):
+    for wrong in (0, -1e-3, float("nan"), float("inf"), 10**400):
+        with pytest.raises(ValueError, match=f"{name} must be greater than 0 and finite"):
+            make(**{name: wrong})
+    for wrong in ("0.1", None, True, [1]):
+        with pytest.raises(TypeError, match=f"{name} must be a number"):
+            make(**{name: wrong})
+
+
+@pytest.mark.parametrize("name", ["beta1", "beta2"])
+def test_betas(name):
+    for wrong in (-0.1, 1, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=f"{name} must be at least 0 and less than 1"):
+            make(**{name: wrong})
+    make(**{name: 0})
+
+
+def test_corpus_config_and_prefix_sharing():
+    with pytest.raises(TypeError, match=r"corpus must be a Corpus, not list; see Corpus\.load"):
+        mg.Trainer(NAMES)
+    with pytest.raises(TypeError, match="config must be a Config, not dict"):
+        mg.Trainer(CORPUS, {"n_embd": 8})
+    with pytest.raises(TypeError, match="prefix_sharing must be True or False"):
+        make(prefix_sharing=1)
+
+
+# Engines
+
+
+def test_unknown_engine():
+    with pytest.raises(
+        ValueError, match="'cuda' is unknown; this machine has auto, reference"
+    ) as e:
+        make("cuda")
+    assert all(name in str(e.value) for name in ENGINES)
+    with pytest.raises(TypeError, match="engine must be a name"):
+        make(None)
+
+
+def test_engine_that_cannot_run_here():
+    absent = [info for info in mg.engines() if not info.available]
+    assert absent, "AVX and NEON never come together"
+    for info in absent:
+        assert info.reason
+        with pytest.raises(ValueError, match=f"'{info.name}' cannot run here") as e:
+            make(info.name)
+        assert info.reason in str(e.value) and "this machine has auto, reference" in str(e.value)
+
+
+def test_auto_takes_the_best(monkeypatch):
+    monkeypatch.delenv("PYMICROGPT_ISA", raising=False)
+    best = next(i.name for i in mg.engines() if i.available and i.name != "reference")
+    assert make("auto").engine == best
+
+
+def test_environment_forces_auto(monkeypatch):
+    monkeypatch.setenv("PYMICROGPT_ISA", "scalar")
+    assert make("auto").engine == "scalar"
+    assert make("tape").engine == "tape"
+    monkeypatch.setenv("PYMICROGPT_ISA", "mmx")
+    with pytest.raises(ValueError, match="PYMICROGPT_ISA 'mmx' is unknown; this machine has"):
+        make("auto")
+
+
+def test_engine_infos():
+    infos = mg.engines()
+    assert infos[0].name == "reference"
+    assert [i.name for i in infos if i.dtype == "float64"] == ["reference", "tape"]
+    for info in infos:
+        assert info.available != bool(info.reason)
+        assert not info.available or (info.lanes >= 1 and info.isa)
+
+
+# Ctrl-C
+
+
+def test_interrupted_reference_stays_whole(monkeypatch):
+    expected = make().run()
+
+    class Interrupted(Reference):
+        def update(self):
+            signal.raise_signal(signal.SIGINT)  # at the worst moment: some parameters updated
+            super().update()
+
+    trainer = make()
+    with monkeypatch.context() as m:
+        m.setattr(trainer._engine._model, "__class__", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+    assert trainer.step == 1
+    assert trainer.run().tolist() == expected[1:].tolist()
+
+
+def test_interrupted_backward_is_repeated(monkeypatch):
+    expected = make().run()
+    trainer = make()
+    loss = Reference.loss
+    calls = []
+
+    def interrupted(self, document):
+        calls.append(document)
+        if len(calls) == 4:  # the second document of the second step
+            raise KeyboardInterrupt
+        return loss(self, document)
+
+    with monkeypatch.context() as m:
+        m.setattr(Reference, "loss", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+    assert trainer.step == 1
+    assert trainer.run().tolist() == expected[1:].tolist()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "reference"])
+def test_interrupted_engine_stays_whole(engine):
+    many = 10**7
+    trainer = make(engine, num_steps=many)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    timer.join()
+    assert trainer.step > 0
+    other = make(engine, num_steps=many)
+    other.run(trainer.step)
+    for name, array in other.model.parameters.items():
+        assert trainer.model.parameters[name].tolist() == array.tolist()
