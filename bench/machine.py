@@ -1,0 +1,95 @@
+"""Where and with what a run was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def describe() -> dict[str, str | int | float]:
+    """Metadata of a run. The keys that pyperf has too carry pyperf's names."""
+    from pymicrogpt import _core
+
+    facts = {
+        "cpu_model_name": cpu_model(),
+        "cpu_count": os.cpu_count() or 1,
+        "platform": platform.platform(),
+        "python_version": f"{platform.python_implementation()} {platform.python_version()}",
+        "pymicrogpt_version": installed_version(),
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
+        **{f"build_{key}": value for key, value in _core.build_info().items()},
+    }
+    if hasattr(os, "getloadavg"):
+        facts["load_avg_1min"] = round(os.getloadavg()[0], 2)
+    facts |= peaks()
+    return {key: value for key, value in facts.items() if value != ""}
+
+
+def peaks() -> dict[str, float]:
+    """Measured roofs of one core: those of each ISA, and "peak_gflops", the highest for FMA."""
+    from pymicrogpt import _core
+
+    roofs = {}
+    for engine in ("neon", "avx2", "avx512"):
+        with suppress(ValueError):  # not on this machine
+            for name, rate in _core.peak(engine).items():
+                roofs[f"peak_{engine}_g{name}"] = round(rate * 1e-9, 1)
+    flops = [rate for name, rate in roofs.items() if name.endswith("fma_flops")]
+    return {**roofs, "peak_gflops": max(flops)} if flops else {}
+
+
+def installed_version() -> str:
+    try:
+        return version("pymicrogpt")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """Short hash of the checkout, "+" behind it when files differ; empty outside of git."""
+    git = ("git", "-C", str(ROOT))
+    short = _output(*git, "rev-parse", "--short", "HEAD")
+    changed = _output(*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!reports")
+    return short + ("+" if changed else "")
+
+
+def cpu_jiffies() -> tuple[int, int]:
+    """(stolen, all) processor time since boot; (0, 0) where the system does not tell.
+
+    Stolen is what the hypervisor gave to other guests: it is why a shared machine is noisy.
+    """
+    try:
+        first = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0]
+    except OSError:
+        return 0, 0
+    times = [int(field) for field in first.split()[1:9]]
+    return times[7], sum(times)
+
+
+def _output(*command: str) -> str:
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""

@@ -1,0 +1,198 @@
+"""The result file: pyperf's JSON, so that pyperf's commands work on it, and what we add to it.
+
+Every row that was measured is a pyperf benchmark named workload/batch/variant: one run for each
+round, its value in seconds per sample. Under the key "pymicrogpt" stand the machine, the workloads
+and all rows, also those without a value and why. Tables and figures are made from this file alone.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+
+FORMAT = 1
+BASELINE = "cpython"
+
+
+@dataclass
+class Round:
+    """What was timed in one round."""
+
+    seconds: float
+    steps: int
+    documents: int
+    positions: int
+
+
+@dataclass
+class Row:
+    """One variant on one workload at one batch size."""
+
+    variant: str
+    label: str
+    group: str
+    workload: str
+    batch: int
+    variation_of: str = ""
+    status: str = "ok"  # ok, error, unavailable or skipped
+    reason: str = ""  # why it is not ok
+    loss: float | None = None  # mean over the steps loss_first_step .. loss_last_step
+    loss_first_step: int = 0
+    loss_last_step: int = 0
+    peak_memory: int = 0  # bytes
+    info: dict[str, str] = field(default_factory=dict)
+    rounds: list[Round] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)  # seconds per sample, one per round
+
+    @property
+    def name(self) -> str:
+        return f"{self.workload}/b{self.batch}/{self.variant}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.label}, batch {self.batch}"
+
+    @property
+    def prose(self) -> str:
+        return f"{self.label} at batch {self.batch}"
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+    @property
+    def microseconds(self) -> float:
+        """Per sample, the median of the rounds."""
+        return 1e6 * median(self.values)
+
+    @property
+    def wall_seconds(self) -> float:
+        """Of all timed steps."""
+        return sum(r.seconds for r in self.rounds)
+
+
+@dataclass
+class Results:
+    run: dict[str, str | int | float]  # machine, version, corpus, options
+    workloads: dict[str, dict]  # Workload.describe(), mean_positions, flops_per_sample, num_params
+    rows: list[Row]
+    published: dict[str, dict[str, float]]
+    published_source: str
+
+    def of(self, workload: str, status: str = "ok") -> list[Row]:
+        return [row for row in self.rows if row.workload == workload and row.status == status]
+
+    def find(self, workload: str, variant: str, batch: int) -> Row | None:
+        wanted = f"{workload}/b{batch}/{variant}"
+        return next((row for row in self.rows if row.name == wanted and row.ok), None)
+
+    def baseline(self, workload: str) -> Row | None:
+        return self.find(workload, BASELINE, 1)
+
+    def speedup(self, row: Row) -> float | None:
+        """Over CPython in this run; None when it was not measured."""
+        base = self.baseline(row.workload)
+        return base.microseconds / row.microseconds if base else None
+
+    def fastest(self, workload: str) -> Row | None:
+        return min(self.of(workload), key=lambda row: row.microseconds, default=None)
+
+    def gflops(self, row: Row) -> float:
+        return self.workloads[row.workload]["flops_per_sample"] / row.microseconds * 1e-3
+
+    def save(self, path: Path) -> None:
+        import pyperf
+
+        benchmarks = []
+        for row in self.rows:
+            if not row.ok:
+                continue
+            facts = {
+                **{key: _one_line(value) for key, value in self.run.items()},
+                **{key: _one_line(value) for key, value in row.info.items()},
+                "name": row.name,
+                "unit": "second",
+                "variant": row.variant,
+                "workload": row.workload,
+                "batch_size": row.batch,
+                "loss": row.loss,
+            }
+            runs = [
+                pyperf.Run(
+                    [value],
+                    metadata={
+                        **facts,
+                        "duration": r.seconds,
+                        "loops": r.documents,
+                        "steps": r.steps,
+                        "positions": r.positions,
+                    },
+                    collect_metadata=False,
+                )
+                for value, r in zip(row.values, row.rounds, strict=True)
+            ]
+            benchmarks.append(pyperf.Benchmark(runs))
+
+        data = {"version": "1.0", "benchmarks": []}  # pyperf has no suite without a benchmark
+        if benchmarks:
+            buffer = io.StringIO()
+            pyperf.BenchmarkSuite(benchmarks).dump(buffer)
+            data = json.loads(buffer.getvalue())
+        rows = [asdict(row) for row in self.rows]
+        for row in rows:
+            del row["rounds"], row["values"]  # they are in the benchmarks
+        data["pymicrogpt"] = {
+            "format": FORMAT,
+            "run": self.run,
+            "workloads": self.workloads,
+            "rows": rows,
+            "published": self.published,
+            "published_source": self.published_source,
+        }
+        path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """ValueError when the file is not a result of this benchmark."""
+        import pyperf
+
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            ours = data["pymicrogpt"]
+            if ours["format"] != FORMAT:
+                raise ValueError(f"format {ours['format']} instead of {FORMAT}")
+            rows = {}
+            for record in ours["rows"]:
+                row = Row(**record)
+                rows[row.name] = row
+            if data["benchmarks"]:
+                for benchmark in pyperf.BenchmarkSuite.load(str(path)):
+                    row = rows[benchmark.get_name()]
+                    for run in benchmark.get_runs():
+                        facts = run.get_metadata()
+                        row.values += run.values
+                        row.rounds.append(
+                            Round(
+                                facts["duration"],
+                                facts["steps"],
+                                facts["loops"],
+                                facts["positions"],
+                            )
+                        )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a result file of bench.run_all: {error}") from error
+        return cls(
+            run=ours["run"],
+            workloads=ours["workloads"],
+            rows=list(rows.values()),
+            published=ours["published"],
+            published_source=ours["published_source"],
+        )
+
+
+def _one_line(value: str | int | float) -> str | int | float:
+    """pyperf wants metadata on one line, and never empty."""
+    return (" ".join(value.split()) or "-") if isinstance(value, str) else value

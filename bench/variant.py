@@ -1,0 +1,96 @@
+"""What a variant is: one way of training the model, with what it takes to run and to judge it."""
+
+from __future__ import annotations
+
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from bench.workload import WORKLOADS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bench.task import Task
+
+# Order and colours of tables and figures.
+GROUPS = ("pure Python", "autograd tape", "hand-derived", "SIMD", "other")
+
+
+class Session(Protocol):
+    """One training run of one implementation, inside the worker process."""
+
+    info: dict[str, str]  # what built or runs it ("compiler", "isa"): kept in the result file
+
+    def verify(self) -> tuple[float, np.ndarray] | None:
+        """Loss and flat gradient of the next batch, without a step. None: cannot, or too slow."""
+
+    def run(self, steps: int) -> tuple[list[float], float]:
+        """`steps` more training steps: their losses and the wall time of them all in seconds."""
+
+    def restart(self) -> None:
+        """Back to step 0 and the initial parameters. Not timed."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the benchmark. `open` gets the task (bench/task.py) and returns a session."""
+
+    name: str  # what --variants takes
+    label: str  # what people read
+    group: str  # one of GROUPS
+    open: Callable[[Task], Session]
+    available: Callable[[], str | None] = lambda: None  # why not here and what to install, or None
+    workloads: tuple[str, ...] = tuple(WORKLOADS)
+    batches: tuple[int, ...] = (1, 16)
+    dtype: str = "float32"  # decides the tolerances
+    warmup: float = 0.3  # seconds of untimed steps; 0: the very first step is timed
+    slow_on: tuple[str, ...] = ()  # a step takes seconds: not in --quick, gradients not compared
+    timeout: float = 120.0  # seconds that one answer of the worker may take
+    variation_of: str = ""  # the variant that this one changes in one respect
+
+    def __post_init__(self) -> None:
+        if self.group not in GROUPS:
+            raise ValueError(f"variant {self.name}: group must be one of {', '.join(GROUPS)}")
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"variant {self.name}: dtype must be float32 or float64")
+        if unknown := set(self.workloads) - set(WORKLOADS):
+            raise ValueError(f"variant {self.name}: unknown workloads {', '.join(sorted(unknown))}")
+
+
+def load_variants(extra: Iterable[str] = ()) -> dict[str, Variant]:
+    """Every variant by name: the files of bench/variants, then the files named in `extra`.
+
+    Each file has a list VARIANTS. ValueError for a file that has none, or a name used twice.
+    """
+    import bench.variants
+
+    modules = [
+        import_module(f"bench.variants.{module.name}")
+        for module in pkgutil.iter_modules(bench.variants.__path__)
+    ]
+    modules += [_import_file(Path(path)) for path in extra]
+    found: dict[str, Variant] = {}
+    for module in modules:
+        if not hasattr(module, "VARIANTS"):
+            raise ValueError(f"{module.__file__} has no list VARIANTS")
+        for variant in module.VARIANTS:
+            if variant.name in found:
+                raise ValueError(f"{module.__file__}: there is a variant {variant.name} already")
+            found[variant.name] = variant
+    return dict(sorted(found.items(), key=lambda item: GROUPS.index(item[1].group)))
+
+
+def _import_file(path: Path):
+    if not path.is_file():
+        raise ValueError(f"no variant file {path}")
+    spec = importlib.util.spec_from_file_location(f"bench_variant_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,110 @@
+"""The process that verifies and then times one variant on one task: `python -m bench.worker JOB`.
+
+JOB is JSON: {"variant": name, "task": file, "extra": [variant files]}. It prints one line when the
+variant is open and its first loss and gradients are right, and then one line for each line "K"
+(a number of steps to time) that it reads, until its input ends. Whatever goes wrong is a line
+{"error": reason}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from bench.task import Task, WrongResult
+from bench.variant import Variant, load_variants
+
+LOSS_WINDOW = 50  # steps over which the loss shown is averaged
+
+
+class CheckedSession:
+    """A session of which every loss is checked. Ends its training, then starts it again."""
+
+    def __init__(self, variant: Variant, task: Task):
+        self.variant, self.task = variant, task
+        self.session = variant.open(task)
+        self.step = 0
+        self.losses: list[float] = []  # of the training that is going on
+        self.final: dict[str, float | int] = {}  # loss at the end of the last whole training
+        first = self.session.verify()
+        if first is not None:
+            task.check_gradients(variant.dtype, *first)
+
+    def run(self, steps: int) -> dict[str, float | int]:
+        """Times `steps` steps. WrongResult where a loss is not what it must be."""
+        seconds, positions = 0.0, 0
+        for done in self._trainings(steps):
+            losses, elapsed = self.session.run(done)
+            if len(losses) != done:
+                raise WrongResult(f"{len(losses)} losses for {done} steps")
+            self.task.check_losses(self.variant.dtype, self.step, losses)
+            seconds += elapsed
+            positions += self.task.positions(self.step, done)
+            self.step += done
+            self.losses += losses
+            if self.step == self.task.workload.num_steps:
+                self.final = self._loss()
+        return {
+            "seconds": seconds,
+            "steps": steps,
+            "documents": steps * self.task.batch_size,
+            "positions": positions,
+            **(self.final or self._loss()),
+        }
+
+    def _loss(self) -> dict[str, float | int]:
+        window = self.losses[-LOSS_WINDOW:]
+        return {
+            "loss": sum(window) / len(window),
+            "loss_first_step": self.step - len(window) + 1,
+            "loss_last_step": self.step,
+        }
+
+    def _trainings(self, steps: int):
+        """`steps` cut where a training ends; starts the next one there."""
+        while steps:
+            if self.step == self.task.workload.num_steps:
+                self.session.restart()
+                self.step, self.losses = 0, []
+            done = min(steps, self.task.workload.num_steps - self.step)
+            yield done
+            steps -= done
+
+
+def peak_memory() -> int:
+    """Bytes of the larger of this process and its largest child; 0 where unknown."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    of = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(who).ru_maxrss for who in of) * unit
+
+
+def main() -> None:
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a variant prints is not a reply
+
+    def reply(message: dict) -> None:
+        print(json.dumps(message), file=replies, flush=True)
+
+    try:
+        job = json.loads(sys.argv[1])
+        variant = load_variants(job["extra"])[job["variant"]]
+        checked = CheckedSession(variant, Task.load(job["task"]))
+        reply({"info": checked.session.info})
+        for line in sys.stdin:
+            reply(checked.run(int(line)))
+        checked.session.close()
+        reply({"peak_memory": peak_memory()})
+    except WrongResult as error:
+        reply({"error": f"wrong: {error}"})
+    except Exception as error:  # whatever a variant raises is the reason of its row
+        reply({"error": f"{type(error).__name__}: {error}"})
+        raise
+
+
+if __name__ == "__main__":
+    main()
