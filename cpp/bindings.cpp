@@ -102,17 +102,19 @@ PYBIND11_MODULE(_core, m) {
   });
 
   py::class_<Generator>(m, "Generator")
-      .def(py::init([](const std::string& engine, const Doubles& parameters, int n_layer, int n_embd,
-                       int n_head, int block_size, int vocab_size) {
-             const Config config{n_layer, n_embd, n_head, block_size, vocab_size};
-             check(config);
-             check_flat(parameters, config);
+      .def(py::init([](const std::string& engine, int n_layer, int n_embd, int n_head,
+                       int block_size, int vocab_size) {
              return std::make_unique<Generator>(
-                 engine, config,
-                 std::vector<double>(parameters.data(), parameters.data() + parameters.size()));
+                 engine, Config{n_layer, n_embd, n_head, block_size, vocab_size});
            }),
-           py::arg("engine"), py::arg("parameters"), py::kw_only(), py::arg("n_layer"),
-           py::arg("n_embd"), py::arg("n_head"), py::arg("block_size"), py::arg("vocab_size"))
+           py::arg("engine"), py::kw_only(), py::arg("n_layer"), py::arg("n_embd"),
+           py::arg("n_head"), py::arg("block_size"), py::arg("vocab_size"))
+      .def("load",
+           [](Generator& g, const Doubles& parameters) {
+             check_flat(parameters, g.config());
+             g.load(parameters.data());
+           },
+           py::arg("parameters"))
       .def("generate",
            [](Generator& g, int64_t first, int64_t count, double temperature, uint64_t seed) {
              if (first < 0 || count < 0) throw py::value_error("first and count must not be negative");

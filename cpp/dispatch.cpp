@@ -62,6 +62,18 @@ uint64_t physical_memory() {
   return 0;
 }
 
+void check_memory(double bytes) {
+  const double memory = static_cast<double>(physical_memory());
+  const auto gib = [](double b) {
+    std::string text = std::to_string(b / 1073741824.0);
+    return text.substr(0, text.find('.') + 2) + " GiB";
+  };
+  if (memory > 0.0 && bytes > memory)
+    throw std::invalid_argument("this configuration needs " + gib(bytes) +
+                                " of memory and this machine has " + gib(memory) +
+                                "; take a smaller batch_size, n_embd, n_layer or block_size");
+}
+
 // The bytes of a setup, before anything is allocated.
 size_t checked_bytes(const Kernels& kernels, const Setup& setup) {
   const int64_t rows = int64_t{setup.batch_size} * setup.config.block_size;
@@ -70,13 +82,7 @@ size_t checked_bytes(const Kernels& kernels, const Setup& setup) {
     throw std::invalid_argument("batch_size x block_size is " + std::to_string(rows) +
                                 " positions; at most " + std::to_string(most) + " are possible");
   const size_t bytes = kernels.bytes(setup);
-  const uint64_t memory = physical_memory();
-  if (memory > 0 && bytes > memory) {
-    const auto gib = [](uint64_t b) { return std::to_string(b / 1073741824.0).substr(0, 6) + " GiB"; };
-    throw std::invalid_argument("this configuration needs " + gib(bytes) +
-                                " of memory and this machine has " + gib(memory) +
-                                "; take a smaller batch_size, n_embd, n_layer or block_size");
-  }
+  check_memory(static_cast<double>(bytes));
   return bytes;
 }
 
@@ -200,6 +206,11 @@ EngineRecord choose(const std::string& name) {
 }
 
 std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& setup, int threads) {
+  // In double: the count of parameters may be beyond any integer. Each has at least a value, two
+  // moments and a gradient.
+  const Config& c = setup.config;
+  const double C = c.n_embd, tables = 2.0 * c.vocab_size + c.block_size;
+  check_memory(4.0 * sizeof(float) * C * (12.0 * c.n_layer * C + tables));
   if (threads > 1 && !record.full)
     throw std::invalid_argument("engine '" + record.name + "' runs on one thread; threads must be 1");
   if (record.name == "tape") return std::make_unique<TapeEngine<double>>(setup.config);

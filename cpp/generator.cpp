@@ -16,8 +16,7 @@ int batch_size_for(const Config& config) {
 
 }  // namespace
 
-Generator::Generator(const std::string& engine, const Config& config,
-                     const std::vector<double>& parameters)
+Generator::Generator(const std::string& engine, const Config& config)
     : config_(config), batch_size_(batch_size_for(config)) {
   check(config);
   const EngineRecord record = choose(engine);
@@ -25,9 +24,10 @@ Generator::Generator(const std::string& engine, const Config& config,
     throw std::invalid_argument("engine '" + record.name +
                                 "' does not generate; the SIMD engines do");
   engine_ = make_engine(record, {config, batch_size_, true, 0.0, 0.0}, 1);
-  engine_->write(Slot::parameter, parameters.data());
   scratch_.resize(3 * static_cast<size_t>(batch_size_));
 }
+
+void Generator::load(const double* parameters) { engine_->write(Slot::parameter, parameters); }
 
 void Generator::generate(int64_t first, int64_t count, double temperature, uint64_t seed,
                          int32_t* tokens, int32_t* lengths) {

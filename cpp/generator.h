@@ -11,8 +11,10 @@ namespace microgpt {
 
 class Generator {
  public:
-  // parameters: natural layout. Throws std::invalid_argument where the engine cannot generate.
-  Generator(const std::string& engine, const Config& config, const std::vector<double>& parameters);
+  // Throws std::invalid_argument where the engine cannot generate.
+  Generator(const std::string& engine, const Config& config);
+
+  void load(const double* parameters);  // natural layout
 
   // Documents first .. first + count - 1 of the stream of `seed`: tokens (count, T), of which the
   // first lengths[i] of row i count. The same whatever `first` and `count` they are asked by.

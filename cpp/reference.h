@@ -12,11 +12,14 @@ namespace {
 
 class ReferenceEngine final : public Engine {
  public:
-  ReferenceEngine(const Config& config, int batch_size)
-      : bytes_(Plain<double>::bytes({config, batch_size, false})),
-        state_(::operator new(bytes_, std::align_val_t{kAlign})) {
+  ReferenceEngine(const Config& config, int batch_size) {
+    Setup setup = {};
+    setup.config = config;
+    setup.batch_size = batch_size;
+    bytes_ = Plain<double>::bytes(setup);
+    state_ = ::operator new(bytes_, std::align_val_t{kAlign});
     std::memset(state_, 0, bytes_);
-    Plain<double>::create(state_, {config, batch_size, false});
+    Plain<double>::create(state_, setup);
   }
   ~ReferenceEngine() override { ::operator delete(state_, std::align_val_t{kAlign}); }
   ReferenceEngine(const ReferenceEngine&) = delete;

@@ -27,7 +27,6 @@ class Generator:
     def __init__(
         self,
         engine: str,
-        parameters: NDArray[np.float64],  # flat, natural layout
         *,
         n_layer: int,
         n_embd: int,
@@ -35,6 +34,8 @@ class Generator:
         block_size: int,
         vocab_size: int,
     ) -> None: ...
+    def load(self, parameters: NDArray[np.float64]) -> None:
+        """Takes the parameters, flat, in the natural layout."""
     def generate(
         self, first: int, count: int, temperature: float, seed: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -33,7 +33,7 @@ namespace {
 
 constexpr int kLanes = PYMICROGPT_LANES;
 constexpr int kSumLanes = kLanes > 4 ? kLanes : 4;  // partial sums of a reduction
-constexpr int kQueries = 8;                         // queries that attention takes at a time
+constexpr int kQueries = kLanes > 1 ? 8 : 2;        // queries that attention takes at a time
 constexpr int kAlign = 64;                          // bytes
 
 inline int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
@@ -46,31 +46,44 @@ inline double logarithm(double x) { return __builtin_log(x); }
 
 // exp(x) for x <= 0, within 1.2e-7 of it: 2^k e^r with |r| <= ln(2) / 2. Exactly 0 below -87.
 inline float exponential(float x) {
-  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const float magic = 12582912.0f;  // 1.5 * 2^23: its last bits count ones, so adding it rounds
   const float bounded = x < -87.0f ? -87.0f : x;
-  const float k = (bounded * 1.44269504f + magic) - magic;
+  const float shifted = bounded * 1.44269504f + magic;
+  const float k = shifted - magic;
   const float r = (bounded - k * 0.693359375f) + k * 2.12194440e-4f;
-  float e = 1.3981999e-3f;
-  e = e * r + 8.3333333e-3f;
-  e = e * r + 4.1666666e-2f;
-  e = e * r + 1.6666667e-1f;
-  e = e * r + 0.5f;
+  float e = 1.38145985e-3f;
+  e = e * r + 8.36871703e-3f;
+  e = e * r + 4.16683881e-2f;
+  e = e * r + 1.66665206e-1f;
+  e = e * r + 4.99999934e-1f;
   e = e * r + 1.0f;
   e = e * r + 1.0f;
-  const int32_t bits = (static_cast<int32_t>(k) + 127) << 23;
-  float scale;
-  std::memcpy(&scale, &bits, sizeof scale);
-  return x < -87.0f ? 0.0f : e * scale;
+  uint32_t bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return x < -87.0f ? 0.0f : e * power;
 }
 inline double exponential(double x) { return __builtin_exp(x); }
 
 template <class Real>
-inline void copy(Real* __restrict to, const Real* __restrict from, int n) {
-  for (int i = 0; i < n; ++i) to[i] = from[i];
+inline void copy(Real* __restrict to, const Real* __restrict from, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = from[i];
 }
 template <class Real>
-inline void clear(Real* x, int n) {
-  for (int i = 0; i < n; ++i) x[i] = 0;
+inline void clear(Real* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] = 0;
+}
+
+// f(0), ..., f(n - 1), whole vectors first. Left alone, compilers unroll such loops so far that the
+// vector part is not reached at a width of 16.
+template <class F>
+PYMICROGPT_INLINE void for_each(int n, F f) {
+  int i = 0;
+  for (; i + kSumLanes <= n; i += kSumLanes)
+    LANE_LOOP for (int j = 0; j < kSumLanes; ++j) f(i + j);
+  for (; i < n; ++i) f(i);
 }
 
 // ---- Reductions, in kSumLanes partial results -------------------------------------------------
@@ -95,12 +108,15 @@ inline Real fold(Real* parts) {
 // sum_i a_i b_i
 template <class Real>
 inline Real dot(const Real* a, const Real* b, int n) {
-  Real parts[kSumLanes] = {};
-  int i = 0;
-  for (; i + kSumLanes <= n; i += kSumLanes)
+  const int whole = n / kSumLanes * kSumLanes;
+  Real rest = 0;
+  for (int i = whole; i < n; ++i) rest += a[i] * b[i];
+  if (whole == 0) return rest;
+  Real parts[kSumLanes];
+  LANE_LOOP for (int j = 0; j < kSumLanes; ++j) parts[j] = a[j] * b[j];
+  for (int i = kSumLanes; i < whole; i += kSumLanes)
     LANE_LOOP for (int j = 0; j < kSumLanes; ++j) parts[j] += a[i + j] * b[i + j];
-  for (; i < n; ++i) parts[i % kSumLanes] += a[i] * b[i];
-  return fold<Sum>(parts);
+  return fold<Sum>(parts) + rest;
 }
 
 // ---- Matrix product ---------------------------------------------------------------------------
@@ -126,7 +142,8 @@ struct Elements {
   int row, column;
 };
 
-// One tile (R, W) of the product below, its sums in registers.
+// One tile (R, W) of the product below, its sums in registers. Never inlined: in the middle of a
+// large function gcc 12 leaves some of these loops scalar.
 template <class Epilogue, int R, int W, class Real>
 __attribute__((noinline)) void tile(Real* __restrict out, int ld_out, Elements<Real> a,
                                     const Real* __restrict b, int ld_b, int depth) {
@@ -134,11 +151,11 @@ __attribute__((noinline)) void tile(Real* __restrict out, int ld_out, Elements<R
 #pragma GCC unroll 4
   for (int i = 0; i < R; ++i)
     LANE_LOOP for (int j = 0; j < W; ++j) sums[i][j] = 0;
-  for (int k = 0; k < depth; ++k) {
+  for (int k = 0; k < depth; ++k, a.data += a.column, b += ld_b) {
 #pragma GCC unroll 4
     for (int i = 0; i < R; ++i) {
-      const Real x = a.data[i * a.row + k * a.column];
-      LANE_LOOP for (int j = 0; j < W; ++j) sums[i][j] += x * b[k * ld_b + j];
+      const Real x = a.data[i * a.row];
+      LANE_LOOP for (int j = 0; j < W; ++j) sums[i][j] += x * b[j];
     }
   }
 #pragma GCC unroll 4
@@ -235,7 +252,7 @@ void rmsnorm(Real* __restrict y, Real* __restrict r, const Real* __restrict x, i
              int C) {  // y, x (N, C); r (N,)
   for (int n = 0; n < N; ++n, y += C, x += C) {
     const Real factor = r[n] = 1 / square_root(dot(x, x, C) / C + Real(1e-5));
-    for (int c = 0; c < C; ++c) y[c] = factor * x[c];
+    for_each(C, [&](int c) { y[c] = factor * x[c]; });
   }
 }
 
@@ -245,7 +262,7 @@ void rmsnorm_backward(Real* __restrict dx, const Real* __restrict dy, const Real
                       const Real* __restrict r, int N, int C) {
   for (int n = 0; n < N; ++n, dx += C, dy += C, y += C) {
     const Real factor = r[n], mean = dot(dy, y, C) / C;
-    for (int c = 0; c < C; ++c) dx[c] += factor * (dy[c] - mean * y[c]);
+    for_each(C, [&](int c) { dx[c] += factor * (dy[c] - mean * y[c]); });
   }
 }
 
@@ -257,7 +274,7 @@ void embedding(Real* x, const Real* wte, const Real* wpe, const int* token, cons
   for (int n = 0; n < N; ++n, x += C) {
     const Real* __restrict te = wte + token[n] * C;
     const Real* __restrict pe = wpe + position[n] * C;
-    for (int c = 0; c < C; ++c) x[c] = te[c] + pe[c];
+    for_each(C, [&](int c) { x[c] = te[c] + pe[c]; });
   }
 }
 
@@ -268,10 +285,8 @@ void embedding_backward(Real* dwte, Real* dwpe, const Real* dx, const int* token
   for (int n = 0; n < N; ++n, dx += C) {
     Real* __restrict dte = dwte + token[n] * C;
     Real* __restrict dpe = dwpe + position[n] * C;
-    for (int c = 0; c < C; ++c) {
-      dte[c] += dx[c];
-      dpe[c] += dx[c];
-    }
+    for_each(C, [&](int c) { dte[c] += dx[c]; });
+    for_each(C, [&](int c) { dpe[c] += dx[c]; });
   }
 }
 
@@ -288,10 +303,7 @@ void embedding_backward(Real* dwte, Real* dwpe, const Real* dx, const int* token
 template <class Real>
 inline void causal_softmax(Real* __restrict s, int keys, int first_query, Real scale) {
   Real largest[kQueries], sum[kQueries];
-  LANE_LOOP for (int i = 0; i < kQueries; ++i) {
-    largest[i] = s[i];
-    sum[i] = 0;
-  }
+  LANE_LOOP for (int i = 0; i < kQueries; ++i) largest[i] = s[i];
   for (int j = 1; j < keys; ++j)
     LANE_LOOP for (int i = 0; i < kQueries; ++i) {
       const Real score = s[j * kQueries + i];
@@ -299,6 +311,7 @@ inline void causal_softmax(Real* __restrict s, int keys, int first_query, Real s
       s[j * kQueries + i] = seen;
       largest[i] = Maximum::of(seen, largest[i]);
     }
+  LANE_LOOP for (int i = 0; i < kQueries; ++i) sum[i] = 0;
   for (int j = 0; j < keys; ++j)
     LANE_LOOP for (int i = 0; i < kQueries; ++i) {
       const Real e = exponential(scale * (s[j * kQueries + i] - largest[i]));
@@ -314,8 +327,9 @@ inline void causal_softmax(Real* __restrict s, int keys, int first_query, Real s
 template <class Real>
 inline void causal_softmax_backward(Real* __restrict dp, const Real* __restrict p, int keys,
                                     Real scale) {
-  Real mean[kQueries] = {};
-  for (int j = 0; j < keys; ++j)
+  Real mean[kQueries];
+  LANE_LOOP for (int i = 0; i < kQueries; ++i) mean[i] = dp[i] * p[i];
+  for (int j = 1; j < keys; ++j)
     LANE_LOOP for (int i = 0; i < kQueries; ++i)
         mean[i] += dp[j * kQueries + i] * p[j * kQueries + i];
   for (int j = 0; j < keys; ++j)
@@ -329,15 +343,16 @@ void attention(Real* y, Real* p, Real* q_lanes, Real* y_lanes, const Real* qkv, 
   const int C = c.n_embd, D = c.head_dim(), ld = 3 * C;
   const Real scale = 1 / square_root(Real(D));
   for (int doc = 0; doc < B; ++doc)
-    for (int first = start[doc], row = first; row < start[doc + 1]; row += kQueries) {
-      const int keys = least(start[doc + 1], row + kQueries) - first;
+    for (int64_t first = start[doc], row = first; row < start[doc + 1]; row += kQueries) {
+      const int query = int(row - first);  // position of the first query
+      const int keys = least(start[doc + 1] - start[doc], query + kQueries);
       transpose(q_lanes, kQueries, qkv + row * ld, ld, kQueries, C);
       for (int head = 0; head < C; head += D, p += keys * kQueries) {
-        const Real* k = qkv + first * ld + C + head;  // (keys, D)
-        const Real* v = k + C;                        // (keys, D)
+        const Real* const k = qkv + first * ld + C + head;  // (keys, D)
+        const Real* const v = k + C;                        // (keys, D)
         panel<Store, kQueries>(p, kQueries, Elements<Real>{k, ld, 1}, q_lanes + head * kQueries,
                                kQueries, keys, D);
-        causal_softmax(p, keys, row - first, scale);
+        causal_softmax(p, keys, query, scale);
         panel<Store, kQueries>(y_lanes + head * kQueries, kQueries, Elements<Real>{v, 1, ld}, p,
                                kQueries, D, keys);
       }
@@ -352,24 +367,24 @@ void attention_backward(Real* dqkv, const Real* dy, const Real* p, Real* ds, Rea
                         const Config& c) {
   const int C = c.n_embd, D = c.head_dim(), ld = 3 * C;
   const Real scale = 1 / square_root(Real(D));
-  clear(dqkv, start[B] * ld);
+  clear(dqkv, int64_t{start[B]} * ld);
   for (int doc = 0; doc < B; ++doc)
-    for (int first = start[doc], row = first; row < start[doc + 1]; row += kQueries) {
-      const int keys = least(start[doc + 1], row + kQueries) - first;
-      const int queries = first + keys - row;
+    for (int64_t first = start[doc], row = first; row < start[doc + 1]; row += kQueries) {
+      const int query = int(row - first);  // position of the first query
+      const int keys = least(start[doc + 1] - start[doc], query + kQueries);
       transpose(dy_lanes, kQueries, dy + row * C, C, kQueries, C);
       for (int head = 0; head < C; head += D, p += keys * kQueries) {
-        const Real* q = qkv + row * ld + head;        // (queries, D), as dy
-        const Real* k = qkv + first * ld + C + head;  // (keys, D)
-        const Real* v = k + C;                        // (keys, D)
-        Real* dk = dqkv + first * ld + C + head;
-        Real* dv = dk + C;
+        const Real* const k = qkv + first * ld + C + head;    // (keys, D)
+        const Real* const v = k + C;                          // (keys, D)
+        const Real* const q = qkv + row * ld + head;          // (keys - query, D)
+        const Real* const dout = dy + row * C + head;         // (keys - query, D)
+        Real* const dk = dqkv + first * ld + C + head;
+        Real* const dv = dk + C;
         panel<Store, kQueries>(ds, kQueries, Elements<Real>{v, ld, 1}, dy_lanes + head * kQueries,
                                kQueries, keys, D);
         causal_softmax_backward(ds, p, keys, scale);
-        product<Add>(dv, ld, Elements<Real>{p, kQueries, 1}, dy + row * C + head, C, keys, queries,
-                     D);
-        product<Add>(dk, ld, Elements<Real>{ds, kQueries, 1}, q, ld, keys, queries, D);
+        product<Add>(dv, ld, Elements<Real>{p, kQueries, 1}, dout, C, keys, keys - query, D);
+        product<Add>(dk, ld, Elements<Real>{ds, kQueries, 1}, q, ld, keys, keys - query, D);
         panel<Store, kQueries>(dq_lanes + head * kQueries, kQueries, Elements<Real>{k, 1, ld}, ds,
                                kQueries, D, keys);
       }
@@ -398,22 +413,24 @@ double cross_entropy(Real* __restrict z, int ld, const int* target, const Real* 
     for (int v = 0; v < ld; v += kSumLanes)
       LANE_LOOP for (int j = 0; j < kSumLanes; ++j) {
         const Real e = exponential(z[v + j] - largest);
-        z[v + j] = v + j < V ? e : Real(0);
+        z[v + j] = v + j < V ? e : 0;
         parts[j] += z[v + j];
       }
     const Real sum = fold<Sum>(parts), inverse = 1 / sum;
     loss += double(weight[n]) * (logarithm(sum) - of_target);
-    for (int v = 0; v < ld; ++v) z[v] *= inverse;
+    for_each(ld, [&](int v) { z[v] *= inverse; });
   }
   return loss;
 }
 
 // dlogits = weight (p - onehot(target)), in place
 template <class Real>
-void cross_entropy_backward(Real* p, int ld, const int* target, const Real* weight, int N, int V) {
+void cross_entropy_backward(Real* __restrict p, int ld, const int* target, const Real* weight,
+                            int N) {
   for (int n = 0; n < N; ++n, p += ld) {
-    for (int v = 0; v < V; ++v) p[v] *= weight[n];
-    p[target[n]] -= weight[n];
+    const Real factor = weight[n];
+    for_each(ld, [&](int v) { p[v] *= factor; });
+    p[target[n]] -= factor;
   }
 }
 
@@ -461,7 +478,8 @@ struct Model {
   int ld_logits;   // columns of logits: V, rounded up to whole vectors
   size_t bytes;    // of the block
 
-  Real *param, *grad, *m, *v;  // (count,) each, in the layout of params.h
+  Real *param, *m, *v;  // (count,) each, in the layout of params.h
+  Real *grad, *used;    // the same: gradients to be read, and those that a step makes and uses
   Real* lm_head_transposed;    // (C, ld_logits)
   Transposed* transposed;      // (L,)
 
@@ -499,7 +517,8 @@ Model<Real> lay_out(char* base, const Setup& setup) {
   using Activations = typename Model<Real>::Activations;
   using Transposed = typename Model<Real>::Transposed;
   const Config& c = setup.config;
-  const int64_t C = c.n_embd, T = c.block_size, B = setup.batch_size, N = B * T + kQueries;  // rows, with those that attention may touch past the end
+  const int64_t C = c.n_embd, T = c.block_size, B = setup.batch_size;
+  const int64_t N = B * T + kQueries;  // with the rows that attention may touch past the last
   Arena arena = {base, 0};
   arena.take<Model<Real>>(1);
 
@@ -509,6 +528,7 @@ Model<Real> lay_out(char* base, const Setup& setup) {
   g.ld_logits = round_up(c.vocab_size, kSumLanes);
   g.param = arena.take<Real>(g.count);
   g.grad = arena.take<Real>(g.count);
+  g.used = arena.take<Real>(g.count);
   g.m = arena.take<Real>(g.count);
   g.v = arena.take<Real>(g.count);
   g.lm_head_transposed = arena.take<Real>(C * g.ld_logits);
@@ -597,7 +617,7 @@ double forward(Model<Real>& g) {
 
   embedding(g.x, w + at.wte(), w + at.wpe(), g.token, g.position, N, C);
   rmsnorm(g.x0, g.r0, g.x, N, C);
-  copy(g.x, g.x0, N * C);
+  copy(g.x, g.x0, int64_t{N} * C);
   for (int i = 0; i < g.config.n_layer; ++i) {
     const auto& t = g.transposed[i];
     const auto& s = g.layers[i];
@@ -613,15 +633,14 @@ double forward(Model<Real>& g) {
   return cross_entropy(g.logits, g.ld_logits, g.target, g.weight, N, V);
 }
 
-// The forward, reversed: the gradient of every parameter.
+// The forward, reversed: the gradient of every parameter into dw (count,).
 template <class Real>
-void backward(Model<Real>& g) {
+void backward(Model<Real>& g, Real* dw) {
   const Layout at(g.config);
   const int N = g.N, C = g.config.n_embd, V = g.config.vocab_size, T = g.config.block_size;
   const Real* const w = g.param;
-  Real* const dw = g.grad;
 
-  cross_entropy_backward(g.logits, g.ld_logits, g.target, g.weight, N, V);
+  cross_entropy_backward(g.logits, g.ld_logits, g.target, g.weight, N);
   linear_backward_weight(dw + at.lm_head(), g.logits, g.ld_logits, g.x, N, V, C);
   linear_backward_input<Store>(g.dx, g.logits, g.ld_logits, w + at.lm_head(), N, V, C);
   for (int i = g.config.n_layer - 1; i >= 0; --i) {
@@ -639,10 +658,10 @@ void backward(Model<Real>& g) {
     linear_backward_input<Store>(g.dbranch, g.dqkv, 3 * C, w + at.attn_wq(i), N, 3 * C, C);
     rmsnorm_backward(g.dx, g.dbranch, s.a, s.ra, N, C);
   }
-  clear(g.dbranch, N * C);
+  clear(g.dbranch, int64_t{N} * C);
   rmsnorm_backward(g.dbranch, g.dx, g.x0, g.r0, N, C);
-  clear(dw + at.wte(), V * C);
-  clear(dw + at.wpe(), T * C);
+  clear(dw + at.wte(), int64_t{V} * C);
+  clear(dw + at.wpe(), int64_t{T} * C);
   embedding_backward(dw + at.wte(), dw + at.wpe(), g.dbranch, g.token, g.position, N, C);
 }
 
@@ -688,14 +707,15 @@ struct Plain {
 
   static double gradient(void* state, const Batch& batch) {
     const double loss = Plain::loss(state, batch);
-    backward(model(state));
+    backward(model(state), model(state).grad);
     return loss;
   }
 
   static double step(void* state, const Batch& batch, const AdamStep& a) {
-    const double loss = gradient(state, batch);
+    const double loss = Plain::loss(state, batch);
     Model<Real>& g = model(state);
-    adam(g.param, g.m, g.v, g.grad, g.count, a);
+    backward(g, g.used);
+    adam(g.param, g.m, g.v, g.used, g.count, a);
     refresh_transposed(g);
     return loss;
   }

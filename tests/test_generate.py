@@ -1,0 +1,93 @@
+"""Batched generation in the SIMD engines: the same distribution as sample(), by other means."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import pymicrogpt as mg
+
+SIMD = [e.name for e in mg.engines() if e.available and e.lanes > 1 and e.name != "autovec"]
+pytestmark = pytest.mark.skipif(not SIMD, reason="no SIMD engine runs on this machine")
+
+CONFIGS = [
+    mg.Config(),
+    mg.Config(n_layer=2, n_embd=24, n_head=3, block_size=7),
+    mg.Config(n_embd=20, n_head=2, block_size=1),
+    mg.Config(n_embd=8, n_head=1, block_size=21),
+]
+
+
+@pytest.fixture(scope="module", params=CONFIGS, ids=lambda c: f"C{c.n_embd}-T{c.block_size}")
+def model(request):
+    documents = ["anna", "bo", "cleo", "dada", "ed", "annabel", "bob", "c", "dan", "abba"] * 20
+    trainer = mg.Trainer(mg.Corpus.from_documents(documents), request.param, num_steps=60)
+    trainer.run()
+    return trainer.model
+
+
+def probabilities(model, text, temperature):
+    """softmax(logits / temperature) after BOS and `text`, in float64."""
+    logits = model.logits([model.tokenizer.bos, *model.tokenizer.encode(text)[1:-1]])[-1]
+    weights = np.exp((logits - logits.max()) / temperature)
+    return weights / weights.sum()
+
+
+@pytest.mark.parametrize("engine", SIMD)
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_frequencies_are_the_models(model, engine, temperature):
+    n = 40_000
+    documents = model.generate(n, temperature, seed=11, engine=engine)
+    prefixes = ["", "a"] if model.config.block_size > 1 else [""]
+    for prefix in prefixes:
+        continued = [d for d in documents if d.startswith(prefix)]
+        p = probabilities(model, prefix, temperature)
+        for i, character in enumerate(model.tokenizer.alphabet):
+            share = sum(d[len(prefix) : len(prefix) + 1] == character for d in continued)
+            # Five standard deviations of a binomial, and one document of slack where p n is tiny.
+            bound = 5.0 * np.sqrt(len(continued) * p[i] * (1.0 - p[i])) + 1.0
+            assert abs(share - len(continued) * p[i]) <= bound, (prefix, character)
+
+
+@pytest.mark.parametrize("engine", SIMD)
+def test_cold_is_greedy(model, engine):
+    text = ""
+    while len(text) < model.config.block_size:
+        token = int(probabilities(model, text, 1.0).argmax())
+        if token == model.tokenizer.bos:
+            break
+        text += model.tokenizer.alphabet[token]
+    assert model.generate(3, 1e-4, engine=engine) == [text] * 3
+
+
+def test_depends_on_seed_and_number_alone(model):
+    many = model.generate(5000, seed=3)  # more than are drawn at a time
+    assert model.generate(10, seed=3) == many[:10]
+    assert model.generate(5000, seed=3) == many
+    assert model.generate(5000, seed=4) != many
+    assert model.generate(0) == []
+    assert all(len(d) <= model.config.block_size for d in many)
+
+
+def test_follows_its_parameters():
+    corpus = mg.Corpus.from_documents(["ab", "ba", "aab"])
+    model = mg.Trainer(corpus, num_steps=5).model
+    before = model.generate(200)
+    model.parameters["lm_head"] *= -3.0
+    assert model.generate(200) != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": -1}, "n must be"),
+        ({"n": 1, "temperature": 0.0}, "temperature must be"),
+        ({"n": 1, "seed": -1}, "seed must be"),
+        ({"n": 1, "engine": "scalar"}, "does not generate"),
+        ({"n": 1, "engine": "nonsense"}, "unknown"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    model = mg.Trainer(mg.Corpus.from_documents(["ab"]), num_steps=1).model
+    with pytest.raises(ValueError, match=message):
+        model.generate(**arguments)
