@@ -1,12 +1,12 @@
 // Forward and backward of the model, derived by hand, in ordinary loops: no intrinsics, no vector
-// types. The same source is the engine `scalar` (auto-vectoriser off), the engine `autovec` (on) and,
-// in f64, the oracle of the kernel tests. docs/derivations.md derives every backward below.
+// types. The same source is the engine `scalar` (auto-vectoriser off), the engine `autovec` (on)
+// and, in f64, the oracle of the kernel tests. docs/derivations.md derives every backward below.
 //
 // The N rows are the active positions of the batch, document after document; nothing is shared
 // between documents. Matrices are row-major, weights (out, in) as in params.h.
 //
-// Everything is in an anonymous namespace and nothing comes from the STL: translation units compiled
-// for different ISAs include this file, and the linker must never mix their copies.
+// Everything is in an anonymous namespace and nothing comes from the STL: translation units
+// compiled for different ISAs include this file, and the linker must never mix their copies.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -151,11 +151,11 @@ __attribute__((noinline)) void tile(Real* __restrict out, int ld_out, Elements<R
 #pragma GCC unroll 4
   for (int i = 0; i < R; ++i)
     LANE_LOOP for (int j = 0; j < W; ++j) sums[i][j] = 0;
-  for (int k = 0; k < depth; ++k, a.data += a.column, b += ld_b) {
+  for (int64_t k = 0; k < depth; ++k) {
 #pragma GCC unroll 4
     for (int i = 0; i < R; ++i) {
-      const Real x = a.data[i * a.row];
-      LANE_LOOP for (int j = 0; j < W; ++j) sums[i][j] += x * b[j];
+      const Real x = a.data[i * a.row + k * a.column];
+      LANE_LOOP for (int j = 0; j < W; ++j) sums[i][j] += x * b[k * ld_b + j];
     }
   }
 #pragma GCC unroll 4

@@ -1,0 +1,82 @@
+# Two commands do everything: `make report` and `make test`. They need Python >= 3.10, a C++17
+# compiler and make; all else goes into .venv, which `make clean` removes again.
+#   ARGS=...              passed on: make report ARGS="--quick", make test ARGS="-k corpus"
+#   PYTHON=...            the interpreter to use instead of the first suitable one
+#   SYSTEM_PACKAGES=no    leave apt and Homebrew alone
+
+python := .venv/bin/python
+pip := $(python) -m pip --disable-pip-version-check
+cmake := .venv/bin/cmake
+jobs := $(shell getconf _NPROCESSORS_ONLN)
+export PYTHON SYSTEM_PACKAGES
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+.PHONY: help report test kernels sanitize neon lint clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+report: .venv/installed .venv/toolchains ## verify and time every implementation, write reports/
+	$(python) -m bench.run_all $(ARGS)
+
+test: .venv/installed .venv/toolchains kernels ## run every test
+	$(python) -m pytest $(ARGS)
+
+# The package is installed editable: Python sources are used where they are, so only a change of
+# these files builds anew.
+.venv/installed: CMakeLists.txt pyproject.toml $(shell find cpp -type f) | $(python)
+	$(pip) install --quiet --editable '.[bench,test]'
+	@touch $@
+
+$(python):
+	tools/venv.sh .venv
+
+$(cmake): | $(python)
+	$(pip) install --quiet cmake
+
+# Optional: without them the benchmark's rows say what to install. Tried once.
+.venv/toolchains: | $(python)
+	@command -v pypy3 >/dev/null || tools/install.sh pypy3 || true
+	@command -v rustc >/dev/null || tools/install.sh rustc rust || true
+	@touch $@
+
+# $(call kernel_tests,FOLDER,CMAKE OPTIONS): build tests/cpp under build/FOLDER and run it.
+define kernel_tests
+$(cmake) -S . -B build/$(1) --log-level=WARNING -DPYMICROGPT_PYTHON=OFF -DPYMICROGPT_TESTS=ON $(2)
+$(cmake) --build build/$(1) --parallel $(jobs)
+.venv/bin/ctest --test-dir build/$(1) --output-on-failure --parallel $(jobs)
+endef
+
+kernels: $(cmake) ## run the C++ kernel tests (part of make test)
+	$(call kernel_tests,kernels)
+
+sanitizers := address,undefined
+sanitize: $(cmake) ## run the kernel tests under AddressSanitizer and UBSan
+	$(call kernel_tests,sanitize,-DPYMICROGPT_SANITIZE=$(sanitizers))
+
+# Static, so that the emulator needs no aarch64 system libraries.
+aarch64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static \
+  -DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64
+
+ifneq ($(filter aarch64 arm64,$(shell uname -m)),)
+neon: kernels ## run the kernel tests on aarch64, elsewhere under qemu
+else
+neon: $(cmake)
+	@command -v aarch64-linux-gnu-g++ >/dev/null || tools/install.sh g++-aarch64-linux-gnu
+	@command -v qemu-aarch64 >/dev/null || tools/install.sh qemu-user qemu
+	$(call kernel_tests,neon,$(aarch64))
+endif
+
+lint: .venv/linters ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy pymicrogpt
+
+.venv/linters: | $(python)
+	$(pip) install --quiet ruff mypy numpy
+	@touch $@
+
+clean: ## remove everything that was built, .venv included
+	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks
+	find . -name __pycache__ -prune -exec rm -rf {} +

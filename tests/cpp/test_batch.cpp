@@ -1,0 +1,169 @@
+// The rows of a batch against the sets of prefixes that define them.
+#include <array>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "check.h"
+
+namespace microgpt {
+namespace {
+
+using Prefix = std::vector<int32_t>;
+
+// Row (offset / kPanel) of each prefix, or of each pair, found so far: prefixes must agree on it.
+template <class Key>
+class Numbering {
+ public:
+  void expect(const Key& key, int offset, const char* what) {
+    const auto inserted = row_of_.emplace(key, offset);
+    check(inserted.first->second == offset, what);
+    if (inserted.second) check(taken_.insert(offset).second, "rows are distinct");
+  }
+  int size() const { return static_cast<int>(row_of_.size()); }
+
+ private:
+  std::map<Key, int> row_of_;
+  std::set<int> taken_;
+};
+
+void expect_rows(const Rows& rows, const Config& config, const Batch& batch, bool share) {
+  // Keys begin with 0 or, with sharing off, with the document's number in the batch.
+  Numbering<std::pair<int, Prefix>> nodes;
+  Numbering<std::array<int, 3>> pairs;  // token, position
+  std::vector<double> weight(rows.nodes);
+  double total = 0;
+  int entry = 0, longest = 0;
+  for (int i = 0; i < batch.size; ++i) {
+    const int n = batch.documents.positions(batch.at(i), config.block_size);
+    longest = n > longest ? n : longest;
+  }
+  CHECK(rows.levels == longest);
+  CHECK(rows.level_begin[0] == 0 && rows.level_begin[longest] == rows.nodes);
+
+  // Entries come position by position, and document by document within one.
+  for (int t = 0; t < longest; ++t) {
+    for (int i = 0; i < batch.size; ++i) {
+      const int64_t d = batch.at(i);
+      const int32_t* tokens = batch.documents.begin(d);
+      const int n = batch.documents.positions(d, config.block_size);
+      if (t >= n) continue;
+      const int node = rows.entry_node[entry], key = share ? 0 : i;
+      if (!check(entry < rows.entries && node >= 0 && node < rows.nodes, "entry's node")) return;
+      CHECK(node >= rows.level_begin[t] && node < rows.level_begin[t + 1]);
+      CHECK(rows.entry_target[entry] == tokens[t + 1]);
+      // 1 / (B n), of a product that is exact and a quotient: one rounding.
+      const double w = 1.0 / (static_cast<double>(batch.size) * n);
+      CHECK(std::fabs(rows.entry_weight[entry] - w) <= kUnit * w);
+      weight[node] += rows.entry_weight[entry];
+      total += rows.entry_weight[entry];
+
+      nodes.expect({key, Prefix(tokens, tokens + t + 1)}, node, "one node for each prefix");
+      const int pair = rows.pair_of[node] / kPanel;
+      if (!check(pair >= 0 && pair < rows.pairs && rows.pair_of[node] % kPanel == 0, "pair")) return;
+      pairs.expect({key, tokens[t], t}, pair, "one pair for each token at a position");
+      CHECK(rows.pair_token[pair] == tokens[t]);
+      CHECK(rows.pair_position[pair] == t);
+      for (int j = 0; j < rows.path_stride; ++j) {
+        const int64_t at = int64_t{node} * rows.path_stride + j;
+        if (j <= t) {
+          pairs.expect({key, tokens[j], j}, rows.pair_path[at] / kPanel, "pair on the path");
+          if (rows.node_path != nullptr)
+            nodes.expect({key, Prefix(tokens, tokens + j + 1)}, rows.node_path[at] / kPanel,
+                         "node on the path");
+        } else if (j < (t + 4) / 4 * 4) {  // kernels read keys by four
+          check(rows.pair_path[at] == 0, "the rest of a group of four is row 0");
+          if (rows.node_path != nullptr)
+            check(rows.node_path[at] == 0, "the rest of a group of four is row 0");
+        }
+      }
+      ++entry;
+    }
+  }
+  CHECK(entry == rows.entries);
+  CHECK(nodes.size() == rows.nodes);
+  CHECK(pairs.size() == rows.pairs);
+  // Sums of at most `size` weights that all round once, and are then added in f32.
+  CHECK(std::fabs(total - 1) <= rows.entries * kUnit);
+  for (int n = 0; n < rows.nodes; ++n) {
+    CHECK(std::fabs(rows.weight[n] - weight[n]) <= batch.size * kUnit * weight[n]);
+    CHECK(rows.self[n] == n * kPanel);
+    if (!share) CHECK(rows.pair_of[n] == n * kPanel);
+  }
+}
+
+// Several batches in one builder, from all over the corpus.
+void test_batches(const Config& config, const Corpus& corpus, int batch_size, int trials = 5) {
+  for (const bool share : {false, true}) {
+    Builder built(config, batch_size, share);
+    for (int trial = 0; trial < trials; ++trial) {
+      const int64_t first = int64_t{trial} * batch_size % corpus.count();
+      // Evaluation ends with a batch that is smaller than those there is room for.
+      const int size = trial == trials - 1 ? (batch_size + 1) / 2 : batch_size;
+      at_case("vocab %d, T %d, batch %d at %d%s", config.vocab_size, config.block_size, size,
+              static_cast<int>(first), share ? ", sharing" : "");
+      const Batch batch = corpus.batch(first, size);
+      expect_rows(built.build(batch), config, batch, share);
+    }
+  }
+}
+
+// Access to the private base of marks, by which those of earlier steps are known to be stale.
+template <uint32_t RowBuilder::*member>
+struct Access {
+  friend uint32_t& base_of(RowBuilder& builder) { return builder.*member; }
+};
+uint32_t& base_of(RowBuilder& builder);
+template struct Access<&RowBuilder::base_>;
+
+// When the base has come to its end, no mark of earlier steps may be taken for a new one.
+void test_marks_wrap() {
+  Random random;
+  const Config config{2, 4, 1, 6, 8};
+  const Corpus corpus = random_corpus(random, 40, config.vocab_size, 8);
+  Builder built(config, 10, true);
+  built.build(corpus.batch(0, 10));
+  base_of(built.builder) = UINT32_MAX - 100;
+  for (int first : {10, 20, 30}) {
+    at_case("marks wrap, batch at %d", first);
+    const Batch batch = corpus.batch(first, 10);
+    expect_rows(built.build(batch), config, batch, true);
+  }
+  CHECK(base_of(built.builder) < 1000);
+}
+
+// Documents that are the same, begin another one, or are cut at T.
+void test_prefixes() {
+  Corpus corpus;
+  corpus.add({9, 1, 2, 3, 9});
+  corpus.add({9, 1, 2, 3, 9});
+  corpus.add({9, 1, 9});
+  corpus.add({9, 1, 2, 3, 4, 5, 6, 9});
+  const Config config{2, 4, 1, 5, 10};
+  for (const int batch_size : {1, 2, 3, 4, 9}) test_batches(config, corpus, batch_size);
+
+  at_case("prefixes of one another");
+  Builder built(config, 4, true);
+  const Rows& rows = built.build(corpus.batch(0, 4));
+  CHECK(rows.nodes == 5 && rows.pairs == 5 && rows.entries == 4 + 4 + 2 + 5);
+  CHECK(std::fabs(rows.weight[0] - (1 / 4.0 + 1 / 4.0 + 1 / 2.0 + 1 / 5.0) / 4) <= 4 * kUnit);
+  CHECK(std::fabs(rows.weight[4] - 1 / 20.0) <= kUnit);
+}
+
+}  // namespace
+}  // namespace microgpt
+
+int main() {
+  using namespace microgpt;
+  Random random;
+  for (const int n_layer : {1, 2})
+    for (const int T : {1, 3, 4, 5, 16})
+      for (const int V : {2, 3, 27})
+        for (const int batch_size : {1, 2, 5, 16, 17})
+          test_batches({n_layer, 4, 1, T, V}, random_corpus(random, 11, V, T + 3), batch_size);
+  // Many tokens under one parent.
+  test_batches({1, 4, 1, 3, 5000}, random_corpus(random, 400, 5000, 4), 350, 2);
+  test_prefixes();
+  test_marks_wrap();
+  return result();
+}

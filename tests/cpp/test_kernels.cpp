@@ -1,0 +1,838 @@
+// Every kernel of one ISA against plain loops. Compiled once for each ISA, with its flags:
+//   PYMICROGPT_ISA_SOURCE  the file in cpp/isa that it includes, and so sees all of
+//   PYMICROGPT_TABLE, _ENGINE, _ISA, _NEEDS  as for that file
+//
+// Inputs beyond the active rows, and all outputs, are poisoned with NaN. Rows up to the next multiple
+// of four may be written by the kernels that say so; nothing else outside the output may be.
+#include PYMICROGPT_ISA_SOURCE
+
+#include <array>
+
+#include "check.h"
+
+namespace microgpt {
+namespace {
+
+constexpr int kSizes[] = {1, 2, 3, 5, 7, 15, 16, 17, 31, 33, 64, 80};
+constexpr int kMostRows = 33;
+
+int next_four(int n) { return (n + 3) / 4 * 4; }
+
+// The work of several threads, one after the other.
+template <class F>
+void shared_out(int threads, F work) {
+  for (int rank = 0; rank < threads; ++rank) work(Share{rank, threads});
+}
+
+// ---- Vectors ----------------------------------------------------------------------------------
+
+// What V and Row have in common, on whole numbers: their sums are exact in any order.
+template <class T, int width>
+void test_lanes() {
+  Random random;
+  for (int trial = 0; trial < 100; ++trial) {
+    float a[width], b[width], c[width], d[width];
+    for (float* x : {a, b, c, d})
+      for (int i = 0; i < width; ++i) x[i] = static_cast<float>(random.below(2001) - 1000);
+    const T x = T::load(a), y = T::load(b), z = T::load(c), w = T::load(d);
+    const float* const all[] = {a, b, c, d};
+    const auto expect = [](const char* what, const T& got, auto want) {
+      float lane[width];
+      got.store(lane);
+      for (int i = 0; i < width; ++i) check(same_bits(lane[i], want(i)), what);
+    };
+    const auto in_quad = [](const float* v, int i) { return v + i / 4 * 4; };
+    const auto sum4 = [](const float* v) { return v[0] + v[1] + v[2] + v[3]; };
+    const auto max4_of = [](const float* v) { return std::fmax(std::fmax(v[0], v[1]), std::fmax(v[2], v[3])); };
+
+    expect("load", x, [&](int i) { return a[i]; });
+    expect("set", T::set(a[0]), [&](int) { return a[0]; });
+    expect("load_quad", T::load_quad(a), [&](int i) { return a[i % 4]; });
+    expect("+", x + y, [&](int i) { return a[i] + b[i]; });
+    expect("-", x - y, [&](int i) { return a[i] - b[i]; });
+    expect("*", x * y, [&](int i) { return a[i] * b[i]; });
+    expect("/", x / y, [&](int i) { return a[i] / b[i]; });
+    expect("fma", fma(x / y, y, z), [&](int i) { return std::fma(a[i] / b[i], b[i], c[i]); });
+    expect("max", max(x, y), [&](int i) { return a[i] > b[i] ? a[i] : b[i]; });
+    expect("sqrt", sqrt(x * x + y), [&](int i) { return std::sqrt(a[i] * a[i] + b[i]); });
+    expect("where_greater", where_greater(x, y, z), [&](int i) { return a[i] > b[i] ? c[i] : 0; });
+    expect("quad<0>", quad<0>(x), [&](int i) { return in_quad(a, i)[0]; });
+    expect("quad<1>", quad<1>(x), [&](int i) { return in_quad(a, i)[1]; });
+    expect("quad<2>", quad<2>(x), [&](int i) { return in_quad(a, i)[2]; });
+    expect("quad<3>", quad<3>(x), [&](int i) { return in_quad(a, i)[3]; });
+    expect("quad_sum", quad_sum(x), [&](int i) { return sum4(in_quad(a, i)); });
+    expect("quad_max", quad_max(x), [&](int i) { return max4_of(in_quad(a, i)); });
+    expect("reduce4", reduce4(x, y, z, w), [&](int i) { return sum4(in_quad(all[i % 4], i)); });
+    expect("max4", max4(x, y, z, w), [&](int i) { return max4_of(in_quad(all[i % 4], i)); });
+    expect("across_quads", across_quads(x), [&](int i) {
+      float sum = 0;
+      for (int j = i % 4; j < width; j += 4) sum += a[j];
+      return sum;
+    });
+    expect("max_across_quads", max_across_quads(x), [&](int i) {
+      float most = a[i % 4];
+      for (int j = i % 4; j < width; j += 4) most = std::fmax(most, a[j]);
+      return most;
+    });
+
+    Block first(4);
+    x.store_quad(first.data());
+    for (int i = 0; i < 4; ++i) check(same_bits(first[i], a[i]), "store_quad");
+    check(first.intact(), "store_quad stores four");
+  }
+}
+
+void test_vector() {
+  constexpr int width = V::lanes;
+  Random random;
+  const float inf = INFINITY, nan = NAN;
+  // Pairs that comparisons could get wrong.
+  const float first[] = {1, 2, 2, -0.0f, 0, inf, -inf, inf, nan, 1, nan, -1};
+  const float second[] = {2, 1, 2, 0, -0.0f, 1, 1, inf, 1, nan, nan, -2};
+  for (int i = 0; i < 12; ++i) {
+    at_case("%g, %g", first[i], second[i]);
+    const V a = V::set(first[i]), b = V::set(second[i]), c = V::set(3);
+    float greater[width];
+    where_greater(a, b, c).store(greater);
+    for (float g : greater) CHECK(same_bits(g, first[i] > second[i] ? 3.0f : 0.0f));
+  }
+
+  for (int trial = 0; trial < 20000; ++trial) {
+    const float x = std::ldexp(random.uniform(1, 2), random.below(60) - 30);
+    at_case("1 / %a", x);
+    float inverse[width];
+    reciprocal(V::set(x)).store(inverse);
+    for (float r : inverse) near(r, {1.0 / x, kReciprocalError / x}, "reciprocal");
+  }
+  report("reciprocal");
+
+  for (int n = -126; n <= 127; ++n) {
+    at_case("%d", n);
+    float power[width];
+    pow2(V::set(static_cast<float>(n))).store(power);
+    for (float p : power) CHECK(p == std::ldexp(1.0f, n));
+  }
+  for (float x : {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, 0.49999997f, -126.5f, 3e6f, 126.7f, -3.2f}) {
+    at_case("%g", x);
+    float rounded[width];
+    round(V::set(x)).store(rounded);
+    for (float r : rounded) CHECK(r == std::nearbyint(x));  // halves to even
+  }
+
+  // Positive normal numbers, and those around the borders of f's range.
+  for (int trial = 0; trial < 20000; ++trial) {
+    float x[width], e[width], f[width];
+    for (float& at : x) at = std::ldexp(random.uniform(1, 2), random.below(254) - 126);
+    x[0] = std::ldexp(1.5f, random.below(254) - 126);
+    x[1] = std::nextafter(x[0], 0.0f);
+    V ev, fv;
+    split(V::load(x), ev, fv);
+    ev.store(e);
+    fv.store(f);
+    for (int i = 0; i < width; ++i) {
+      at_case("%a", x[i]);
+      CHECK(f[i] >= 0.75f && f[i] < 1.5f);
+      CHECK(std::ldexp(f[i], static_cast<int>(e[i])) == x[i]);
+    }
+  }
+
+  // Element j of argument i goes to [16 j + i]; the other twelve of each sixteen stay.
+  Block to(16 * width);
+  float from[4][width];
+  for (auto& row : from)
+    for (float& x : row) x = random.uniform(-1, 1);
+  store_transposed(to.data() + 8, V::load(from[0]), V::load(from[1]), V::load(from[2]),
+                   V::load(from[3]));
+  for (int j = 0; j < width; ++j)
+    for (int i = 0; i < 16; ++i)
+      check(i >= 8 && i < 12 ? same_bits(to[16 * j + i], from[i - 8][j])
+                             : is_poison(to[16 * j + i]),
+            "store_transposed");
+  CHECK(to.intact());
+}
+
+// ---- Shares of threads --------------------------------------------------------------------------
+
+void test_share() {
+  for (int size = 1; size <= 7; ++size)
+    for (int total = 1; total <= 70; ++total) {
+      at_case("%d rows for %d threads", total, size);
+      int last = 0;
+      for (int rank = 0; rank < size; ++rank) {
+        const Span span = Share{rank, size}.of(total);
+        CHECK(span.first == last && span.last >= span.first);
+        // Kernels write rows up to the next multiple of four: those must be nobody else's.
+        CHECK(span.first == span.last || span.first % 4 == 0);
+        last = span.last;
+      }
+      CHECK(last == total);
+
+      std::vector<int> taken(total);
+      for (int rank = 0; rank < size; ++rank) {
+        Share share{rank, size};
+        for (int& count : taken) count += share.mine();
+      }
+      for (int count : taken) CHECK(count == 1);
+    }
+}
+
+// ---- exp and log ------------------------------------------------------------------------------
+
+// Calls compare(x, f(x)) for every `step`-th float from first to last, which have one sign.
+template <class F, class G>
+void sweep(float first, float last, uint32_t step, F f, G compare) {
+  uint32_t bits, end;
+  std::memcpy(&bits, &first, sizeof bits);
+  std::memcpy(&end, &last, sizeof end);
+  while (bits < end) {
+    float x[V::lanes], y[V::lanes];
+    for (float& at : x) {
+      std::memcpy(&at, &bits, sizeof bits);
+      bits = end - bits > step ? bits + step : end;
+    }
+    f(V::load(x)).store(y);
+    for (int i = 0; i < V::lanes; ++i) compare(x[i], y[i]);
+  }
+}
+
+template <class F>
+void expect_all(V got, F holds, const char* what) {
+  float lane[V::lanes];
+  got.store(lane);
+  for (float x : lane) check(holds(x), what);
+}
+
+void test_exp_log() {
+  const auto zero = [](float y) { return same_bits(y, 0.0f); };
+  const auto one = [](float y) { return y == 1; };
+  const auto nan = [](float y) { return y != y; };
+
+  const auto exp_of = [](V x) { return exp(x); };
+  const auto near_exp = [](float x, float y) { near(y, exp(Approx(x)), "exp"); };
+  sweep(0.0f, 88.0f, 997, exp_of, near_exp);
+  sweep(-0.0f, -87.3f, 997, exp_of, near_exp);
+  expect_all(exp(V::set(0)), one, "exp(0) == 1");
+  expect_all(exp(V::set(NAN)), nan, "exp(NaN) is NaN");
+  for (float x : {-88.0f, -88.1f, -89.0f, -100.0f, -1e30f, -INFINITY}) {
+    at_case("%g", x);
+    expect_all(exp(V::set(x)), zero, "exp(x) == 0 for x <= -88");
+  }
+  report("exp");
+
+  at_case("log");
+  const auto log_of = [](V x) { return log(x); };
+  const auto near_log = [](float x, float y) { near(y, log(Approx(x)), "log"); };
+  sweep(std::numeric_limits<float>::min(), std::numeric_limits<float>::max(), 997, log_of, near_log);
+  sweep(0.5f, 2.0f, 17, log_of, near_log);
+  expect_all(log(V::set(1)), [](float y) { return y == 0; }, "log(1) == 0");
+  expect_all(log(V::set(NAN)), nan, "log(NaN) is NaN");
+  report("log");
+}
+
+// ---- Activations ------------------------------------------------------------------------------
+
+// (features, rows) in panels, with room for rows up to the next multiple of sixteen, poisoned.
+class Activations {
+ public:
+  Activations(int features, int rows)
+      : features_(features), rows_(rows), capacity_(panels_of(rows) * kPanel),
+        block_(int64_t{panels_of(features)} * kPanel * capacity_) {}
+  Activations(int features, int rows, Random& random, float deviation = 1)
+      : Activations(features, rows) {
+    for (int n = 0; n < rows; ++n)
+      for (int i = 0; i < lanes(); ++i) at(i, n) = i < features ? random.normal(deviation) : 0;
+  }
+
+  operator Panels() { return {block_.data(), int64_t{capacity_} * kPanel}; }
+  int panels() const { return panels_of(features_); }
+  int lanes() const { return panels() * kPanel; }
+  float& at(int feature, int row) {
+    return block_[(int64_t{feature / kPanel} * capacity_ + row) * kPanel + feature % kPanel];
+  }
+  void poison_row(int row) {
+    for (int i = 0; i < lanes(); ++i) at(i, row) = poison();
+  }
+
+  // Every row holds want(row, feature), and zero in the padding; rows from `slack` on, and the
+  // guards, are as they were.
+  template <class F>
+  void expect(const char* what, F want, int slack) {
+    for (int n = 0; n < capacity_; ++n)
+      for (int i = 0; i < lanes(); ++i) {
+        if (n < rows_)
+          near(at(i, n), i < features_ ? want(n, i) : Approx(0), what);
+        else if (n >= slack)
+          check(is_poison(at(i, n)), "rows beyond are left alone");
+      }
+    check(block_.intact(), "memory around is left alone");
+  }
+  template <class F>
+  void expect(const char* what, F want) {
+    expect(what, want, rows_);
+  }
+
+ private:
+  int features_, rows_, capacity_;
+  Block block_;
+};
+
+// (rows,) of one number each, with the same room and the same checks.
+struct Scalars {
+  int rows;
+  Block block;
+
+  explicit Scalars(int n) : rows(n), block(panels_of(n) * kPanel) {}
+  Scalars(int n, Random& random, float low, float high) : Scalars(n) {
+    for (int i = 0; i < n; ++i) block[i] = random.uniform(low, high);
+  }
+  operator float*() { return block.data(); }
+  template <class F>
+  void expect(const char* what, F want, int slack) {
+    for (int n = 0; n < rows; ++n) near(block[n], want(n), what);
+    check(block.intact_beyond(slack), "scalars beyond are left alone");
+  }
+};
+
+// ---- product ----------------------------------------------------------------------------------
+
+struct ProductCase {
+  static constexpr int panels = 9, outs = panels * kPanel, other_rows = 40;
+  int k;
+  Activations x, other;
+  Block w;
+  int32_t map[kMostRows];
+  std::vector<Approx> sums;  // (kMostRows, outs)
+
+  ProductCase(int ins, Random& random)
+      : k(ins), x(k, kMostRows, random), other(outs, other_rows, random),
+        w(int64_t{panels} * panels_of(k) * kPanel * kPanel) {
+    for (int n = 0; n < other_rows; ++n) {  // what the mask must tell from the rest
+      other.at(n, n) = 0;
+      other.at(n + 1, n) = -0.0f;
+    }
+    for (int32_t& offset : map) offset = random.below(other_rows) * kPanel;
+    for (int64_t i = 0; i < w.size(); ++i) w[i] = 0;
+    for (int o = 0; o < outs; ++o)
+      for (int i = 0; i < k; ++i) w[Matrix::index(o, i, k)] = random.normal(1);
+    for (int n = 0; n < kMostRows; ++n)
+      for (int o = 0; o < outs; ++o) {
+        Total sum;
+        for (int i = 0; i < k; ++i) sum.add(Approx(x.at(i, n)) * Approx(w[Matrix::index(o, i, k)]));
+        sums.push_back(sum);
+      }
+  }
+
+  template <After after, class F>
+  void expect(const char* what, int rows, int p, F want) {
+    at_case("k %d, rows %d, panels %d", k, rows, p);
+    Activations y(p * kPanel, rows);
+    shared_out(1 + rows % 3, [&](Share share) {
+      product<after>({x, k, w.data(), y, p, share.of(rows), other, map});
+    });
+    y.expect(what, [&](int n, int o) { return want(n, o, sums[n * outs + o]); });
+  }
+};
+
+void test_product() {
+  Random random;
+  for (const int k : kSizes) {
+    ProductCase c(k, random);
+    for (int rows = kMostRows; rows >= 1; --rows) {
+      if (rows < kMostRows) c.x.poison_row(rows);
+      for (int p = 1; p <= ProductCase::panels; ++p) {
+        c.expect<After::store>("product", rows, p, [](int, int, Approx y) { return y; });
+        c.expect<After::relu>("product, relu", rows, p, [](int, int, Approx y) { return relu(y); });
+        c.expect<After::residual>("product, residual", rows, p, [&](int n, int o, Approx y) {
+          return y + Approx(c.other.at(o, c.map[n] / kPanel));
+        });
+        c.expect<After::mask>("product, mask", rows, p, [&](int n, int o, Approx y) {
+          return c.other.at(o, n) > 0 ? y : Approx(0);
+        });
+      }
+    }
+  }
+  report("product");
+}
+
+// ---- weight_gradient and Adam -----------------------------------------------------------------
+
+const AdamStep kStep = {0.01, 0.85, 0.99, 1 - 0.85 * 0.85, 1 - 0.99 * 0.99, 1e-8};
+
+// Adam on moments kept divided by 1 - beta1 and 1 - beta2.
+struct Updated {
+  Approx p, m, v;
+  Updated(float p0, float m0, float v0, Approx g) {
+    const auto constant = [](double x) { return Approx::rounded(x, 0); };
+    m = constant(kStep.beta1) * Approx(m0) + g;
+    v = constant(kStep.beta2) * Approx(v0) + g * g;
+    p = Approx(p0) -
+        constant(kStep.rate * (1 - kStep.beta1) / kStep.correction1) * m *
+            reciprocal(constant(std::sqrt((1 - kStep.beta2) / kStep.correction2)) * sqrt(v) +
+                       constant(kStep.eps));
+  }
+};
+
+void test_weight_gradient() {
+  Random random;
+  const int features[] = {1, 4, 16, 20, 33, 64, 144};
+  for (const int outs : features)
+    for (const int ins : features)
+      for (const int n : kSizes) {
+        if (int64_t{outs} * ins * n > 300000) continue;
+        Activations dy(outs, n, random), x(ins, n, random);
+        std::vector<Approx> g(static_cast<size_t>(outs) * ins);
+        for (int o = 0; o < outs; ++o)
+          for (int i = 0; i < ins; ++i) {
+            Total sum;
+            for (int r = 0; r < n; ++r) sum.add(Approx(dy.at(o, r)) * Approx(x.at(i, r)));
+            g[static_cast<size_t>(o) * ins + i] = sum;
+          }
+        for (const bool outs_in_lanes : {false, true})
+          for (const bool with_adam : {false, true}) {
+            at_case("outs %d%s, ins %d, rows %d%s", outs, outs_in_lanes ? " in lanes" : "", ins, n,
+                    with_adam ? ", Adam" : "");
+            Matrix w{};
+            w.outs = outs;
+            w.ins = ins;
+            w.outs_in_lanes = outs_in_lanes;
+            Block p(w.size()), q(w.size()), m(w.size()), v(w.size()), gradient(w.size());
+            for (int64_t i = 0; i < w.size(); ++i) p[i] = q[i] = m[i] = v[i] = 0;
+            std::vector<float> before(static_cast<size_t>(outs) * ins * 3);
+            for (int o = 0, j = 0; o < outs; ++o)
+              for (int i = 0; i < ins; ++i, j += 3) {
+                const int64_t at = w.at(o, i);
+                p[at] = q[w.transposed_at(o, i)] = before[j] = random.normal(0.1f);
+                m[at] = before[j + 1] = random.normal(1);
+                v[at] = before[j + 2] = (o + i) % 7 ? random.uniform(0.1f, 4) : 0;
+              }
+            w.p = p.data();
+            w.q = q.data();
+            w.m = m.data();
+            w.v = v.data();
+            w.g = gradient.data();
+            const Adam adam(kStep);
+            shared_out(1 + n % 3, [&](Share share) {
+              weight_gradient(dy, x, n, w, with_adam ? &adam : nullptr, share);
+            });
+
+            int64_t padding = 0;
+            for (int64_t i = 0; i < w.size(); ++i) {
+              if (with_adam) padding += p[i] == 0 && m[i] == 0 && v[i] == 0;
+              if (!with_adam) padding += gradient[i] == 0 || is_poison(gradient[i]);
+            }
+            CHECK(padding >= w.size() - int64_t{outs} * ins);
+            for (int o = 0, j = 0; o < outs; ++o)
+              for (int i = 0; i < ins; ++i, j += 3) {
+                const int64_t at = w.at(o, i);
+                const Approx want = g[static_cast<size_t>(o) * ins + i];
+                if (with_adam) {
+                  const Updated u(before[j], before[j + 1], before[j + 2], want);
+                  near(p[at], u.p, "Adam: p");
+                  near(m[at], u.m, "Adam: m");
+                  near(v[at], u.v, "Adam: v");
+                } else {
+                  near(gradient[at], want, "weight_gradient");
+                  check(p[at] == before[j] && m[at] == before[j + 1] && v[at] == before[j + 2],
+                        "without Adam p, m and v stay");
+                }
+                check(same_bits(p[at], q[w.transposed_at(o, i)]), "q is p transposed");
+                p[at] = q[w.transposed_at(o, i)] = 0;
+              }
+            int64_t left = 0;
+            for (int64_t i = 0; i < w.size(); ++i) left += p[i] != 0 || q[i] != 0;
+            check(left == 0, "padding of p and q stays zero");
+            check(p.intact() && q.intact() && m.intact() && v.intact() &&
+                      gradient.intact_beyond(with_adam ? 0 : w.size()),
+                  "memory around is left alone");
+          }
+      }
+  report("weight_gradient");
+}
+
+// ---- Norms and embedding ----------------------------------------------------------------------
+
+constexpr int kWidths[] = {1, 3, 4, 8, 15, 16, 20, 33, 64, 80};
+
+// (mean x^2 + 1e-5)^-1/2 and then dx = r (dy - y mean(dy y)), of rows of C.
+template <class X>
+Approx inverse_norm(int C, X x) {
+  Total squares;
+  for (int i = 0; i < C; ++i) squares.add(x(i) * x(i));
+  return Approx(1) / sqrt(Approx(squares) * Approx::rounded(1.0 / C, 0) + Approx::rounded(1e-5, 0));
+}
+template <class DY, class Y>
+Approx norm_gradient(int C, int i, Approx r, DY dy, Y y) {
+  Total dot;
+  for (int j = 0; j < C; ++j) dot.add(dy(j) * y(j));
+  return (dy(i) - y(i) * (Approx(dot) * Approx::rounded(1.0 / C, 0))) * r;
+}
+
+void test_norm() {
+  Random random;
+  for (const int C : kWidths)
+    for (int rows = 1; rows <= kMostRows; ++rows) {
+      at_case("n_embd %d, rows %d", C, rows);
+      const int slack = next_four(rows);
+      // Rows of all magnitudes: eps counts in the small ones.
+      Activations x(C, rows, random), y(C, rows);
+      for (int n = 0; n < rows; ++n)
+        for (int i = 0; i < C; ++i) x.at(i, n) *= std::ldexp(1.0f, n % 20 - 12);
+      Scalars r(rows);
+      shared_out(1 + rows % 3, [&](Share share) {
+        rms_forward(y, r, x, x.panels(), share.of(rows), C);
+      });
+      std::vector<Approx> inverse;
+      for (int n = 0; n < rows; ++n)
+        inverse.push_back(inverse_norm(C, [&](int i) { return Approx(x.at(i, n)); }));
+      r.expect("inverse norm", [&](int n) { return inverse[n]; }, slack);
+      y.expect("rms_forward", [&](int n, int i) { return Approx(x.at(i, n)) * inverse[n]; }, slack);
+
+      // dx over dy, with nothing that comes past; elsewhere, with something; and over that.
+      Activations dy(C, rows, random), alone(C, rows), dx(C, rows), past(C, rows, random),
+          over(C, rows);
+      for (int n = 0; n < rows; ++n)
+        for (int i = 0; i < dy.lanes(); ++i) {
+          alone.at(i, n) = dy.at(i, n);
+          over.at(i, n) = past.at(i, n);
+        }
+      shared_out(1 + rows % 3, [&](Share share) {
+        const Span span = share.of(rows);
+        rms_backward(alone, alone, y, r, x.panels(), span, C, Panels{});
+        rms_backward(dx, dy, y, r, x.panels(), span, C, past);
+        rms_backward(over, dy, y, r, x.panels(), span, C, over);
+      });
+      const auto want = [&](int n, int i) {
+        return norm_gradient(C, i, Approx(r[n]), [&](int j) { return Approx(dy.at(j, n)); },
+                             [&](int j) { return Approx(y.at(j, n)); });
+      };
+      const auto with_past = [&](int n, int i) { return Approx(past.at(i, n)) + want(n, i); };
+      alone.expect("rms_backward, in place", want, slack);
+      dx.expect("rms_backward, past", with_past, slack);
+      over.expect("rms_backward, past in place", with_past, slack);
+    }
+  report("norm");
+}
+
+// Rows of a batch as the model gets them.
+struct Rows4 {
+  Config config;
+  Corpus corpus;
+  Builder built;
+  const Rows& rows;
+  Rows4(const Config& c, Random& random, int documents, int batch_size, bool share)
+      : config(c), corpus(random_corpus(random, documents, c.vocab_size, c.block_size + 3)),
+        built(c, batch_size, share),
+        rows(built.build(corpus.batch(random.below(documents), batch_size))) {}
+};
+
+struct TestTable {
+  Block p, m, v, g;
+  Table table{};
+  TestTable(int rows, int C, Random& random)
+      : p(size(rows, C)), m(size(rows, C)), v(size(rows, C)), g(size(rows, C)) {
+    table = {p.data(), m.data(), v.data(), g.data(), rows, panels_of(C) * kPanel};
+    for (int r = 0; r < rows; ++r)
+      for (int i = 0; i < table.width; ++i) {
+        p[table.at(r, i)] = i < C ? random.normal(0.3f) : 0;
+        m[table.at(r, i)] = i < C ? random.normal(1) : 0;
+        v[table.at(r, i)] = i < C ? random.uniform(0, 1) : 0;
+      }
+  }
+  static int64_t size(int rows, int C) { return int64_t{rows} * panels_of(C) * kPanel; }
+  bool intact() { return p.intact() && m.intact() && v.intact() && g.intact(); }
+};
+
+// Gradients of a table's rows, summed over pairs, and where asked for what Adam makes of them.
+void expect_table(TestTable& t, const int32_t* row_of, const Rows& rows, Activations& de, int C,
+                  const Adam* adam) {
+  const auto values = [&](int64_t i) { return std::array<float, 3>{t.p[i], t.m[i], t.v[i]}; };
+  std::vector<std::array<float, 3>> before;
+  std::vector<Total> g(t.g.size());
+  for (int64_t i = 0; i < t.p.size(); ++i) before.push_back(values(i));
+  for (int n = 0; n < rows.pairs; ++n)
+    for (int i = 0; i < C; ++i) g[t.table.at(row_of[n], i)].add(Approx(de.at(i, n)));
+  table_backward(t.table, row_of, de, rows, de.panels(), adam);
+  for (int64_t i = 0; i < t.p.size(); ++i) {
+    near(t.g[i], g[i], "table_backward: g");
+    if (adam != nullptr) {
+      const Updated u(before[i][0], before[i][1], before[i][2], g[i]);
+      near(t.p[i], u.p, "table_backward: p");
+      near(t.m[i], u.m, "table_backward: m");
+      near(t.v[i], u.v, "table_backward: v");
+    } else {
+      check(values(i) == before[i], "without Adam p, m and v stay");
+    }
+  }
+  CHECK(t.intact());
+}
+
+void test_embedding() {
+  Random random;
+  const Adam adam(kStep);
+  for (const int C : kWidths)
+    for (const int T : {1, 4, 7})
+      for (const bool share : {false, true})
+        for (const int batch_size : {1, 2, 5, 9}) {
+          at_case("n_embd %d, T %d, batch %d%s", C, T, batch_size, share ? ", sharing" : "");
+          const Config config{1, C, 1, T, 6};
+          const Rows4 built(config, random, 6, batch_size, share);
+          const Rows& rows = built.rows;
+          const int N = rows.pairs, slack = next_four(N);
+          TestTable wte(config.vocab_size, C, random), wpe(T, C, random);
+          Activations x(C, N);
+          Scalars r(N);
+          const int threads = 1 + batch_size % 3;
+          shared_out(threads, [&](Share share) {
+            embed_forward(x, r, wte.table, wpe.table, rows, x.panels(), share.of(N), C);
+          });
+          const auto sum = [&](int n, int i) {
+            return Approx(wte.p[wte.table.at(rows.pair_token[n], i)]) +
+                   Approx(wpe.p[wpe.table.at(rows.pair_position[n], i)]);
+          };
+          std::vector<Approx> inverse;
+          for (int n = 0; n < N; ++n)
+            inverse.push_back(inverse_norm(C, [&](int i) { return sum(n, i); }));
+          r.expect("inverse norm", [&](int n) { return inverse[n]; }, slack);
+          x.expect("embed_forward", [&](int n, int i) { return sum(n, i) * inverse[n]; }, slack);
+
+          Activations de(C, N, random);
+          for (const Adam* update : {static_cast<const Adam*>(nullptr), &adam}) {
+            expect_table(wte, rows.pair_token, rows, de, C, update);
+            expect_table(wpe, rows.pair_position, rows, de, C, update);
+          }
+
+          // What comes by node becomes a sum by pair.
+          Activations by_node(C, rows.nodes, random), by_pair(C, N);
+          std::vector<Total> want(static_cast<size_t>(N) * C);
+          for (int n = 0; n < rows.nodes; ++n)
+            for (int i = 0; i < C; ++i)
+              want[rows.pair_of[n] / kPanel * C + i].add(Approx(by_node.at(i, n)));
+          shared_out(threads, [&](Share share) {
+            sum_by_pair(by_pair, by_node, rows, x.panels(), share.of(N));
+          });
+          by_pair.expect("sum_by_pair", [&](int n, int i) { return Approx(want[n * C + i]); });
+        }
+  report("embedding");
+}
+
+// ---- Attention --------------------------------------------------------------------------------
+
+// One layer's attention, by layer 0's maps (keys are pairs) or those of the layers above (nodes).
+struct AttentionCase {
+  Heads heads;
+  const Rows& rows;
+  bool by_pair;
+  int keys, lanes;
+  Activations qkv, dqkv, out, dout;
+  Block p, ds;
+
+  AttentionCase(const Config& c, const Rows& r, bool pairs, Random& random)
+      : heads(c), rows(r), by_pair(pairs), keys(pairs ? r.pairs : r.nodes), lanes(heads.width()),
+        qkv(3 * lanes, keys), dqkv(3 * lanes, keys), out(lanes, r.nodes), dout(lanes, r.nodes),
+        p(int64_t{r.nodes} * heads.groups * r.path_stride / 4 * kPanel), ds(p.size()) {
+    fill(qkv, 3, keys, c.n_embd, random);
+    fill(dout, 1, rows.nodes, c.n_embd, random);
+  }
+  // Zeros, and random numbers where a head has a feature.
+  void fill(Activations& x, int parts, int count, int C, Random& random) {
+    for (int n = 0; n < count; ++n)
+      for (int part = 0; part < parts; ++part) {
+        for (int i = 0; i < lanes; ++i) x.at(part * lanes + i, n) = 0;
+        for (int o = 0; o < C; ++o) x.at(part * lanes + heads.at(o), n) = random.normal(1);
+      }
+  }
+  Attention arguments() {
+    return {heads, qkv, dqkv, out, dout, p.data(), ds.data(), rows.path_stride / 4,
+            by_pair ? rows.pair_of : rows.self, by_pair ? rows.pair_path : rows.node_path, &rows};
+  }
+  int key(int node, int j) const {
+    const int32_t* path = by_pair ? rows.pair_path : rows.node_path;
+    return path[int64_t{node} * rows.path_stride + j] / kPanel;
+  }
+  int own(int node) const { return by_pair ? rows.pair_of[node] / kPanel : node; }
+};
+
+void test_attention_of(const Config& c, const Rows& rows, bool by_pair, Random& random) {
+  AttentionCase a(c, rows, by_pair, random);
+  const int C = c.n_embd, D = c.head_dim();
+  const Attention arguments = a.arguments();
+  const auto each_share = [&](auto f) { shared_out(1 + rows.nodes % 3, f); };
+  each_share([&](Share share) { attention_forward(arguments, share.of(rows.nodes)); });
+  each_share([&](Share share) { scores_backward(arguments, share.of(rows.nodes)); });
+  each_share([&](Share share) { attention_backward(arguments, a.keys, share); });
+
+  std::vector<Approx> out(static_cast<size_t>(rows.nodes) * a.lanes);
+  std::vector<Total> gradient(static_cast<size_t>(a.keys) * 3 * a.lanes);
+  const Approx scale(1 / std::sqrt(static_cast<double>(D)), 2 * kUnit);
+  for (int level = 0, n = 0; level < rows.levels; ++level)
+    for (; n < rows.level_begin[level + 1]; ++n)
+      for (int head = 0; head < C; head += D) {
+        const int own = a.own(n), keys = level + 1;
+        // Feature d of this head in q, k or v of a row, and where its gradient goes.
+        const auto lane = [&](int part, int d) { return part * a.lanes + a.heads.at(head + d); };
+        const auto at = [&](int part, int row, int d) { return Approx(a.qkv.at(lane(part, d), row)); };
+        const auto sum_of = [&](int part, int row, int d) -> Total& {
+          return gradient[static_cast<size_t>(row) * 3 * a.lanes + lane(part, d)];
+        };
+        const auto dout = [&](int d) { return Approx(a.dout.at(a.heads.at(head + d), n)); };
+        std::vector<Approx> p, dp;
+        double most = -INFINITY;
+        for (int j = 0; j < keys; ++j) {
+          Total s, g;
+          for (int d = 0; d < D; ++d) {
+            s.add(at(0, own, d) * at(1, a.key(n, j), d));
+            g.add(dout(d) * at(2, a.key(n, j), d));
+          }
+          p.push_back(Approx(s) * scale);
+          dp.push_back(g);
+          most = std::fmax(most, p.back().value);
+        }
+        Total total, dot;
+        for (Approx& s : p) total.add(s = exp(s - Approx(most)));
+        for (int j = 0; j < keys; ++j) {
+          p[j] = p[j] * (Approx(1) / Approx(total));
+          dot.add(p[j] * dp[j]);
+        }
+        for (int d = 0; d < D; ++d) {
+          Total y;
+          for (int j = 0; j < keys; ++j) y.add(p[j] * at(2, a.key(n, j), d));
+          out[static_cast<size_t>(n) * a.lanes + a.heads.at(head + d)] = y;
+        }
+        for (int j = 0; j < keys; ++j) {
+          const Approx ds = p[j] * (dp[j] - Approx(dot)) * scale;
+          const int row = a.key(n, j);
+          for (int d = 0; d < D; ++d) {
+            sum_of(0, own, d).add(ds * at(1, row, d));
+            sum_of(1, row, d).add(ds * at(0, own, d));
+            sum_of(2, row, d).add(p[j] * dout(d));
+          }
+        }
+      }
+  a.out.expect("attention_forward",
+               [&](int n, int i) { return out[static_cast<size_t>(n) * a.lanes + i]; });
+  a.dqkv.expect("attention_backward", [&](int n, int i) {
+    return Approx(gradient[static_cast<size_t>(n) * 3 * a.lanes + i]);
+  });
+  check(a.p.intact() && a.ds.intact(), "memory around probabilities is left alone");
+}
+
+void test_attention() {
+  Random random;
+  for (const int H : {1, 2, 3, 4, 5, 8})
+    for (const int D : {1, 3, 4, 5, 8, 16, 20, 32})
+      for (const int T : {1, 3, 4, 5, 16, 24}) {
+        // All features are at distinct lanes.
+        const Config config{2, H * D, H, T, 4};
+        const Heads heads(config);
+        std::vector<int> taken(heads.width());
+        for (int o = 0; o < H * D; ++o) ++taken[heads.at(o)];
+        for (int count : taken) CHECK(count <= 1);
+
+        for (const bool share : {false, true}) {
+          const Rows4 built(config, random, 3, T > 5 ? 2 : 4, share);
+          for (const bool by_pair : {false, true}) {
+            at_case("H %d, D %d, T %d%s, keys by %s", H, D, T, share ? ", sharing" : "",
+                    by_pair ? "pair" : "node");
+            test_attention_of(config, built.rows, by_pair, random);
+          }
+        }
+      }
+  report("attention");
+}
+
+// ---- Loss -------------------------------------------------------------------------------------
+
+struct Softmax {  // of one row of logits
+  std::vector<Approx> p;
+  Approx lse;
+  Softmax(Activations& logits, int n, int V_) {
+    double most = -INFINITY;
+    for (int i = 0; i < V_; ++i) most = std::fmax(most, logits.at(i, n));
+    Total total;
+    for (int i = 0; i < V_; ++i) {
+      p.push_back(exp(Approx(logits.at(i, n)) - Approx(most)));
+      total.add(p.back());
+    }
+    for (Approx& e : p) e = e / Approx(total);
+    lse = Approx(most) + log(total);
+  }
+};
+
+void test_loss() {
+  Random random;
+  const int vocabs[] = {2, 3, 15, 16, 17, 27, 32, 33, 100};
+  for (const int V_ : vocabs)
+    for (int rows = 1; rows <= kMostRows; ++rows) {
+      at_case("softmax, vocab %d, rows %d", V_, rows);
+      const int slack = next_four(rows);
+      // From flat to so steep that all but one of a row underflow.
+      Activations logits(V_, rows, random), before(V_, rows);
+      Scalars lse(rows), weight(rows, random, 0, 1);
+      std::vector<Softmax> want;
+      for (int n = 0; n < rows; ++n) {
+        for (int i = 0; i < V_; ++i)
+          before.at(i, n) = logits.at(i, n) = logits.at(i, n) * std::ldexp(1.0f, n % 8 - 1) - 20;
+        want.emplace_back(before, n, V_);
+      }
+      shared_out(1 + rows % 3, [&](Share share) {
+        softmax_rows(logits, lse, weight, share.of(rows), V_);
+      });
+      lse.expect("lse", [&](int n) { return want[n].lse; }, slack);
+      logits.expect("softmax", [&](int n, int i) { return Approx(weight[n]) * want[n].p[i]; }, slack);
+    }
+
+  for (const int V_ : vocabs)
+    for (const int T : {1, 4, 9})
+      for (const bool share_prefixes : {false, true}) {
+        at_case("loss, vocab %d, T %d%s", V_, T, share_prefixes ? ", sharing" : "");
+        const Config config{1, 4, 1, T, V_};
+        const Rows4 built(config, random, 5, 7, share_prefixes);
+        const Rows& rows = built.rows;
+        Activations logits(V_, rows.nodes, random);
+        Scalars lse(rows.nodes), nll(rows.entries);
+        std::vector<Softmax> softmax;
+        std::vector<Total> dlogits(static_cast<size_t>(rows.nodes) * V_);
+        std::vector<Approx> want;
+        Total loss;
+        for (int n = 0; n < rows.nodes; ++n) {
+          softmax.emplace_back(logits, n, V_);
+          for (int i = 0; i < V_; ++i)
+            dlogits[n * V_ + i].add(Approx(rows.weight[n]) * softmax[n].p[i]);
+        }
+        for (int i = 0; i < rows.entries; ++i) {
+          const int n = rows.entry_node[i], target = rows.entry_target[i];
+          const Approx weight(rows.entry_weight[i]);
+          want.push_back(softmax[n].lse - Approx(logits.at(target, n)));
+          loss.add(weight * want.back());
+          dlogits[n * V_ + target].add(Approx(0) - weight);
+        }
+        shared_out(1 + rows.nodes % 3, [&](Share share) {
+          cross_entropy(logits, lse, nll, rows, share.of(rows.nodes), V_);
+        });
+        nll.expect("nll", [&](int i) { return want[i]; }, rows.entries);
+        logits.expect("dlogits", [&](int n, int i) { return Approx(dlogits[n * V_ + i]); },
+                      next_four(rows.nodes));
+        near(static_cast<float>(total_loss(nll, rows)), loss, "loss");
+      }
+  report("loss");
+}
+
+}  // namespace
+}  // namespace microgpt
+
+int run_tests() {
+  using namespace microgpt;
+  const FlushDenormals flush;  // as in a training step: exp counts on it
+  test_lanes<V, V::lanes>();
+  test_lanes<Row, kPanel>();
+  test_vector();
+  test_exp_log();
+  test_share();
+  test_product();
+  test_weight_gradient();
+  test_norm();
+  test_embedding();
+  test_attention();
+  test_loss();
+  return result();
+}
