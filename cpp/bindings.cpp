@@ -150,6 +150,7 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("lanes", [](const Trainer& t) { return t.record().lanes; })
       .def_property_readonly("dtype", [](const Trainer& t) { return t.record().dtype; })
       .def_property_readonly("nbytes", [](Trainer& t) { return t.engine().bytes(); })
+      .def_property_readonly("threads", [](Trainer& t) { return t.engine().threads(); })
       .def_property(
           "step", [](const Trainer& t) { return t.steps_done; },
           [](Trainer& t, int64_t step) {

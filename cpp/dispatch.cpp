@@ -1,5 +1,7 @@
 #include "dispatch.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -90,7 +92,12 @@ size_t checked_bytes(const Kernels& kernels, const Setup& setup) {
 class KernelEngine final : public Engine {
  public:
   KernelEngine(const Kernels& kernels, const Setup& setup, int threads)
-      : kernels_(kernels), bytes_(checked_bytes(kernels, setup)), team_(threads) {
+      : kernels_(kernels),
+        bytes_(checked_bytes(kernels, setup)),
+        team_(threads == kAutoThreads ? static_cast<int>(std::thread::hardware_concurrency())
+                                      : threads),
+        size_(team_.size()),
+        trials_left_(threads == kAutoThreads && team_.size() > 1 ? kTrials : 0) {
     state_.reset(::operator new(bytes_, kAlignment));
     std::memset(state_.get(), 0, bytes_);
     kernels_.create(state_.get(), setup);
@@ -104,6 +111,7 @@ class KernelEngine final : public Engine {
   }
   double gradient(const Batch& batch) override { return run(batch, true, nullptr, nullptr); }
   double step(const Batch& batch, const AdamStep& adam) override {
+    if (trials_left_ > 0) return trial(batch, adam);
     return run(batch, true, &adam, nullptr);
   }
   double loss(const Batch& batch) override { return run(batch, false, nullptr, nullptr); }
@@ -114,6 +122,7 @@ class KernelEngine final : public Engine {
   }
   void generate(const Draw& draw) override { kernels_.generate(state_.get(), draw); }
   size_t bytes() const override { return bytes_; }
+  int threads() const override { return size_; }
 
  private:
   static constexpr std::align_val_t kAlignment{64};
@@ -127,25 +136,44 @@ class KernelEngine final : public Engine {
       Call call;
       double loss;
     } work{*this,
-           {&batch, backward, adam, ticks, 0, team_.size(),
+           {&batch, backward, adam, ticks, 0, size_,
             [](void* team) { static_cast<Team*>(team)->barrier(); }, &team_},
            0.0};
-    team_.run(
-        [](void* arg, int rank) {
-          Work& w = *static_cast<Work*>(arg);
-          Call call = w.call;
-          call.rank = rank;
-          const double loss = w.engine.kernels_.run(w.engine.state_.get(), call);
-          if (rank == 0) w.loss = loss;
-        },
-        &work);
+    const auto part = [](void* arg, int rank) {
+      Work& w = *static_cast<Work*>(arg);
+      Call call = w.call;
+      call.rank = rank;
+      const double loss = w.engine.kernels_.run(w.engine.state_.get(), call);
+      if (rank == 0) w.loss = loss;
+    };
+    if (size_ == 1) part(&work, 0);
+    else team_.run(part, &work);
     return work.loss;
+  }
+
+  // Automatic threads: the first steps are done by one thread and by all in turn, and the faster way
+  // is kept. What they compute is the same to the bit.
+  double trial(const Batch& batch, const AdamStep& adam) {
+    using Clock = std::chrono::steady_clock;
+    const bool all = trials_left_ % 2 == 0;
+    size_ = all ? team_.size() : 1;
+    const auto start = Clock::now();
+    const double loss = run(batch, true, &adam, nullptr);
+    double& best = all ? best_all_ : best_alone_;
+    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
+    if (--trials_left_ == 0) size_ = best_all_ < 0.95 * best_alone_ ? team_.size() : 1;
+    return loss;
   }
 
   const Kernels& kernels_;
   const size_t bytes_;
   std::unique_ptr<void, Free> state_;
   Team team_;
+
+  static constexpr int kTrials = 40;
+  int size_;  // threads of the next call: 1 or all of the team
+  int trials_left_;
+  double best_alone_ = 1e9, best_all_ = 1e9;  // seconds of a step
 };
 
 }  // namespace
@@ -211,6 +239,7 @@ std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& set
   const Config& c = setup.config;
   const double C = c.n_embd, tables = 2.0 * c.vocab_size + c.block_size;
   check_memory(4.0 * sizeof(float) * C * (12.0 * c.n_layer * C + tables));
+  if (!record.full && threads == kAutoThreads) threads = 1;
   if (threads > 1 && !record.full)
     throw std::invalid_argument("engine '" + record.name + "' runs on one thread; threads must be 1");
   if (record.name == "tape") return std::make_unique<TapeEngine<double>>(setup.config);

@@ -28,6 +28,9 @@ EngineRecord choose(const std::string& name);
 // The best table of an engine that this CPU can run, or null.
 const Kernels* find_kernels(const std::string& engine);
 
+// As a number of threads: as many as the machine has, where they turn out to be faster than one.
+constexpr int kAutoThreads = 0;
+
 // Throws std::invalid_argument when the engine has no threads, std::bad_alloc when the memory cannot
 // be had.
 std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& setup, int threads);

@@ -44,6 +44,7 @@ class Engine {
   virtual void generate(const Draw&) {}
 
   virtual size_t bytes() const = 0;  // memory held, in bytes
+  virtual int threads() const { return 1; }
 };
 
 // Where the time of a step goes. Adam is part of the weight gradients, whose epilogue it is.

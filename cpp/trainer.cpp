@@ -51,7 +51,7 @@ Trainer::Trainer(const std::string& engine, const Config& config, const Settings
   check(config, tokens_, offsets_);
   require(settings.batch_size >= 1, "batch_size must be at least 1");
   require(settings.num_steps >= 1, "num_steps must be at least 1");
-  require(threads >= 1, "threads must be at least 1");
+  require(threads >= 1 || threads == kAutoThreads, "threads must be at least 1");
   engine_ = make_engine(record_, {config, settings.batch_size, prefix_sharing, settings.beta1, settings.beta2},
                         threads);
 }

@@ -1,4 +1,4 @@
-"""The compiled engines. Internal: the public surface is `pymicrogpt.Trainer` and `pymicrogpt.GPT`."""
+"""The compiled engines. Internal: the public surface is pymicrogpt.Trainer and pymicrogpt.GPT."""
 
 from typing import TypedDict
 
@@ -39,8 +39,8 @@ class Generator:
     def generate(
         self, first: int, count: int, temperature: float, seed: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Tokens (count, block_size) and lengths (count,) of documents first .. first + count - 1 of
-        the stream of `seed`."""
+        """Tokens (count, block_size) and lengths (count,) of documents number first,
+        first + 1, ... of the stream of `seed`."""
 
 class Trainer:
     """One model in one engine. Shapes and values are checked here too; messages are for people."""
@@ -75,15 +75,17 @@ class Trainer:
     def dtype(self) -> str: ...
     @property
     def nbytes(self) -> int: ...  # memory that the engine holds
+    @property
+    def threads(self) -> int: ...  # of the next step; 0 given means: found out on the first steps
     step: int  # steps done so far; settable, for resuming
     def run(self, num_steps: int) -> NDArray[np.float64]:
         """Losses of `num_steps` more steps. Releases the GIL; a signal stops it between steps."""
     def profile(self, num_steps: int) -> dict[str, float]:
-        """Seconds of each phase over `num_steps` more steps; ValueError where there are no phases."""
+        """Seconds of each phase over `num_steps` more steps. ValueError where there are none."""
     def gradients(self) -> tuple[float, NDArray[np.float64]]:
         """Loss and flat gradient of the next batch, without stepping."""
     def loss(self, tokens: NDArray[np.int32], offsets: NDArray[np.int64]) -> float:
         """Mean loss over other documents, forward only."""
     def get(self, slot: str) -> NDArray[np.float64]:
-        """"parameter", "first_moment" or "second_moment", flat, in the natural layout."""
+        """Flat, in the natural layout; slot: "parameter", "first_moment" or "second_moment"."""
     def set(self, slot: str, values: NDArray[np.float64]) -> None: ...

@@ -36,7 +36,8 @@ class Trainer:
     learning_rate: of the first step; it falls linearly to 0 over num_steps
     seed: of the one stream of randomness that shuffles the documents, draws the parameters and
         then samples
-    threads: for the engines that can share a step between several
+    threads: for the SIMD engines, which can share a step between several; "auto" tries one and all
+        on the first steps and keeps what is faster. The result is the same to the bit.
     prefix_sharing: compute what documents of a batch with a common beginning have in common only
         once. The result is the same; engines "reference", "tape" and "tape32" never share.
 
@@ -53,7 +54,7 @@ class Trainer:
         learning_rate: float = 0.01,
         num_steps: int = 1000,
         seed: int = 42,
-        threads: int = 1,
+        threads: int | str = 1,
         beta1: float = 0.85,
         beta2: float = 0.99,
         eps: float = 1e-8,
@@ -74,7 +75,8 @@ class Trainer:
         self.learning_rate = checked_float("learning_rate", learning_rate)
         self.num_steps = checked_int("num_steps", num_steps)
         self.seed = checked_int("seed", seed, -sys.maxsize, sys.maxsize)
-        self.threads = checked_int("threads", threads)
+        # To the compiled engines 0 is "auto".
+        number_of_threads = 0 if threads == "auto" else checked_int("threads", threads)
         self.beta1 = checked_float("beta1", beta1, below=1.0, zero=True)
         self.beta2 = checked_float("beta2", beta2, below=1.0, zero=True)
         self.eps = checked_float("eps", eps)
@@ -96,6 +98,8 @@ class Trainer:
         }
         self._engine: _ReferenceEngine | _core.Trainer
         if engine == "reference":
+            if number_of_threads > 1:
+                raise ValueError("engine 'reference' runs on one thread; threads must be 1")
             parameters = init_parameters(config, self.tokenizer.vocab_size, self._rng)
             self._engine = _ReferenceEngine(
                 [self.tokenizer.encode(document) for document in documents],
@@ -116,7 +120,7 @@ class Trainer:
                 n_head=config.n_head,
                 block_size=config.block_size,
                 vocab_size=self.tokenizer.vocab_size,
-                threads=self.threads,
+                threads=number_of_threads,
                 prefix_sharing=self.prefix_sharing,
                 **settings,
             )
@@ -133,6 +137,11 @@ class Trainer:
     @property
     def isa(self) -> str:
         return self._engine.isa
+
+    @property
+    def threads(self) -> int:
+        """Threads of the next step."""
+        return self._engine.threads
 
     @property
     def num_params(self) -> int:
@@ -229,7 +238,7 @@ class _ReferenceEngine:
     ) -> None:
         self._model = Reference(documents, tensors, **settings)
         info = reference_engine()
-        self.engine, self.isa = info.name, info.isa
+        self.engine, self.isa, self.threads = info.name, info.isa, 1
 
     @property
     def step(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import numpy as np
@@ -46,6 +47,15 @@ def test_bit_identical_for_any_number(engine, batch_size, config):
             np.testing.assert_array_equal(gradients[name], other_gradients[name], err_msg=name)
 
 
+@pytest.mark.parametrize("engine", [*SIMD, "scalar", "tape"])
+def test_auto_chooses_and_changes_nothing(engine):
+    corpus = mg.Corpus.from_documents(DOCUMENTS)
+    one = mg.Trainer(corpus, engine=engine, num_steps=100)
+    auto = mg.Trainer(corpus, engine=engine, num_steps=100, threads="auto")
+    np.testing.assert_array_equal(one.run(), auto.run())
+    assert 1 <= auto.threads <= (os.cpu_count() if engine in SIMD else 1)
+
+
 def test_idle_threads_sleep():
     trainer = mg.Trainer(mg.Corpus.from_documents(DOCUMENTS), engine=SIMD[0], threads=4)
     trainer.run(3)
@@ -56,7 +66,7 @@ def test_idle_threads_sleep():
     trainer.run(3)  # and wake again
 
 
-@pytest.mark.parametrize("engine", ["scalar", "autovec", "tape", "tape32"])
+@pytest.mark.parametrize("engine", ["reference", "scalar", "autovec", "tape", "tape32"])
 def test_engines_without_threads_say_so(engine):
     with pytest.raises(ValueError, match="one thread"):
         mg.Trainer(mg.Corpus.from_documents(DOCUMENTS), engine=engine, threads=2)

@@ -19,12 +19,7 @@ extern const Kernels PYMICROGPT_TABLE;
 constexpr Kernels PYMICROGPT_TABLE = {
     PYMICROGPT_ENGINE,    PYMICROGPT_ISA,       PYMICROGPT_LANES,    PYMICROGPT_NEEDS,   false,
     Plain<float>::bytes,  Plain<float>::create, Plain<float>::write, Plain<float>::read,
-    [](void* state, const Call& call) {
-      if (call.adam != nullptr) return Plain<float>::step(state, *call.batch, *call.adam);
-      if (call.backward) return Plain<float>::gradient(state, *call.batch);
-      return Plain<float>::loss(state, *call.batch);
-    },
-    nullptr, nullptr, nullptr,
+    Plain<float>::run,    nullptr,              nullptr,             nullptr,
 };
 
 }  // namespace microgpt

@@ -152,10 +152,12 @@ __attribute__((noinline)) void tile(Real* __restrict out, int ld_out, Elements<R
   for (int i = 0; i < R; ++i)
     LANE_LOOP for (int j = 0; j < W; ++j) sums[i][j] = 0;
   for (int64_t k = 0; k < depth; ++k) {
+    Real row[W];
+    LANE_LOOP for (int j = 0; j < W; ++j) row[j] = b[k * ld_b + j];
 #pragma GCC unroll 4
     for (int i = 0; i < R; ++i) {
       const Real x = a.data[i * a.row + k * a.column];
-      LANE_LOOP for (int j = 0; j < W; ++j) sums[i][j] += x * b[k * ld_b + j];
+      LANE_LOOP for (int j = 0; j < W; ++j) sums[i][j] += x * row[j];
     }
   }
 #pragma GCC unroll 4
@@ -718,6 +720,12 @@ struct Plain {
     adam(g.param, g.m, g.v, g.used, g.count, a);
     refresh_transposed(g);
     return loss;
+  }
+
+  static double run(void* state, const Call& call) {
+    if (call.adam != nullptr) return step(state, *call.batch, *call.adam);
+    if (call.backward) return gradient(state, *call.batch);
+    return loss(state, *call.batch);
   }
 };
 
