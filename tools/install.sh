@@ -40,8 +40,8 @@ elif command -v brew >/dev/null; then
   advice="brew install $formula"
   [ "$SYSTEM_PACKAGES" = no ] && advise "SYSTEM_PACKAGES=no" "$advice"
   echo "installing $formula with Homebrew" >&2
-  HOMEBREW_NO_AUTO_UPDATE=1 NONINTERACTIVE=1 brew install --quiet "$formula" >/dev/null </dev/null ||
-    advise "Homebrew failed" "$advice"
+  export HOMEBREW_NO_AUTO_UPDATE=1 NONINTERACTIVE=1
+  brew install --quiet "$formula" >/dev/null </dev/null || advise "Homebrew failed" "$advice"
 else
   echo "$package: neither apt-get nor Homebrew is here; install it with your package manager" >&2
   exit 1

@@ -37,7 +37,7 @@ has_headers() {
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'
 }
 has_pip || "$here/install.sh" "$name-venv" "python@${name#python}"
-has_pip || fail "$python cannot make virtual environments: its modules venv or ensurepip are missing"
+has_pip || fail "$python cannot make virtual environments: it lacks the module venv or ensurepip"
 has_headers || "$here/install.sh" "$name-dev" "python@${name#python}"
 has_headers || fail "$python has no Python.h; install its development headers"
 

@@ -310,13 +310,13 @@ void test_round_trip(const Kernels& kernels) {
 void test_threads(const Kernels& kernels) {
   if (!kernels.full) return;
   each_case([&](const Case& c) {
-    if (c.batch_size == 2) return;
+    if (c.batch_size == 2 || c.batch_size == 16) return;
     const auto one = c.model(kernels);
     one->gradient(c.batch());
     const Values gradient = read(*one, Slot::gradient, c.config);
     const double loss = one->step(c.batch(), adam_step(0));
     const Values parameters = read(*one, Slot::parameter, c.config);
-    for (const int threads : {2, 3, 5}) {
+    for (const int threads : {2, 5}) {
       const auto many = c.model(kernels, threads);
       CHECK(many->gradient(c.batch()) == loss);
       CHECK(same(read(*many, Slot::gradient, c.config), gradient));
@@ -353,37 +353,38 @@ void test_nothing_stays(const Kernels& kernels) {
 void test_not_finite(const Kernels& kernels) {
   for (const Config& config : kConfigs) {
     if (config.n_embd > 40) continue;
-    Case c(config, 23, true);
-    // Every token, every position.
-    std::vector<int32_t> document{config.vocab_size - 1};
+    Case c(config, 1, true);
+    // Every token and every position; where T is 1, documents stop at BOS.
+    const int32_t bos = config.vocab_size - 1;
+    std::vector<int32_t> document{bos};
     for (int i = 0; i < config.block_size + 1; ++i) document.push_back(i % config.vocab_size);
-    for (int32_t token = 0; token < config.vocab_size; ++token)
-      c.corpus.add({config.vocab_size - 1, token, config.vocab_size - 1, 0});
+    c.corpus = {};
     c.corpus.add(document);
+    for (int32_t token = 0; token < bos; token += 2) c.corpus.add({bos, token, token + 1, bos});
     c.batch_size = static_cast<int>(c.corpus.count());
-    // Where T is 1 all documents stop at BOS.
-    const int used_tokens = config.block_size > 1 ? config.vocab_size : 0;
+    const bool all_tokens = config.block_size > 2;
     ReferenceEngine reference(config, c.batch_size);
     const auto model = c.model(kernels);
     char configuration[sizeof context];
     std::memcpy(configuration, context, sizeof context);
     for (const Tensor& tensor : tensors(config))
       for (const double value : {static_cast<double>(NAN), HUGE_VAL, -HUGE_VAL})
-        for (const int64_t at : {int64_t{0}, int64_t{tensor.rows} * tensor.cols / 2,
-                                 int64_t{tensor.rows} * tensor.cols - 1}) {
-          const bool used = tensor.name != "wte" || used_tokens > 0 ||
-                            at / tensor.cols == config.vocab_size - 1;
+        for (const int64_t at : {int64_t{0}, int64_t{tensor.rows} * tensor.cols - 1}) {
           at_case("%.180s, %g at %d of %s", configuration, value, static_cast<int>(at),
                   tensor.name.c_str());
+          const bool used = tensor.name != "wte" || all_tokens || at / tensor.cols == bos;
           Values values = c.parameters;
           values[tensor.offset + at] = value;
-          reference.write(Slot::parameter, values.data());
           model->write(Slot::parameter, values.data());
-          const double want = reference.loss(c.batch()), got = model->loss(c.batch());
-          if (value != value && used)
+          const double got = model->loss(c.batch());
+          if (value != value && used) {
             CHECK(got != got);
-          else if (std::isfinite(want))
-            expect_loss(got, want, 10 * kLossBound, "loss with an infinity that does not count");
+            continue;
+          }
+          reference.write(Slot::parameter, values.data());
+          const double want = reference.loss(c.batch());
+          if (std::isfinite(want))
+            expect_loss(got, want, 10 * kLossBound, "loss with what does not count");
           else
             CHECK(!std::isfinite(got));
         }

@@ -1,0 +1,129 @@
+"""Objects of different ISAs must not mix: code compiled with AVX flags that the linker may keep for
+everybody would crash on older CPUs. So a kernel object exports its table and nothing else, runs
+nothing at start-up, and the rest of the library has no AVX instructions at all."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from cpp_build import REPO, build_directory, run
+
+X86 = platform.machine() in ("x86_64", "AMD64")
+SIMD = {"avx512": "avx512", "avx2": "avx2"} if X86 else {"neon": "neon"}
+PLAIN = ["autovec_baseline", "scalar_baseline"]
+if X86:
+    PLAIN += ["autovec_v4", "autovec_v3", "scalar_v3"]
+TABLES = {**SIMD, **dict.fromkeys(PLAIN, "plain")}
+CORE = ["batch", "dispatch", "generator", "peak", "team", "trainer"]
+
+# A VEX or EVEX instruction as objdump writes it: AVX of any width.
+AVX = re.compile(r"\tv[a-z0-9]+ .*%[xyz]mm")
+PACKED_ARITHMETIC = re.compile(r"\tv?(add|sub|mul|div|fn?m(add|sub)\d+)p[sd] ")
+
+
+def elf(path: Path) -> Path:
+    for tool in ("nm", "objdump"):
+        if not shutil.which(tool):
+            pytest.skip(f"needs {tool} (binutils)")
+    if path.read_bytes()[:4] != b"\x7fELF":
+        pytest.skip("reads ELF objects; this system has another format")
+    return path
+
+
+def kernel_object(table: str) -> Path:
+    path = Path("CMakeFiles") / f"{table}.dir" / "cpp" / "isa" / f"{TABLES[table]}.cpp.o"
+    return elf(build_directory() / path)
+
+
+def core_object(name: str) -> Path:
+    return elf(build_directory() / "CMakeFiles" / "core.dir" / "cpp" / f"{name}.cpp.o")
+
+
+def symbols(path: Path) -> list[tuple[str, str]]:
+    """(type letter of nm, mangled name); local symbols have lower-case letters."""
+    lines = run("nm", "--format=posix", path).splitlines()
+    return [(line.split()[1], line.split()[0]) for line in lines]
+
+
+def code(path: Path) -> str:
+    return run("objdump", "-d", "--no-show-raw-insn", path)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_kernel_object_exports_its_table_alone(table):
+    exported = [name for kind, name in symbols(kernel_object(table)) if kind in "ABCDGRST"]
+    assert exported == [f"_ZN8microgpt{len(table)}{table}E"]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_kernel_object_has_nothing_for_the_linker_to_choose(table):
+    assert [name for kind, name in symbols(kernel_object(table)) if kind in "WwVvu"] == []
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_kernel_object_uses_no_cpp_runtime(table):
+    needed = [name for kind, name in symbols(kernel_object(table)) if kind == "U"]
+    assert [n for n in needed if re.match(r"_ZN?K?S|_Zn|_Zd|__cxa|_Unwind", n)] == []
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_kernel_object_runs_nothing_at_start(table):
+    sections = run("objdump", "-h", kernel_object(table))
+    assert not re.search(r"\.(init_array|ctors|preinit_array)", sections)
+
+
+@pytest.mark.skipif(not X86, reason="x86 instructions")
+@pytest.mark.parametrize(
+    ("table", "register"),
+    [("avx512", "zmm"), ("autovec_v4", "zmm"), ("avx2", "ymm"), ("autovec_v3", "ymm")],
+)
+def test_kernels_multiply_and_add_in_the_widest_registers(table, register):
+    fma = rf"\tvfmadd\d+ps .*%{register}"
+    assert len(re.findall(fma, code(kernel_object(table)))) > 100
+
+
+@pytest.mark.skipif(not X86, reason="x86 instructions")
+@pytest.mark.parametrize("table", ["avx2", "autovec_v3", "scalar_v3"])
+def test_avx2_objects_have_no_avx512(table):
+    assert not re.search(r"%zmm|%[xy]mm(1[6-9]|2\d|3[01])|%k[0-7]", code(kernel_object(table)))
+
+
+@pytest.mark.skipif(X86 or platform.machine() not in ("aarch64", "arm64"), reason="NEON code")
+def test_neon_multiplies_and_adds_in_vectors():
+    assert len(re.findall(r"\tfmla\s+v\d+\.4s", code(kernel_object("neon")))) > 100
+
+
+@pytest.mark.skipif(not X86, reason="x86 instructions")
+@pytest.mark.parametrize("table", ["scalar_baseline", "scalar_v3"])
+def test_scalar_stays_scalar(table):
+    assert PACKED_ARITHMETIC.findall(code(kernel_object(table))) == []
+
+
+@pytest.mark.skipif(not X86, reason="x86 instructions")
+@pytest.mark.parametrize("table", ["scalar_baseline", "autovec_baseline"])
+def test_baseline_kernels_have_no_avx(table):
+    assert not AVX.search(code(kernel_object(table)))
+
+
+@pytest.mark.skipif(not X86, reason="x86 instructions")
+@pytest.mark.parametrize("name", CORE)
+def test_core_has_no_avx(name):
+    assert not AVX.search(code(core_object(name)))
+
+
+def test_every_core_object_is_checked():
+    folder = build_directory() / "CMakeFiles" / "core.dir" / "cpp"
+    assert {path.name.split(".")[0] for path in folder.glob("*.o*")} == set(CORE)
+
+
+@pytest.mark.skipif(not X86, reason="x86 instructions")
+def test_bindings_have_no_avx():
+    built = (REPO / "build").glob("*/CMakeFiles/_core.dir/cpp/bindings.cpp.o")
+    newest = max(built, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        pytest.skip("no build of the extension under build/ (pip builds elsewhere here)")
+    assert not AVX.search(code(elf(newest)))
