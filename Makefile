@@ -19,7 +19,7 @@ help: ## list the targets
 report: .venv/installed .venv/toolchains ## verify and time every implementation, write reports/
 	$(python) -m bench.run_all $(ARGS)
 
-test: .venv/installed .venv/toolchains kernels ## run every test
+test: .venv/installed .venv/toolchains $(cmake) ## run every test, those in C++ too
 	$(python) -m pytest $(ARGS)
 
 # The package is installed editable: Python sources are used where they are, so only a change of
@@ -47,7 +47,7 @@ $(cmake) --build build/$(1) --parallel $(jobs)
 .venv/bin/ctest --test-dir build/$(1) --output-on-failure --parallel $(jobs)
 endef
 
-kernels: $(cmake) ## run the C++ kernel tests (part of make test)
+kernels: $(cmake) ## run the C++ kernel tests alone
 	$(call kernel_tests,kernels)
 
 sanitizers := address,undefined

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.figures import draw_all
-from bench.figures.style import TIMES, digits, provenance
+from bench.figures.style import TIMES, digits, per_cent, provenance
+from bench.probe_report import FIGURES, sections
 from bench.results import Results, Row
 
 HEADER = (
@@ -72,17 +73,11 @@ def _cells(results: Results, row: Row) -> tuple[str, ...]:
         digits(speedup) if speedup else "",
         digits(1e6 / row.microseconds),
         digits(gflops) if gflops >= 0.01 else f"{gflops:.1g}",
-        share(gflops / peak) if peak else "",
+        per_cent(gflops / peak) if peak else "",
         f"{row.wall_seconds:.2f} s",
         f"{row.loss:.3f} ({row.loss_first_step}-{row.loss_last_step})",
         rounds,
     )
-
-
-def share(fraction: float) -> str:
-    if fraction < 0.001:
-        return "< 0.1 %"
-    return f"{100 * fraction:.1f} %" if fraction < 0.0995 else f"{100 * fraction:.0f} %"
 
 
 def used_columns(lines: list[tuple[str, ...]]) -> list[int]:
@@ -127,7 +122,8 @@ def markdown(results: Results, figures: list[str]) -> str:
         lines = table(results, workload)
         columns = used_columns(lines)
         text += ["## " + heading(results, workload), ""]
-        text += [f"![{name}]({name})\n" for name in figures if f"_{workload}." in name]
+        own = (f"speedup_{workload}.png", f"ladder_{workload}.png")
+        text += [f"![{name}]({name})\n" for name in figures if name in own]
         text.append("| " + " | ".join(HEADER[i] for i in columns) + " |")
         text.append("|" + "|".join("---:" if i in NUMBERS else "---" for i in columns) + "|")
         for line in lines:
@@ -135,6 +131,7 @@ def markdown(results: Results, figures: list[str]) -> str:
         text += ["", no_baseline(results, workload), ""]
     text += ["## Size", ""] if "scaling.png" in figures else []
     text += [f"![{name}]({name})\n" for name in figures if name == "scaling.png"]
+    text += sections(results, figures)
     text += ["## Method", "", METHOD, "## Machine", "", "| | |", "|---|---|"]
     text += [f"| {key} | {' '.join(str(value).split())} |" for key, value in about.items()]
     text += [
@@ -158,7 +155,7 @@ def write(results: Results, out: Path) -> None:
         (fresh / "README.md").write_text(markdown(results, figures), encoding="utf-8")
         with uninterrupted():
             out.mkdir(exist_ok=True)
-            for pattern in ("speedup_*.png", "ladder_*.png", "scaling.png"):
+            for pattern in ("speedup_*.png", "ladder_*.png", "scaling.png", *FIGURES):
                 for stale in out.glob(pattern):
                     if not (fresh / stale.name).exists():
                         stale.unlink()

@@ -1,8 +1,9 @@
 """The result file: pyperf's JSON, so that pyperf's commands work on it, and what we add to it.
 
 Every row that was measured is a pyperf benchmark named workload/batch/variant: one run for each
-round, its value in seconds per sample. Under the key "pymicrogpt" stand the machine, the workloads
-and all rows, also those without a value and why. Tables and figures are made from this file alone.
+round, its value in seconds per sample. Under the key "pymicrogpt" stand the machine, the workloads,
+all rows, also those without a value and why, and what the probes found. Tables and figures are made
+from this file alone.
 """
 
 from __future__ import annotations
@@ -75,12 +76,26 @@ class Row:
 
 
 @dataclass
+class Probe:
+    """What one probe (bench/probes.py) found on one workload; "shapes" has workloads of its own."""
+
+    name: str
+    workload: str  # empty: of none
+    engine: str
+    label: str  # of the engine
+    status: str = "ok"  # ok, error or skipped
+    reason: str = ""  # why it is not ok
+    cases: list[dict] = field(default_factory=list)  # raw values, as the probe describes them
+
+
+@dataclass
 class Results:
     run: dict[str, str | int | float]  # machine, version, corpus, options
     workloads: dict[str, dict]  # Workload.describe(), mean_positions, flops_per_sample, num_params
     rows: list[Row]
     published: dict[str, dict[str, float]]
     published_source: str
+    probes: list[Probe] = field(default_factory=list)
 
     def of(self, workload: str, status: str = "ok") -> list[Row]:
         return [row for row in self.rows if row.workload == workload and row.status == status]
@@ -102,6 +117,14 @@ class Results:
 
     def gflops(self, row: Row) -> float:
         return self.workloads[row.workload]["flops_per_sample"] / row.microseconds * 1e-3
+
+    def probed(self, name: str) -> list[Probe]:
+        """Those of that name that have values."""
+        return [probe for probe in self.probes if probe.name == name and probe.status == "ok"]
+
+    def peak(self, engine: str) -> float | None:
+        """GFLOP/s that one core was measured to do with the vectors of an engine."""
+        return self.run.get(f"peak_{engine}_gfma_flops")
 
     def save(self, path: Path) -> None:
         import pyperf
@@ -151,6 +174,7 @@ class Results:
             "rows": rows,
             "published": self.published,
             "published_source": self.published_source,
+            "probes": [asdict(probe) for probe in self.probes],
         }
         path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -168,6 +192,7 @@ class Results:
             for record in ours["rows"]:
                 row = Row(**record)
                 rows[row.name] = row
+            probes = [Probe(**record) for record in ours.get("probes", [])]
             if data["benchmarks"]:
                 for benchmark in pyperf.BenchmarkSuite.load(str(path)):
                     row = rows[benchmark.get_name()]
@@ -190,6 +215,7 @@ class Results:
             rows=list(rows.values()),
             published=ours["published"],
             published_source=ours["published_source"],
+            probes=probes,
         )
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench import machine, published, report
+from bench import machine, probes, published, report
 from bench.results import Results, Row
 from bench.runner import Effort, Measurement, run_workload
 from bench.task import Task
@@ -36,7 +36,7 @@ class BadArguments(Exception):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0, or 1 when a row is an error, 2 for bad arguments, 130 on Ctrl-C."""
+    """Exit code: 0, or 1 when a row or a probe is an error, 2 for bad arguments, 130 on Ctrl-C."""
     args = parse(argv)
     args.extra = [os.path.abspath(file) for file in args.extra]  # workers run elsewhere
     try:
@@ -115,12 +115,13 @@ def run(args: argparse.Namespace, variants: dict[str, Variant], argv: list[str] 
     }
     print(f"{about['cpu_model_name']}, {about['cpu_count']} cores; {about['corpus']}", flush=True)
     stolen, total = machine.cpu_jiffies()
-    described, rows = {}, []
+    described, rows, probed, tasks_of = {}, [], [], {}
     with tempfile.TemporaryDirectory(prefix="pymicrogpt-bench-") as folder, progress() as tell:
         for workload in workloads.values():
             tell(f"{workload.name}: computing the truth", "")
             batches = sorted({batch for v in variants.values() for batch in v.batches})
             tasks = {b: Task.prepare(workload, b, corpus, Path(folder)) for b in batches}
+            tasks_of[workload.name] = tasks
             described[workload.name] = describe(workload, tasks[batches[0]])
             effort = EFFORTS[args.effort]
             measurements = []
@@ -132,16 +133,18 @@ def run(args: argparse.Namespace, variants: dict[str, Variant], argv: list[str] 
                         task = tasks[batch]
                         measurements.append(Measurement(row, variant, task, effort, args.extra))
             run_workload(measurements, effort, tell)
+        if engine := probes.best_engine(variants):
+            probed = probes.run_probes(engine, tasks_of, rows, args.effort, tell)
     stolen_after, total_after = machine.cpu_jiffies()
     if total_after > total:
         about["steal_percent"] = round(100 * (stolen_after - stolen) / (total_after - total), 2)
 
-    results = Results(about, described, rows, published.PUBLISHED, published.SOURCE)
+    results = Results(about, described, rows, published.PUBLISHED, published.SOURCE, probed)
     for workload in workloads:
         print("\n" + report.text_table(results, workload))
     report.write(results, args.out)
     print(f"\nreport: {args.out / 'README.md'}")
-    return 1 if any(row.status == "error" for row in rows) else 0
+    return 1 if any(found.status == "error" for found in [*rows, *probed]) else 0
 
 
 def select(what: str, known: dict, wanted: list[str]) -> dict:

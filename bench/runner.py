@@ -27,15 +27,14 @@ class WorkerFailed(Exception):
 
 
 class Worker:
-    """The process of one row: bench/worker.py, in a group of its own so that it dies whole."""
+    """A process that answers line by line, in a group of its own so that it dies whole."""
 
-    def __init__(self, variant: Variant, task: Task, extra: list[str]):
-        job = {"variant": variant.name, "task": str(task.file), "extra": extra}
-        self.timeout = variant.timeout
+    def __init__(self, command: list[str], timeout: float):
+        self.timeout = timeout  # seconds that one answer may take
         self.timed_out = False
         self.stderr = tempfile.TemporaryFile()  # noqa: SIM115, kill() closes it
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", json.dumps(job)],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
@@ -64,9 +63,9 @@ class Worker:
             raise WorkerFailed(reply["error"])
         return reply
 
-    def run(self, steps: int) -> dict:
+    def ask(self, request: str | int) -> dict:
         with suppress(OSError):  # when it is gone, receive() says so
-            print(steps, file=self.process.stdin, flush=True)
+            print(request, file=self.process.stdin, flush=True)
         return self.receive()
 
     def finish(self) -> dict:
@@ -126,12 +125,18 @@ class Measurement:
     def prepare(self) -> None:
         """Opens the worker, which verifies, and warms it up."""
         with self._failures():
-            self.worker = Worker(self.variant, self.task, self.extra)
+            job = {
+                "variant": self.variant.name,
+                "task": str(self.task.file),
+                "extra": self.extra,
+            }
+            command = [sys.executable, "-m", "bench.worker", json.dumps(job)]
+            self.worker = Worker(command, self.variant.timeout)
             self.row.info = self.worker.receive()["info"]
             warmup, enough = self.variant.warmup, len(self.task.losses)
             elapsed, done, steps = 0.0, 0, 1
             while warmup and (elapsed < warmup or done < enough):
-                reply = self.worker.run(steps)
+                reply = self.worker.ask(steps)
                 elapsed += reply["seconds"]
                 done += steps
                 self._calibrate(reply)
@@ -146,7 +151,7 @@ class Measurement:
         if not self.running or (self.row.rounds and self.spent + last > self.effort.budget):
             return
         with self._failures():
-            reply = self.worker.run(self.steps)
+            reply = self.worker.ask(self.steps)
             done = Round(*(reply[key] for key in ("seconds", "steps", "documents", "positions")))
             self.spent += done.seconds
             self.row.rounds.append(done)

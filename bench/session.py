@@ -16,7 +16,7 @@ from bench.task import Task
 class EngineSession:
     """An engine of pymicrogpt._core, without the Python layer above it that draws parameters."""
 
-    def __init__(self, engine: str, task: Task, prefix_sharing: bool = True):
+    def __init__(self, engine: str, task: Task, prefix_sharing: bool = True, threads: int = 1):
         from pymicrogpt import _core
 
         config = task.workload.config
@@ -31,7 +31,7 @@ class EngineSession:
             block_size=config.block_size,
             vocab_size=task.vocab_size,
             batch_size=task.batch_size,
-            threads=1,
+            threads=threads,
             prefix_sharing=prefix_sharing,
             **task.workload.optimizer,
         )

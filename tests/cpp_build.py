@@ -1,4 +1,4 @@
-"""Builds the C++ tests once per session, in a directory that the next session finds again."""
+"""Builds the C++ tests where `make kernels` does, once per session."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,25 +21,32 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
+def _find(tool: str) -> str | None:
+    """A tool beside this interpreter, as pip installs it, or else on the PATH."""
+    return shutil.which(tool, path=str(Path(sys.executable).parent)) or shutil.which(tool)
+
+
 @functools.cache
 def _missing() -> str:
     compilers = [os.environ.get("CXX", "").split(" ")[0], "c++", "g++", "clang++"]
     if not any(shutil.which(name) for name in compilers if name):
         return "a C++ compiler (g++ or clang++)"
-    if not shutil.which("cmake") or not shutil.which("ctest"):
+    if not _find("cmake") or not _find("ctest"):
         return "cmake"
-    if not shutil.which("ninja") and not shutil.which("make"):
+    if not shutil.which("make") and not shutil.which("ninja"):
         return "make or ninja"
     return ""
 
 
 @functools.cache
 def _build() -> Path:
-    generator = "Ninja" if shutil.which("ninja") else "Unix Makefiles"
-    build = REPO / "build" / f"cpp-tests-{generator.split()[-1].lower()}"
+    build = REPO / "build" / "kernels"
+    cmake = _find("cmake")
+    fresh = not (build / "CMakeCache.txt").exists()
+    generator = ["-G", "Ninja"] if fresh and not shutil.which("make") else []
     options = ["-DPYMICROGPT_PYTHON=OFF", "-DPYMICROGPT_TESTS=ON"]
-    run("cmake", "-S", REPO, "-B", build, "-G", generator, *options)
-    run("cmake", "--build", build, "--parallel", str(os.cpu_count() or 1))
+    run(cmake, "-S", REPO, "-B", build, *generator, *options)
+    run(cmake, "--build", build, "--parallel", str(os.cpu_count() or 1))
     return build
 
 
@@ -47,3 +55,7 @@ def build_directory() -> Path:
     if _missing():
         pytest.skip(f"the C++ tests need {_missing()}")
     return _build()
+
+
+def ctest(*arguments: str) -> str:
+    return run(_find("ctest"), "--test-dir", build_directory(), *arguments)

@@ -7,7 +7,7 @@ import platform
 import re
 
 import pytest
-from cpp_build import build_directory, run
+from cpp_build import ctest
 
 SIMD = {
     "x86_64": ["avx512", "avx2"],
@@ -27,14 +27,14 @@ TESTS = [
 
 
 def test_all_are_listed():
-    listed = json.loads(run("ctest", "--test-dir", build_directory(), "--show-only=json-v1"))
+    listed = json.loads(ctest("--show-only=json-v1"))
     assert {test["name"] for test in listed["tests"]} == set(TESTS)
 
 
 @pytest.mark.parametrize("name", TESTS)
 def test_cpp(name):
     only = f"^{re.escape(name)}$"
-    output = run("ctest", "--test-dir", build_directory(), "-R", only, "-V", "--no-tests=error")
+    output = ctest("-R", only, "-V", "--no-tests=error")
     if "***Skipped" in output:
         pytest.skip(re.search(r"skipped: (.*)", output).group(1))
     assert "100% tests passed" in output

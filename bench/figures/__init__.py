@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 def draw_all(results: Results, folder: Path) -> list[str]:
     """Draw every figure for which the results have enough; returns the names of the files."""
-    from bench.figures import ladder, scaling, speedup
+    from bench.figures import batch, ladder, phases, roofline, scaling, speedup, threads
 
     names = []
-    for draw in (speedup.draw, ladder.draw, scaling.draw):
-        for name, figure in draw(results):
+    for module in (speedup, ladder, scaling, phases, batch, threads, roofline):
+        for name, figure in module.draw(results):
             figure.savefig(folder / name)
             names.append(name)
     return names

@@ -24,6 +24,9 @@ COLOURS = {
     "other": ("#a96b59",),
 }
 assert tuple(COLOURS) == GROUPS
+WORKLOAD_COLOURS = {
+    "d16": "#3f90da", "d32": "#ffa90e", "d64": "#832db6", "d128": "#bd1f01", "d256": "#717581",
+}  # fmt: skip
 TIMES = "\N{MULTIPLICATION SIGN}"
 INK = "#222222"
 QUIET = "#666666"
@@ -47,19 +50,35 @@ def log_ticks(axis: Axis) -> None:
 
 def new_figure(height: float) -> tuple[Figure, Axes]:
     """A figure of WIDTH x height inches; finish() makes it higher by what stands below."""
+    figure, (axes,) = new_panels(height)
+    return figure, axes
+
+
+def new_panels(height: float, rows: tuple[float, ...] = (1,), columns: int = 1, **share: bool):
+    """The same with several axes: rows of these relative heights, of `columns` axes each.
+
+    `share` is sharex and sharey of matplotlib.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=11, colors=INK)
-    axes.grid(True, which="major", color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows, **share)
+    for axes in grid.flat:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=11, colors=INK)
+        axes.grid(True, which="major", color="#dddddd", linewidth=0.8)
+        axes.set_axisbelow(True)
+    return figure, list(grid.flat)
 
 
-def finish(figure: Figure, results: Results, title: str, notes: list[str] | None = None) -> None:
+def finish(
+    figure: Figure,
+    results: Results,
+    title: str,
+    notes: list[str] | None = None,
+    threads: str = "one thread",
+) -> None:
     """The finding above, notes and provenance below."""
     lines = textwrap.wrap(title, 70)
     width = 1 + len(title) // len(lines)  # lines of about the same length
@@ -68,7 +87,7 @@ def finish(figure: Figure, results: Results, title: str, notes: list[str] | None
     text = textwrap.fill(title, width)
     figure.suptitle(text, x=0.012, ha="left", fontsize=17, fontweight="bold", color=INK)
     lines = [line for note in notes or [] for line in textwrap.wrap(note, 118)]
-    lines += textwrap.wrap(provenance(results), 118)
+    lines += textwrap.wrap(provenance(results, threads), 118)
     figure.set_figheight(figure.get_figheight() + 0.16 * len(lines))
     figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=9.5, color=QUIET)
 
@@ -84,13 +103,13 @@ def group_legend(axes: Axes, groups: list[str], loc: str) -> None:
     axes.legend(handles=handles, loc=loc, fontsize=11, framealpha=0.9, edgecolor="none")
 
 
-def provenance(results: Results) -> str:
+def provenance(results: Results, threads: str = "one thread") -> str:
     about = results.run
     version = f"pymicrogpt {about['pymicrogpt_version']}"
     if about.get("commit"):
         version += f" ({about['commit']})"
     return (
-        f"{about['cpu_model_name']}, one thread | {version} | {about['date'][:10]} | "
+        f"{about['cpu_model_name']}, {threads} | {version} | {about['date'][:10]} | "
         f"{about['corpus']}"
     )
 
@@ -116,6 +135,24 @@ def duration(microseconds: float) -> str:
         if microseconds >= size:
             return f"{digits(microseconds / size)} {unit}"
     return micro(microseconds)
+
+
+def per_cent(fraction: float) -> str:
+    if fraction < 0.001:
+        return "< 0.1 %"
+    return f"{100 * fraction:.1f} %" if fraction < 0.0995 else f"{100 * fraction:.0f} %"
+
+
+def text_on_white(axes: Axes, x: float, y: float, text: str, offset: tuple[float, float], **how):
+    """A value label `offset` points away from (x, y), above the grid and below what is drawn."""
+    axes.annotate(
+        text,
+        (x, y),
+        xytext=offset,
+        textcoords="offset points",
+        **{"fontsize": 11, "color": INK, "va": "center", "zorder": 1.5, **how},
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+    )
 
 
 def paler(colour: str) -> tuple[float, ...]:

@@ -38,7 +38,7 @@ PYMICROGPT_INLINE V log(V x) {
   y = fma(y, z, V::set(2.0f));
   y = y * s;
   y = fma(e, V::set(-2.12194440e-4f), y);
-  return fma(e, V::set(0.693359375f), y);
+  return fma(e, V::set(0.693359375f), y) + (x - x);  // NaN and infinity become NaN, not a number
 }
 
 }  // namespace

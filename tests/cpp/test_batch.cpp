@@ -132,6 +132,49 @@ void test_marks_wrap() {
   CHECK(base_of(built.builder) < 1000);
 }
 
+// Rows that grow level by level, as in generation, are those of the batch that comes out.
+void test_grow() {
+  Random random;
+  for (const bool share : {false, true}) {
+    at_case("grow%s", share ? ", sharing" : "");
+    const Config config{2, 4, 1, 6, 8};
+    const Corpus corpus = random_corpus(random, 40, config.vocab_size, 8);
+    Builder whole(config, 40, share), growing(config, 40, share);
+    const Batch batch = corpus.batch(0, 40);
+    const Rows& want = whole.build(batch);
+    for (int turn = 0; turn < 2; ++turn) {
+      std::vector<int32_t> node_of(40), token_of(40);
+      growing.builder.start();
+      for (int t = 0; t < want.levels; ++t) {
+        std::vector<int32_t> active;
+        for (int i = 0; i < batch.size; ++i) {
+          if (t >= batch.documents.positions(i, config.block_size)) continue;
+          active.push_back(i);
+          token_of[i] = batch.documents.begin(i)[t];
+        }
+        growing.builder.grow(active.data(), static_cast<int>(active.size()), token_of.data(),
+                             node_of.data());
+      }
+      const Rows& got = growing.builder.rows();
+      const auto same = [](const int32_t* a, const int32_t* b, int count) {
+        return std::memcmp(a, b, count * sizeof *a) == 0;
+      };
+      if (!CHECK(got.nodes == want.nodes && got.pairs == want.pairs && got.levels == want.levels))
+        return;
+      CHECK(same(got.level_begin, want.level_begin, want.levels + 1));
+      CHECK(same(got.pair_of, want.pair_of, want.nodes));
+      CHECK(same(got.pair_token, want.pair_token, want.pairs));
+      CHECK(same(got.pair_position, want.pair_position, want.pairs));
+      for (int n = 0, t = 0; n < want.nodes; ++n) {
+        while (n >= want.level_begin[t + 1]) ++t;
+        const int64_t at = int64_t{n} * want.path_stride;
+        CHECK(same(got.pair_path + at, want.pair_path + at, t + 1));
+        CHECK(same(got.node_path + at, want.node_path + at, t + 1));
+      }
+    }
+  }
+}
+
 // Documents that are the same, begin another one, or are cut at T.
 void test_prefixes() {
   Corpus corpus;
@@ -165,5 +208,6 @@ int main() {
   test_batches({1, 4, 1, 3, 5000}, random_corpus(random, 400, 5000, 4), 350, 2);
   test_prefixes();
   test_marks_wrap();
+  test_grow();
   return result();
 }

@@ -2,8 +2,8 @@
 //   PYMICROGPT_ISA_SOURCE  the file in cpp/isa that it includes, and so sees all of
 //   PYMICROGPT_TABLE, _ENGINE, _ISA, _NEEDS  as for that file
 //
-// Inputs beyond the active rows, and all outputs, are poisoned with NaN. Rows up to the next multiple
-// of four may be written by the kernels that say so; nothing else outside the output may be.
+// Inputs beyond the active rows, and all outputs, are poisoned with NaN. Kernels that take rows by
+// fours may write the rest of the last four; nothing else outside the output may be.
 #include PYMICROGPT_ISA_SOURCE
 
 #include <array>
@@ -22,6 +22,27 @@ int next_four(int n) { return (n + 3) / 4 * 4; }
 template <class F>
 void shared_out(int threads, F work) {
   for (int rank = 0; rank < threads; ++rank) work(Share{rank, threads});
+}
+
+// The rows at once, or as threads share them, or level after level as generation grows them. Returns
+// where the rows end that may be written: those of a span, in fours.
+template <class F>
+int each_span(int rows, F work) {
+  int end = 0;
+  const auto one = [&](Span span) {
+    work(span);
+    const int last = span.first + next_four(span.last - span.first);
+    end = last > end ? last : end;
+  };
+  if (rows % 3 == 0) {
+    one({0, rows});
+  } else if (rows % 3 == 1) {
+    shared_out(3, [&](const Share& share) { one(share.of(rows)); });
+  } else {
+    one({0, rows / 2});
+    one({rows / 2, rows});
+  }
+  return end;
 }
 
 // ---- Vectors ----------------------------------------------------------------------------------
@@ -231,11 +252,11 @@ void test_exp_log() {
 
 // ---- Activations ------------------------------------------------------------------------------
 
-// (features, rows) in panels, with room for rows up to the next multiple of sixteen, poisoned.
+// (features, rows) in panels, with room for three more rows at least, poisoned.
 class Activations {
  public:
   Activations(int features, int rows)
-      : features_(features), rows_(rows), capacity_(panels_of(rows) * kPanel),
+      : features_(features), rows_(rows), capacity_(panels_of(rows + 3) * kPanel),
         block_(int64_t{panels_of(features)} * kPanel * capacity_) {}
   Activations(int features, int rows, Random& random, float deviation = 1)
       : Activations(features, rows) {
@@ -281,7 +302,7 @@ struct Scalars {
   int rows;
   Block block;
 
-  explicit Scalars(int n) : rows(n), block(panels_of(n) * kPanel) {}
+  explicit Scalars(int n) : rows(n), block(panels_of(n + 3) * kPanel) {}
   Scalars(int n, Random& random, float low, float high) : Scalars(n) {
     for (int i = 0; i < n; ++i) block[i] = random.uniform(low, high);
   }
@@ -326,8 +347,8 @@ struct ProductCase {
   void expect(const char* what, int rows, int p, F want) {
     at_case("k %d, rows %d, panels %d", k, rows, p);
     Activations y(p * kPanel, rows);
-    shared_out(1 + rows % 3, [&](Share share) {
-      product<after>({x, k, w.data(), y, p, share.of(rows), other, map});
+    each_span(rows, [&](Span span) {
+      product<after>({x, k, w.data(), y, p, span, other, map});
     });
     y.expect(what, [&](int n, int o) { return want(n, o, sums[n * outs + o]); });
   }
@@ -472,15 +493,13 @@ void test_norm() {
   for (const int C : kWidths)
     for (int rows = 1; rows <= kMostRows; ++rows) {
       at_case("n_embd %d, rows %d", C, rows);
-      const int slack = next_four(rows);
       // Rows of all magnitudes: eps counts in the small ones.
       Activations x(C, rows, random), y(C, rows);
       for (int n = 0; n < rows; ++n)
         for (int i = 0; i < C; ++i) x.at(i, n) *= std::ldexp(1.0f, n % 20 - 12);
       Scalars r(rows);
-      shared_out(1 + rows % 3, [&](Share share) {
-        rms_forward(y, r, x, x.panels(), share.of(rows), C);
-      });
+      const int slack =
+          each_span(rows, [&](Span span) { rms_forward(y, r, x, x.panels(), span, C); });
       std::vector<Approx> inverse;
       for (int n = 0; n < rows; ++n)
         inverse.push_back(inverse_norm(C, [&](int i) { return Approx(x.at(i, n)); }));
@@ -506,9 +525,9 @@ void test_norm() {
                              [&](int j) { return Approx(y.at(j, n)); });
       };
       const auto with_past = [&](int n, int i) { return Approx(past.at(i, n)) + want(n, i); };
-      alone.expect("rms_backward, in place", want, slack);
-      dx.expect("rms_backward, past", with_past, slack);
-      over.expect("rms_backward, past in place", with_past, slack);
+      alone.expect("rms_backward, in place", want, next_four(rows));
+      dx.expect("rms_backward, past", with_past, next_four(rows));
+      over.expect("rms_backward, past in place", with_past, next_four(rows));
     }
   report("norm");
 }
@@ -577,13 +596,12 @@ void test_embedding() {
           const Config config{1, C, 1, T, 6};
           const Rows4 built(config, random, 6, batch_size, share);
           const Rows& rows = built.rows;
-          const int N = rows.pairs, slack = next_four(N);
+          const int N = rows.pairs;
           TestTable wte(config.vocab_size, C, random), wpe(T, C, random);
           Activations x(C, N);
           Scalars r(N);
-          const int threads = 1 + batch_size % 3;
-          shared_out(threads, [&](Share share) {
-            embed_forward(x, r, wte.table, wpe.table, rows, x.panels(), share.of(N), C);
+          const int slack = each_span(N, [&](Span span) {
+            embed_forward(x, r, wte.table, wpe.table, rows, x.panels(), span, C);
           });
           const auto sum = [&](int n, int i) {
             return Approx(wte.p[wte.table.at(rows.pair_token[n], i)]) +
@@ -607,9 +625,7 @@ void test_embedding() {
           for (int n = 0; n < rows.nodes; ++n)
             for (int i = 0; i < C; ++i)
               want[rows.pair_of[n] / kPanel * C + i].add(Approx(by_node.at(i, n)));
-          shared_out(threads, [&](Share share) {
-            sum_by_pair(by_pair, by_node, rows, x.panels(), share.of(N));
-          });
+          each_span(N, [&](Span span) { sum_by_pair(by_pair, by_node, rows, x.panels(), span); });
           by_pair.expect("sum_by_pair", [&](int n, int i) { return Approx(want[n * C + i]); });
         }
   report("embedding");
@@ -656,10 +672,9 @@ void test_attention_of(const Config& c, const Rows& rows, bool by_pair, Random& 
   AttentionCase a(c, rows, by_pair, random);
   const int C = c.n_embd, D = c.head_dim();
   const Attention arguments = a.arguments();
-  const auto each_share = [&](auto f) { shared_out(1 + rows.nodes % 3, f); };
-  each_share([&](Share share) { attention_forward(arguments, share.of(rows.nodes)); });
-  each_share([&](Share share) { scores_backward(arguments, share.of(rows.nodes)); });
-  each_share([&](Share share) { attention_backward(arguments, a.keys, share); });
+  each_span(rows.nodes, [&](Span span) { attention_forward(arguments, span); });
+  each_span(rows.nodes, [&](Span span) { scores_backward(arguments, span); });
+  shared_out(1 + rows.nodes % 3, [&](Share share) { attention_backward(arguments, a.keys, share); });
 
   std::vector<Approx> out(static_cast<size_t>(rows.nodes) * a.lanes);
   std::vector<Total> gradient(static_cast<size_t>(a.keys) * 3 * a.lanes);
@@ -817,6 +832,46 @@ void test_loss() {
   report("loss");
 }
 
+// ---- Sampling -----------------------------------------------------------------------------------
+
+void test_sampling() {
+  Random random;
+  for (const int V_ : {2, 3, 15, 16, 17, 27, 33, 100})
+    for (int rows = 1; rows <= kMostRows; ++rows)
+      for (const float temperature : {0.5f, 1.0f, 3.0f}) {
+        at_case("sampling, vocab %d, rows %d, temperature %g", V_, rows, temperature);
+        Activations logits(V_, rows, random), sums(V_, rows);
+        for (int n = 0; n < rows; ++n)
+          for (int i = 0; i < sums.lanes(); ++i) sums.at(i, n) = logits.at(i, n);
+        const Approx inverse = Approx::rounded(1 / temperature, 0);
+        const int first = rows / 3;  // a level begins anywhere
+        cumulate(sums, {first, rows}, V_, static_cast<float>(inverse.value));
+        for (int n = 0; n < first; ++n)
+          for (int v = 0; v < V_; ++v) CHECK(same_bits(sums.at(v, n), logits.at(v, n)));
+        for (int n = first; n < rows; ++n) {
+          double most = -INFINITY;
+          for (int v = 0; v < V_; ++v) most = std::fmax(most, logits.at(v, n));
+          Total sum;
+          for (int v = 0; v < V_; ++v) {
+            sum.add(exp((Approx(logits.at(v, n)) - Approx(most)) * inverse));
+            near(sums.at(v, n), sum, "cumulate");
+          }
+          for (const float u : {0.0f, random.uniform(0, 1), 1 - 0x1p-24f}) {
+            int want = 0;
+            while (sums.at(want, n) <= u * sums.at(V_ - 1, n) && want < V_ - 1) ++want;
+            const Panels panels = sums;
+            CHECK(pick(panels.at(0, n * kPanel), panels.stride, V_, u) == want);
+          }
+        }
+      }
+  for (int i = 0; i < 1000; ++i) {
+    const float u = uniform(1, 2, i);
+    CHECK(u >= 0 && u < 1 && u != uniform(1, 2, i + 1) && u != uniform(1, 3, i) &&
+          u != uniform(2, 2, i));
+  }
+  report("sampling");
+}
+
 }  // namespace
 }  // namespace microgpt
 
@@ -834,5 +889,6 @@ int run_tests() {
   test_embedding();
   test_attention();
   test_loss();
+  test_sampling();
   return result();
 }

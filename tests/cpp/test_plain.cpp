@@ -70,8 +70,10 @@ void test_transpose() {
       fill(in, random);
       transpose(out.data(), ld_out, in.data(), ld_in, rows, columns);
       for (int j = 0; j < columns; ++j)
-        for (int i = 0; i < ld_out; ++i)
-          CHECK(i < rows ? out[j * ld_out + i] == in[i * ld_in + j] : is_poison(out[j * ld_out + i]));
+        for (int i = 0; i < ld_out; ++i) {
+          const float got = out[j * ld_out + i];
+          CHECK(i < rows ? got == in[i * ld_in + j] : is_poison(got));
+        }
       CHECK(out.intact());
     }
 }
@@ -273,6 +275,10 @@ void test_central_differences(const Case& c) {
   }
 }
 
+AdamStep adam_step(int step, double rate, double eps) {
+  return {rate, 0.85, 0.99, 1 - std::pow(0.85, step + 1), 1 - std::pow(0.99, step + 1), eps};
+}
+
 // The mean of the gradients of the documents alone, to the rounding of f64.
 void test_batch_is_mean(const Case& c) {
   at_model(c, "");
@@ -293,8 +299,8 @@ void test_batch_is_mean(const Case& c) {
   CHECK(distance(whole.data(), mean.data(), mean.size()) <= 1e-13 * norm(mean.data(), mean.size()));
 }
 
-// A sum of n terms in f32 is off by at most n / 2^24 of the sum of magnitudes, typically by the root
-// of n: 5e-7 at n = 64. A gradient is a chain of some ten such sums.
+// A sum of n terms in f32 is off by at most n / 2^24 of the sum of magnitudes, typically by the
+// root of n: 5e-7 at n = 64. A gradient is a chain of some ten such sums.
 constexpr double kGradientError = 1e-5;  // relative, of every tensor
 
 void test_f32(const Case& c) {
@@ -326,10 +332,8 @@ void test_f32(const Case& c) {
   // in all ten times the bound of one step.
   const double eps = 1e-2, rate = 0.01;
   for (int step = 0; step < 2; ++step) {
-    const AdamStep adam{rate, 0.85, 0.99, 1 - std::pow(0.85, step + 1), 1 - std::pow(0.99, step + 1),
-                        eps};
-    Plain<float>::step(f32.state(), batch, adam);
-    Plain<double>::step(f64.state(), batch, adam);
+    Plain<float>::step(f32.state(), batch, adam_step(step, rate, eps));
+    Plain<double>::step(f64.state(), batch, adam_step(step, rate, eps));
   }
   const auto off = [&](Slot slot) {
     const Values x = f32.read(slot), y = f64.read(slot);
@@ -337,7 +341,8 @@ void test_f32(const Case& c) {
   };
   const double size = norm(want.data(), want.size());
   at_model(c, "two steps");
-  CHECK(off(Slot::parameter) <= 10 * rate / eps * kGradientError * size + 2e-7 * norm(at.data(), at.size()));
+  const double rounding = 2e-7 * norm(at.data(), at.size());  // of the parameters, each step
+  CHECK(off(Slot::parameter) <= 10 * rate / eps * kGradientError * size + rounding);
   CHECK(off(Slot::first_moment) <= 10 * kGradientError * size);
   CHECK(off(Slot::second_moment) <= 10 * 2 * kGradientError * size * size);
 
@@ -358,8 +363,7 @@ void test_adam(const Case& c) {
   ReferenceEngine engine(c.config, c.batch_size);
   engine.write(Slot::parameter, p.data());
   for (int step = 0; step < 3; ++step) {
-    const AdamStep adam{0.01, 0.85, 0.99, 1 - std::pow(0.85, step + 1), 1 - std::pow(0.99, step + 1),
-                        1e-8};
+    const AdamStep adam = adam_step(step, 0.01, 1e-8);
     engine.gradient(batch);
     engine.read(Slot::gradient, g.data());
     engine.step(batch, adam);

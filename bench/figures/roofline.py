@@ -1,0 +1,141 @@
+"""Measured roofs of one core, and where a whole training step of each workload stands under them.
+
+The model of the traffic, in bytes of a step of batch B with R = B * mean positions:
+
+    16 P                 each parameter's stored weight, transposed weight and two moments, once
+    8 R (11 C L + 2 C + V)   activations in float32, each written once and read once: per layer the
+                         norm (C), q, k and v (3 C), attention (C), residual (C), norm (C), hidden
+                         (4 C); the embedding and the final row (2 C); logits (V)
+
+FLOPs are the useful ones of bench/workload.py. Since a prefix that documents share counts once for
+each of them while it is computed once, a point can lie above a roof.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bench.figures import style
+from bench.figures.scaling import spread
+from bench.results import Results, Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def draw(results: Results) -> Iterator[tuple[str, Figure]]:
+    rows = collect(results)
+    if rows:
+        yield "roofline.png", plot(results, rows)
+
+
+def collect(results: Results) -> list[Row]:
+    """The rows of the engine that was probed; none where its roofs were not measured."""
+    probed = results.probed("phases")
+    if not probed or not results.peak(probed[0].engine):
+        return []
+    return [row for row in results.rows if row.variant == probed[0].engine and row.ok]
+
+
+def traffic(workload: dict, batch: int) -> float:
+    """Bytes of a step after the model above."""
+    c, layers, v = workload["n_embd"], workload["n_layer"], workload["vocab_size"]
+    rows = batch * workload["mean_positions"]
+    return 16 * workload["num_params"] + 8 * rows * (11 * c * layers + 2 * c + v)
+
+
+def intensity(results: Results, row: Row) -> float:
+    """FLOPs per byte."""
+    workload = results.workloads[row.workload]
+    return row.batch * workload["flops_per_sample"] / traffic(workload, row.batch)
+
+
+def plot(results: Results, rows: list[Row]) -> Figure:
+    from matplotlib.ticker import LogLocator
+
+    engine = rows[0].variant
+    peak = results.peak(engine)
+    bandwidths = [
+        (cache.upper(), results.run[f"peak_{engine}_g{cache}_bytes"]) for cache in ("l1", "l2")
+    ]
+    points = [(row, intensity(results, row), results.gflops(row)) for row in rows]
+    left = 0.35 * peak / bandwidths[0][1]
+    right = 9 * max(x for _, x, _ in points)
+    lowest = min(left * bandwidths[-1][1], *(y for *_, y in points))
+    highest = max(peak, *(y for *_, y in points))
+    figure, axes = style.new_figure(5.6)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xlim(left, right)
+    axes.set_ylim(0.7 * lowest, 1.5 * highest)
+    axes.hlines(peak, bandwidth_end(peak, bandwidths[0]), right, style.INK, linewidth=2)
+    text = f"FMA peak: {style.digits(peak)} GFLOP/s"
+    style.text_on_white(axes, right, peak, text, (-4, 10), ha="right", fontsize=12)
+    for (name, rate), align in zip(bandwidths, ("right", "left"), strict=True):
+        end = bandwidth_end(peak, (name, rate))
+        axes.plot([left, end], [left * rate, peak], color=style.QUIET, linewidth=1.6)
+        text = f"{name}: {style.digits(rate)} GB/s"
+        style.text_on_white(axes, end, peak, text, (0, 10), ha=align, fontsize=12)
+    ceiling = peak
+    for batch in sorted({row.batch for row in rows}, reverse=True):
+        group = [point for point in points if point[0].batch == batch]
+        label_points(axes, group, peak, 0.86 * ceiling)
+        ceiling = min(ceiling, *(y for *_, y in group))  # clear of what lies to the right
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    style.log_ticks(axes.yaxis)
+    axes.set_xlabel("useful FLOPs per byte of weights, moments and activations", fontsize=12)
+    axes.set_ylabel("GFLOP/s (log scale)", fontsize=12)
+    notes = [
+        f"{rows[0].label}; roofs measured on one core. Bytes of a step, a model: weights in both "
+        "layouts and both moments once, activations written and read once. FLOPs: a prefix that "
+        "documents share counts once for each, so that points may lie above the roof."
+    ]
+    style.finish(figure, results, title(points, peak), notes)
+    return figure
+
+
+def bandwidth_end(peak: float, bandwidth: tuple[str, float]) -> float:
+    """FLOPs per byte at which a bandwidth meets the FMA peak."""
+    return peak / bandwidth[1]
+
+
+def label_points(
+    axes: Axes, points: list[tuple[Row, float, float]], peak: float, ceiling: float
+) -> None:
+    """Points of one batch size, and their names in a column to the right, moved apart and below
+    `ceiling`."""
+    points = sorted(points, key=lambda point: point[2])
+    column = 1.3 * max(x for _, x, _ in points)
+    low, high = (math.log(y) for y in axes.get_ylim())
+    wanted = [math.log(min(y, ceiling)) for *_, y in points]
+    gap = 0.05 * (high - low)
+    heights = spread(wanted, gap, low, max(wanted))
+    for (row, x, y), height in zip(points, heights, strict=True):
+        colour = style.WORKLOAD_COLOURS[row.workload]
+        axes.plot(x, y, "o", markersize=11, markeredgewidth=2, color=colour,
+                  markerfacecolor="white" if row.batch == 1 else colour)  # fmt: skip
+        axes.annotate(
+            f"{row.workload}, batch {row.batch}: {style.digits(y)}, {style.per_cent(y / peak)}",
+            (x, y),
+            xytext=(column, math.exp(height)),
+            fontsize=11,
+            va="center",
+            color=style.INK,
+            zorder=1.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 1.2, "relpos": (0, 0.5)},
+        )
+
+
+def title(points: list[tuple[Row, float, float]], peak: float) -> str:
+    best, _, most = max(points, key=lambda point: point[2])
+    worst, _, least = min(points, key=lambda point: point[2])
+    return (
+        f"{best.workload} at batch {best.batch} does the useful work of "
+        f"{style.per_cent(most / peak)} of the FMA peak, {worst.workload} at batch {worst.batch} "
+        f"{style.per_cent(least / peak)}"
+    )

@@ -1,0 +1,128 @@
+"""The sections of the report on the probes: how close the best engine comes to the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatch
+from statistics import median
+
+from bench.figures import batch, roofline, threads
+from bench.figures.style import TIMES, digits, per_cent
+from bench.results import Probe, Results
+
+FIGURES = ("phases_*.png", "batch.png", "threads.png", "roofline.png")
+PHASES = """\
+Time of each phase of a training step, by batch: the phases of a column add up to the step. Weights
+are updated once a step, inside the phases that compute their gradients: at batch 1 that is for the
+rows of one document, at batch 16 for those of sixteen."""
+ROOFLINE = """\
+The roofs are what one core was measured to do: multiply-adds in registers, and reads from its L1
+and L2 cache. A point is a whole training step, from the table of its workload. Under a slanted roof
+a step would wait for memory, far under the flat one it waits for something else: latencies, square
+roots and divisions of Adam, work that is not a multiply-add. Bytes are a model (each weight in both
+layouts and both moments once a step, each activation written and read once); FLOPs count a shared
+prefix once for each of its documents, so that a point can lie above the roof."""
+BATCH = """\
+Time per sample against the batch size. A larger batch updates the weights less often, and its
+documents have more prefixes in common: the model computes each distinct prefix once. *Rows left* is
+what remains of the positions. Another batch size is another training, not only a faster one."""
+THREADS = """\
+Speed-up of two threads over one: the median of the ratios of rounds in turns, and their quartiles.
+Below 1 two threads are slower: small steps are over before a second core has helped. Each round
+held the losses of both against each other, to the last bit."""
+SHAPES = """\
+Shapes other than the workloads' at batch 16, on one thread: GFLOP/s of useful work, and what share
+of the FMA peak that is. Nothing is tuned to a width. Widths that are not a multiple of 16 are
+padded inside; the padding does not count as work. Documents of one alphabet share prefixes, random
+ones hardly do. The corpus's documents are joined where a context of 16 would hold one."""
+
+
+def sections(results: Results, figures: list[str]) -> list[str]:
+    """Lines of Markdown. Empty where nothing was probed."""
+    if not results.probes:
+        return []
+    text = [f"## How close {results.probes[0].label} comes to the machine", ""]
+    parts: tuple[tuple[str, str, str, Callable | None], ...] = (
+        ("Phases of a step", PHASES, "phases", None),
+        ("Roofline", ROOFLINE, "roofline", roofline_table),
+        ("Batch size", BATCH, "batch", batch_table),
+        ("Two threads", THREADS, "threads", threads_table),
+        ("Other shapes", SHAPES, "shapes", shapes_table),
+    )
+    for heading, words, name, table in parts:
+        text += [f"### {heading}", "", words, ""]
+        text += [f"![{f}]({f})\n" for f in figures if fnmatch(f, f"{name}*.png")]
+        if table and (lines := table(results)):
+            text += [*markdown_table(lines), ""]
+        for probe in results.probes:
+            if probe.name == name and probe.status != "ok":
+                of = f"{probe.workload}: " if probe.workload else ""
+                text += [f"Not measured: {of}{probe.status}: {probe.reason}", ""]
+    return text
+
+
+def markdown_table(lines: list[tuple[str, ...]]) -> list[str]:
+    """Head first; the first column flush left."""
+    head, *body = ["| " + " | ".join(line) + " |" for line in lines]
+    return [head, "|---|" + "---:|" * (len(lines[0]) - 1), *body]
+
+
+def roofline_table(results: Results) -> list[tuple[str, ...]]:
+    rows = roofline.collect(results)
+    if not rows:
+        return []
+    peak = results.peak(rows[0].variant)
+    lines = [("step", "FLOPs per byte", "GFLOP/s", "of the FMA peak")]
+    for row in rows:
+        rate = results.gflops(row)
+        near = digits(roofline.intensity(results, row))
+        name = f"{row.workload}, batch {row.batch}"
+        lines.append((name, near, digits(rate), per_cent(rate / peak)))
+    return lines
+
+
+def batch_table(results: Results) -> list[tuple[str, ...]]:
+    probes = results.probed("batch")
+    if not probes:
+        return []
+    left = batch.rows_left(probes[0])
+    head = ["batch", "rows left"]
+    columns = [list(map(str, left)), list(map(per_cent, left.values()))]
+    for probe in probes:
+        for sharing, words in ((True, ""), (False, ", no sharing")):
+            head.append(f"{probe.workload}{words}, µs per sample")
+            columns.append([digits(value) for value in batch.line(probe, sharing).values()])
+    return [tuple(head), *zip(*columns, strict=True)]
+
+
+def threads_table(results: Results) -> list[tuple[str, ...]]:
+    lines = [("step", "one thread, µs per sample", "two", "speed-up", "quartiles")]
+    for workload, case in threads.collect(results):
+        factors = threads.speedups(case)
+        low, high = threads.spread(factors)
+        lines.append(
+            (
+                f"{workload}, batch {case['batch']}",
+                *(digits(1e6 * median(case[count])) for count in ("one", "two")),
+                f"{median(factors):.2f}{TIMES}",
+                f"{low:.2f} to {high:.2f}",
+            )
+        )
+    return lines if len(lines) > 1 else []
+
+
+def shapes_table(results: Results) -> list[tuple[str, ...]]:
+    probes: list[Probe] = results.probed("shapes")
+    if not probes:
+        return []
+    peak = results.peak(probes[0].engine)
+    keys = ("n_layer", "n_embd", "block_size", "vocab_size")
+    head = ("documents", *keys, "µs per sample", "GFLOP/s")
+    lines = [(*head, "of peak") if peak else head]
+    for case in probes[0].cases:
+        seconds = median(case["seconds"])
+        rate = case["flops_per_sample"] / seconds * 1e-9
+        shape = (str(case[key]) for key in keys)
+        cells = (case["documents"], *shape, digits(1e6 * seconds), digits(rate))
+        lines.append((*cells, per_cent(rate / peak)) if peak else cells)
+    return lines

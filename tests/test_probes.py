@@ -1,0 +1,373 @@
+"""The probes of the best SIMD engine: what they measure, what goes wrong, what is drawn of them."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pymicrogpt
+from bench import probes, report
+from bench.figures import batch, draw_all, phases, roofline, threads
+from bench.figures.style import TIMES
+from bench.probe_report import sections
+from bench.results import Probe, Results, Round, Row
+from bench.run_all import main
+from bench.session import EngineSession
+from bench.task import Task
+from bench.variant import load_variants
+from bench.workload import WORKLOADS
+from pymicrogpt import _core
+
+ROOT = Path(__file__).parents[1]
+ENGINE = probes.best_engine(load_variants())
+needs_simd = pytest.mark.skipif(ENGINE is None, reason="no SIMD engine runs here")
+TINY = probes.Effort(rounds=2, seconds=1e-4, largest_batch=4)
+
+
+@pytest.fixture(autouse=True)
+def _small_corpus(tmp_path, monkeypatch):
+    """No network, whatever the test runs; documents of 4 to 16 characters."""
+    rng = random.Random(3)
+    names = ["".join(rng.choices("abcde", k=rng.randint(4, 16))) for _ in range(300)]
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(names), encoding="utf-8")
+    monkeypatch.setenv("PYMICROGPT_CORPUS", str(corpus))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def tasks(tmp_path) -> dict[int, Task]:
+    corpus = pymicrogpt.Corpus.load()
+    return {b: Task.prepare(WORKLOADS["d16"], b, corpus, tmp_path) for b in (1, 16)}
+
+
+def synthetic(workloads=("d16", "d64")) -> Results:
+    """A result whose probes have numbers of the right size."""
+    noise = (1.0, 1.02, 1.1)
+    described, rows, found = {}, [], []
+
+    def probe(name, workload, cases):
+        found.append(Probe(name, workload, "avx512", "AVX-512", cases=cases))
+
+    for workload in map(WORKLOADS.get, workloads):
+        width = workload.n_embd / 16
+        described[workload.name] = {
+            **workload.describe(),
+            "num_params": round(3072 * width**2 + 1120 * width),
+            "vocab_size": 27,
+            "mean_positions": 7.1,
+            "flops_per_sample": 1.5e5 * width**1.95,
+        }
+        micro = {1: 2.0 * width**1.6, 16: 0.9 * width**1.8}
+        for size, value in micro.items():
+            row = Row("avx512", "AVX-512", "SIMD", workload.name, size, loss=2.3)
+            row.values, row.rounds = [value * 1e-6], [Round(0.1, 10, 160, 1140)]
+            rows.append(row)
+        names = ("batch and trie", "QKV", "embedding backward with Adam")
+        probe("phases", workload.name, [
+            {"batch": b, "phases": {name: [micro[b] * b * share * 1e-6 * x for x in noise]
+             for name, share in zip(names, (0.05, 0.25, 0.7), strict=True)}}
+            for b in (1, 16)
+        ])  # fmt: skip
+        probe("batch", workload.name, [
+            {"batch": 2**i, "sharing": on, **({"rows_left": 1 - i / 20} if on else {}),
+             "seconds": [micro[1] * 1e-6 * 0.8**i * (1 if on else 1 + i / 20) * x for x in noise]}
+            for i in range(9) for on in (True, False)
+        ])  # fmt: skip
+        probe("threads", workload.name, [
+            {"batch": b, "one": [micro[16] * 1e-6 * x for x in noise],
+             "two": [micro[16] * 1e-6 / gain * x for x in (1.0, 1.1, 1.1)]}
+            for b, gain in ((16, width**0.3), (256, 1.7))
+        ])  # fmt: skip
+    probe("shapes", "", [
+        {"n_layer": 1, "n_embd": c, "n_head": 4, "block_size": 16, "vocab_size": 27,
+         "documents": "of the corpus", "flops_per_sample": 600 * c**2, "seconds": [c**2 * 3e-9]}
+        for c in probes.WIDTHS
+    ])  # fmt: skip
+    about = {
+        "cpu_model_name": "A Processor With A Rather Long Name @ 3.70GHz",
+        "pymicrogpt_version": "0.1.0",
+        "date": "2025-01-31 12:00:00",
+        "corpus": "32,033 documents, names.txt",
+        "peak_avx512_gfma_flops": 238.0,
+        "peak_avx512_gl1_bytes": 440.0,
+        "peak_avx512_gl2_bytes": 220.0,
+        "peak_gflops": 238.0,
+    }
+    return Results(about, described, rows, {}, "", found)
+
+
+# What is measured
+
+
+@needs_simd
+def test_every_probe_on_a_tiny_workload(tasks):
+    phase_cases = probes.phases(ENGINE, tasks, TINY)
+    assert [case["batch"] for case in phase_cases] == [1, 16]
+    for case in phase_cases:
+        assert len(case["phases"]) > 5
+        assert all(len(v) == 2 and min(v) >= 0 for v in case["phases"].values())
+        assert sum(map(sum, case["phases"].values())) > 0
+
+    batch_cases = probes.batch(ENGINE, tasks, TINY)
+    wanted = [(size, on) for size in (1, 2, 4) for on in (True, False)]
+    assert [(case["batch"], case["sharing"]) for case in batch_cases] == wanted
+    assert all(len(case["seconds"]) == 2 and min(case["seconds"]) > 0 for case in batch_cases)
+
+    for case in probes.threads(ENGINE, tasks, TINY):
+        assert len(case["one"]) == len(case["two"]) == 4
+
+    shape_cases = probes.shapes(ENGINE, tasks, TINY)
+    assert [case["n_embd"] for case in shape_cases[:7]] == list(probes.WIDTHS)
+    assert {case["n_layer"] for case in shape_cases} == {1, 4}
+    assert {case["block_size"] for case in shape_cases} == {16, 32, 64}
+    assert 70 in {case["vocab_size"] for case in shape_cases}
+    json.dumps([phase_cases, batch_cases, shape_cases], allow_nan=False)
+
+
+def test_rows_left_counted_by_hand(tasks):
+    # BOS = 2. Of 3 documents "aab", "aa" and "b": 4 + 3 + 2 positions. Distinct prefixes: BOS,
+    # a, aa, aab and b.
+    documents = [[2, 0, 0, 1, 2], [2, 0, 0, 2], [2, 1, 2]]
+    task = replace(
+        tasks[1],
+        vocab_size=3,
+        batch_size=3,
+        tokens=np.concatenate(documents).astype(np.int32),
+        offsets=np.cumsum([0, *map(len, documents)]),
+    )
+    assert probes.rows_left(task, documents=3) == pytest.approx(5 / 9)
+    assert probes.rows_left(replace(task, batch_size=1), documents=9) == 1.0
+    short = replace(task, workload=replace(task.workload, block_size=2))  # BOS, a; BOS, a; BOS, b
+    assert probes.rows_left(short, documents=3) == pytest.approx(3 / 6)
+
+
+def test_joined_and_random_documents_are_documents(tasks):
+    task = tasks[1]
+    letters = len(task.tokens) - 2 * (len(task.offsets) - 1)
+    tokens, offsets, _ = probes.shape_documents(task, task.vocab_size, joined=2)
+    assert len(offsets) - 1 == 150
+    assert len(tokens) == letters + 2 * 150
+    assert (tokens[offsets[:-1]] == task.vocab_size - 1).all()
+    assert (tokens[offsets[1:] - 1] == task.vocab_size - 1).all()
+    first = np.concatenate([task.tokens[1 : task.offsets[1] - 1],
+                            task.tokens[task.offsets[1] + 1 : task.offsets[2] - 1]])  # fmt: skip
+    np.testing.assert_array_equal(tokens[1 : offsets[1] - 1], first)
+
+    tokens, offsets, _ = probes.shape_documents(task, 70, joined=1)
+    np.testing.assert_array_equal(tokens == 69, task.tokens == task.vocab_size - 1)
+    assert tokens.min() >= 0
+    assert len(np.unique(tokens)) > 60
+    again, _, _ = probes.shape_documents(task, 70, joined=1)
+    np.testing.assert_array_equal(tokens, again)
+
+
+# What goes wrong
+
+
+class Wrong(EngineSession):
+    """An engine that computes something else in one respect."""
+
+    how = ""
+
+    def __init__(self, engine, task, prefix_sharing=True, threads=1):
+        super().__init__(engine, task, prefix_sharing, threads)
+        self.threads = threads
+
+    def verify(self):
+        loss, gradients = super().verify()
+        simd = self.core.engine != "autovec"
+        return loss, gradients * (1.001 if simd and self.how == "gradients" else 1)
+
+    def run(self, steps):
+        losses, seconds = super().run(steps)
+        if self.how == "threads" and self.threads == 2:
+            losses[-1] = np.nextafter(losses[-1], 0)  # the last bit
+        if self.how == "nan":
+            losses[-1] = float("nan")
+        return losses, seconds
+
+
+@needs_simd
+@pytest.mark.parametrize(
+    ("how", "probe", "reason"),
+    [
+        ("threads", "threads", "wrong: two threads change the losses of batch 16"),
+        ("gradients", "phases", "wrong: gradient of wte is off by"),
+        ("gradients", "shapes", "wrong: gradient of wte is off by"),
+        ("nan", "batch", "wrong: a loss at batch 1 is not finite"),
+    ],
+)
+def test_what_is_wrong_is_an_error(how, probe, reason, tasks, monkeypatch):
+    files = {"d16": {str(b): str(task.file) for b, task in tasks.items()}}
+    monkeypatch.setitem(probes.EFFORTS, "quick", TINY)
+    assert "cases" in probes.answer(ENGINE, "quick", files, f"{probe} d16")
+    monkeypatch.setattr(probes, "EngineSession", Wrong)
+    monkeypatch.setattr(Wrong, "how", how)
+    assert probes.answer(ENGINE, "quick", files, f"{probe} d16")["error"].startswith(reason)
+
+
+CRASHING = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from bench import probes
+probes.PROBES["phases"] = lambda *_: os.abort()
+probes.PROBES["batch"] = lambda *_: [{{"batch": 1}}]
+probes.main()
+"""
+
+
+def run_crashing(tasks, rows, monkeypatch) -> dict[str, Probe]:
+    Path("crashing.py").write_text(CRASHING, encoding="utf-8")
+    monkeypatch.setattr(probes, "COMMAND", [sys.executable, str(Path("crashing.py").resolve())])
+    monkeypatch.setattr(probes, "cores", lambda: 1)
+    monkeypatch.delitem(probes.PROBES, "shapes")
+    engine = rows[0].variant
+    found = probes.run_probes(engine, {"d16": tasks}, rows, "quick", lambda *_: None)
+    return {probe.name: probe for probe in found}
+
+
+def test_a_crash_ends_one_probe_alone(tasks, monkeypatch):
+    rows = [Row("avx2", "AVX2", "SIMD", "d16", 16)]
+    found = run_crashing(tasks, rows, monkeypatch)
+    assert found["phases"].status == "error"
+    assert "ended with signal SIGABRT" in found["phases"].reason
+    assert found["batch"].cases == [{"batch": 1}]
+    assert (found["threads"].status, found["threads"].reason) == ("skipped", "there is one core")
+
+
+def test_an_engine_that_is_wrong_is_not_probed(tasks, monkeypatch):
+    rows = [Row("avx2", "AVX2", "SIMD", "d16", 16, status="error", reason="wrong: loss")]
+    for probe in run_crashing(tasks, rows, monkeypatch).values():
+        assert (probe.status, probe.reason) == ("skipped", "AVX2, batch 16: wrong: loss")
+
+
+def test_an_error_is_in_the_report_and_has_no_number(tmp_path):
+    results = synthetic()
+    for probe in results.probes:
+        if probe.name == "threads":
+            probe.status, probe.reason, probe.cases = "error", "wrong: two threads", []
+    report.write(results, tmp_path)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "Not measured: d64: error: wrong: two threads" in text
+    assert "threads.png" not in text
+    assert not (tmp_path / "threads.png").exists()
+
+
+# What is drawn
+
+
+def test_results_survive_the_file_and_the_report_is_drawn_from_it_alone(tmp_path, monkeypatch):
+    pyperf = pytest.importorskip("pyperf")
+    results = synthetic()
+    results.save(tmp_path / "results.json")
+    assert Results.load(tmp_path / "results.json") == results
+    assert len(pyperf.BenchmarkSuite.load(str(tmp_path / "results.json"))) == 4
+
+    monkeypatch.setattr(probes, "run_probes", None)
+    monkeypatch.setattr(_core, "Trainer", None)
+    monkeypatch.setattr(sys, "argv", ["bench.report", str(tmp_path)])
+    (tmp_path / "phases_d128.png").touch()
+    assert report.main() == 0
+    names = {"phases_d16.png", "phases_d64.png", "roofline.png", "batch.png", "threads.png"}
+    assert names <= {file.name for file in tmp_path.iterdir()}
+    assert not (tmp_path / "phases_d128.png").exists()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    for name in names:
+        assert f"![{name}]({name})" in text
+        assert (tmp_path / name).stat().st_size > 10_000
+
+
+def test_without_probes_there_is_no_section(tmp_path):
+    results = replace(synthetic(), probes=[])
+    assert sections(results, []) == []
+    assert not {"batch.png", "threads.png", "roofline.png"} & set(draw_all(results, tmp_path))
+
+
+def shown_texts(figure):
+    texts = [figure._suptitle, figure._supxlabel]
+    for axes in figure.axes:
+        texts += [*axes.texts, axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label]
+        for axis, at in ((axes.xaxis, 0), (axes.yaxis, 1)):
+            low, high = sorted(axis.get_view_interval())
+            labels = axis.get_ticklabels()
+            texts += [label for label in labels if low <= label.get_position()[at] <= high]
+    return [text for text in texts if text.get_text() and text.get_visible()]
+
+
+@pytest.mark.parametrize("workloads", [("d16",), ("d16", "d64"), tuple(WORKLOADS)])
+def test_no_label_is_clipped_or_covers_another(workloads):
+    from matplotlib.text import Text  # without the arrow that an annotation adds
+
+    results = synthetic(workloads)
+    for module in (phases, batch, threads, roofline):
+        drawn = list(module.draw(results))
+        assert drawn
+        for name, figure in drawn:
+            figure.draw_without_rendering()
+            boxes = {text: Text.get_window_extent(text) for text in shown_texts(figure)}
+            page = figure.bbox
+            for text, box in boxes.items():
+                inside = page.x0 <= box.x0 and box.x1 <= page.x1
+                inside = inside and page.y0 <= box.y0 and box.y1 <= page.y1
+                assert inside, f"{name}: {text.get_text()!r} is clipped"
+            for (a, box_a), (b, box_b) in combinations(boxes.items(), 2):
+                assert not box_a.overlaps(box_b), f"{name}: {a.get_text()!r} on {b.get_text()!r}"
+            if module is roofline:
+                for point in figure.axes[0].lines:
+                    if point.get_marker() == "o":
+                        at = figure.axes[0].transData.transform(point.get_xydata()[0])
+                        for text, box in boxes.items():
+                            assert not box.padded(12).contains(*at), f"{text.get_text()!r}"
+
+
+def title(figure) -> str:
+    return figure._suptitle.get_text().replace("\n", " ")
+
+
+def test_titles_say_what_was_found():
+    results = synthetic()
+    ((_, figure), *_) = phases.draw(results)
+    assert title(figure) == (
+        "Largest phase of a d16 step: embedding backward with Adam, 70 % at batch 16 and 70 % at "
+        "batch 1"
+    )
+    ((_, figure),) = batch.draw(results)
+    assert title(figure).startswith(f"d64: batch 256 is {report.digits(0.8**-8)}{TIMES} as fast")
+    ((_, figure),) = threads.draw(results)
+    # One and two threads have the medians 1.02 and 1.1 / gain: rounds' ratios are 1, 0.927 and 1.
+    assert f"at best 1.70{TIMES} as fast as one" in title(figure)
+    ((_, figure),) = roofline.draw(results)
+    assert "d64 at batch 16 does the useful work of" in title(figure)
+
+
+def test_intensity_counted_by_hand():
+    # C = 16, V = 27, one document of 7.1 positions: 4 values of each parameter, and 11 C + 2 C + V
+    # activations a position, written and read, of 4 bytes each.
+    results = synthetic()
+    row = results.find("d16", "avx512", 1)
+    expected = 1.5e5 / (4 * 4 * 4192 + 7.1 * (13 * 16 + 27) * 2 * 4)
+    assert roofline.intensity(results, row) == pytest.approx(expected)
+
+
+# Whole runs
+
+
+@needs_simd
+def test_a_run_probes_the_best_engine(tmp_path, monkeypatch):
+    arguments = ["--quick", "--workloads", "d16", "--out", "out", "--variants"]
+    assert main([*arguments, "tape"]) == 0
+    assert Results.load(Path("out/results.json")).probes == []
+    assert main([*arguments, ENGINE]) == 0
+    results = Results.load(Path("out/results.json"))
+    assert {probe.name for probe in results.probes} == set(probes.PROBES)
+    skipped = {probe.name for probe in results.probes if probe.status != "ok"}
+    assert skipped == ({"threads"} if probes.cores() < 2 else set())
+    assert (Path("out") / "roofline.png").exists()
