@@ -109,7 +109,7 @@ PYMICROGPT_INLINE void product_tile(const Product& a, int row, int panel) {
     PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
       const int64_t p = u / kVectors, lane = u % kVectors * V::lanes;
       V v = sum[r][u];
-      if constexpr (after == After::relu) v = max(v, zero);
+      if constexpr (after == After::relu) v = max(zero, v);  // in this order NaN stays NaN
       if constexpr (after == After::residual) v = v + V::load(other + p * a.other.stride + lane);
       if constexpr (after == After::mask)
         v = where_greater(V::load(other + p * a.other.stride + r * kPanel + lane), zero, v);

@@ -327,26 +327,50 @@ void generate(State& s, const Draw& draw) {
   }
 }
 
+// The array of a slot, of a Table or a Matrix.
+template <class T>
+PYMICROGPT_INLINE float* array_of(const T& t, Slot slot) {
+  return slot == Slot::parameter       ? t.p
+         : slot == Slot::first_moment  ? t.m
+         : slot == Slot::second_moment ? t.v
+                                       : t.g;
+}
+
+// Zeros, padding included: what is not a number would spread over the padding, and stay there.
+void clear_slot(State& s, Slot slot) {
+  const auto clear_array = [](float* array, int64_t size) {
+    for (int64_t i = 0; i < size; i += kPanel) Row::set(0.0f).store(array + i);
+  };
+  const auto matrix = [&](const Matrix& m) {
+    clear_array(array_of(m, slot), m.size());
+    if (slot == Slot::parameter) clear_array(m.q, m.size());
+  };
+  clear_array(array_of(s.wte, slot), s.wte.size());
+  clear_array(array_of(s.wpe, slot), s.wpe.size());
+  matrix(s.lm_head);
+  for (int i = 0; i < s.config.n_layer; ++i) {
+    matrix(s.layers[i].qkv);
+    matrix(s.layers[i].wo);
+    matrix(s.layers[i].fc1);
+    matrix(s.layers[i].fc2);
+  }
+}
+
 // f(natural index, pointer into the slot, pointer to the transposed copy or null) for every element.
 template <class F>
 void each_element(State& s, Slot slot, F f) {
   const Layout at(s.config);
   const int C = s.config.n_embd;
-  const auto pick = [&](auto& t) {
-    return slot == Slot::parameter      ? t.p
-           : slot == Slot::first_moment ? t.m
-           : slot == Slot::second_moment ? t.v
-                                         : t.g;
-  };
   const auto table = [&](int64_t natural, const Table& t) {
     for (int r = 0; r < t.rows; ++r)
-      for (int i = 0; i < C; ++i) f(natural + int64_t{r} * C + i, pick(t) + t.at(r, i), nullptr);
+      for (int i = 0; i < C; ++i)
+        f(natural + int64_t{r} * C + i, array_of(t, slot) + t.at(r, i), nullptr);
   };
   const auto identity = [](int o) { return o; };
   const auto matrix = [&](int64_t natural, const Matrix& m, int outs, int ins, auto out, auto in) {
     for (int o = 0; o < outs; ++o)
       for (int i = 0; i < ins; ++i)
-        f(natural + int64_t{o} * ins + i, pick(m) + m.at(out(o), in(i)),
+        f(natural + int64_t{o} * ins + i, array_of(m, slot) + m.at(out(o), in(i)),
           m.q + m.transposed_at(out(o), in(i)));
   };
   table(at.wte(), s.wte);
@@ -389,6 +413,7 @@ constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
       [](void* state, Slot slot, const double* natural) {
         State& s = state_of(state);
         const double scale = scale_of(s, slot);
+        clear_slot(s, slot);
         each_element(s, slot, [&](int64_t i, float* value, float* transposed) {
           *value = static_cast<float>(natural[i] / scale);
           if (slot == Slot::parameter && transposed != nullptr) *transposed = *value;
