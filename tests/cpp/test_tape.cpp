@@ -7,8 +7,8 @@
 #include <random>
 #include <vector>
 
-#include "reference.h"
-#include "tape.h"
+#include "../../cpp/reference.h"
+#include "../../cpp/tape.h"
 
 using namespace microgpt;
 
