@@ -21,6 +21,8 @@ if "avx2" in SIMD:
 TESTS = [
     "batch",
     "model.reference",
+    "plain",
+    "tape",
     *(f"kernels.{isa}" for isa in SIMD),
     *(f"model.{table}" for table in SIMD + PLAIN),
 ]

@@ -60,7 +60,7 @@ void expect_rows(const Rows& rows, const Config& config, const Batch& batch, boo
 
       nodes.expect({key, Prefix(tokens, tokens + t + 1)}, node, "one node for each prefix");
       const int pair = rows.pair_of[node] / kPanel;
-      if (!check(pair >= 0 && pair < rows.pairs && rows.pair_of[node] % kPanel == 0, "pair")) return;
+      if (!CHECK(pair >= 0 && pair < rows.pairs && rows.pair_of[node] % kPanel == 0)) return;
       pairs.expect({key, tokens[t], t}, pair, "one pair for each token at a position");
       CHECK(rows.pair_token[pair] == tokens[t]);
       CHECK(rows.pair_position[pair] == t);

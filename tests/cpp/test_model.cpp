@@ -1,5 +1,5 @@
-// Whole models: every table of the build against the f64 reference, which itself must agree with the
-// f64 tape, an independent implementation. Run as: test_model TABLE
+// Whole models: every table of the build against the f64 reference, which itself must agree with
+// the f64 tape, an independent implementation. Run as: test_model reference, or test_model TABLE.
 #include <cstdlib>
 #include <memory>
 #include <string>
@@ -136,10 +136,10 @@ double norm(const Values& values, int64_t first, int64_t count) {
   return std::sqrt(sum);
 }
 
-// Each tensor, in relative L2. Its elements come through some 30 stages that each round once or, in
-// sums of n terms, about sqrt(n) times: 30 sqrt(64) kUnit is near 1e-5. Where large terms cancel in
-// all of a tensor, as in front of a norm over one or two features, a hundredth of that counts of the
-// size of all tensors.
+// Each tensor, in relative L2. Its elements come through some 30 stages that round once each or,
+// in sums of n terms, about sqrt(n) times: 30 sqrt(64) kUnit is near 1e-5. Where large terms cancel
+// in all of a tensor, as in front of a norm over one or two features, a hundredth of that counts of
+// the size of all tensors.
 void expect_tensors(const Config& config, const Values& got, const Values& want, double bound,
                     const char* what) {
   Values difference(got.size());
@@ -302,7 +302,8 @@ void test_round_trip(const Kernels& kernels) {
     for (int step = 0; step < 2; ++step) first->step(c.batch(step), adam_step(step));
     for (const Slot slot : slots) second->write(slot, read(*first, slot, config).data());
     CHECK(first->step(c.batch(2), adam_step(2)) == second->step(c.batch(2), adam_step(2)));
-    for (const Slot slot : slots) CHECK(same(read(*first, slot, config), read(*second, slot, config)));
+    for (const Slot slot : slots)
+      CHECK(same(read(*first, slot, config), read(*second, slot, config)));
   }
 }
 
