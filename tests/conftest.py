@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import random
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,6 +21,12 @@ from pymicrogpt import corpus as corpus_module
 from pymicrogpt import reference
 
 REPO = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config):
+    # A shell that runs the tests in the background has them ignore Ctrl-C, which some are about.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
