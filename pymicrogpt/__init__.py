@@ -11,7 +11,11 @@ The whole way:
 
 from __future__ import annotations
 
+from pkgutil import extend_path
 from typing import TYPE_CHECKING, Any
+
+# In the source tree after a plain `pip install .`, _core is in the installed copy alone.
+__path__ = extend_path(__path__, __name__)
 
 from .config import Config
 from .corpus import Corpus, CorpusError, CorpusNotFoundError
