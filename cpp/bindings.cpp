@@ -103,12 +103,12 @@ PYBIND11_MODULE(_core, m) {
 
   py::class_<Generator>(m, "Generator")
       .def(py::init([](const std::string& engine, int n_layer, int n_embd, int n_head,
-                       int block_size, int vocab_size) {
+                       int block_size, int vocab_size, int64_t documents) {
              return std::make_unique<Generator>(
-                 engine, Config{n_layer, n_embd, n_head, block_size, vocab_size});
+                 engine, Config{n_layer, n_embd, n_head, block_size, vocab_size}, documents);
            }),
            py::arg("engine"), py::kw_only(), py::arg("n_layer"), py::arg("n_embd"),
-           py::arg("n_head"), py::arg("block_size"), py::arg("vocab_size"))
+           py::arg("n_head"), py::arg("block_size"), py::arg("vocab_size"), py::arg("documents"))
       .def("load",
            [](Generator& g, const Doubles& parameters) {
              check_flat(parameters, g.config());
@@ -116,19 +116,27 @@ PYBIND11_MODULE(_core, m) {
            },
            py::arg("parameters"))
       .def("generate",
-           [](Generator& g, int64_t first, int64_t count, double temperature, uint64_t seed) {
+           [](Generator& g, int64_t first, int64_t count, double temperature, uint64_t seed,
+              int top_k, const Ints& prompt) {
              if (first < 0 || count < 0) throw py::value_error("first and count must not be negative");
              if (!(temperature > 0.0)) throw py::value_error("temperature must be positive");
-             py::array_t<int32_t> tokens({count, static_cast<int64_t>(g.config().block_size)});
-             py::array_t<int32_t> lengths(count);
-             int32_t *token_data = tokens.mutable_data(), *length_data = lengths.mutable_data();
+             if (top_k < 0) throw py::value_error("top_k must not be negative");
+             const std::vector<int32_t> start = vector_of(prompt, "prompt");
+             if (start.size() > static_cast<size_t>(g.config().block_size))
+               throw py::value_error("prompt is longer than block_size");
+             for (int32_t token : start)
+               if (token < 0 || token >= g.config().vocab_size - 1)
+                 throw py::value_error("prompt must hold tokens other than BOS");
+             std::vector<int32_t> documents;
              {
                py::gil_scoped_release release;
-               g.generate(first, count, temperature, seed, token_data, length_data);
+               documents = g.generate(first, count, temperature, seed, top_k, start);
              }
-             return py::make_tuple(tokens, lengths);
+             return py::array_t<int32_t>(static_cast<py::ssize_t>(documents.size()),
+                                         documents.data());
            },
-           py::arg("first"), py::arg("count"), py::arg("temperature"), py::arg("seed"));
+           py::arg("first"), py::arg("count"), py::arg("temperature"), py::arg("seed"),
+           py::arg("top_k"), py::arg("prompt"));
 
   py::class_<Trainer>(m, "Trainer")
       .def(py::init([](const std::string& engine, const Ints& tokens, const Longs& offsets,

@@ -8,36 +8,48 @@
 namespace microgpt {
 namespace {
 
-// Documents at a time: enough to share prefixes, few enough for their rows to stay in the cache.
-int batch_size_for(const Config& config) {
-  const int rows = 1 << 20 >> (config.n_embd >= 64 ? 8 : 6);
-  return std::max(16, rows / config.block_size);
+// Documents at a time: the more, the more of their prefixes are shared. A row takes about
+// 48 n_layer n_embd floats; 128 MiB of them are enough.
+int64_t most_documents(const Config& config) {
+  const int64_t per_row = int64_t{48} * config.n_layer * std::max(16, config.n_embd);
+  return std::max<int64_t>(16, (int64_t{1} << 25) / per_row / config.block_size);
 }
 
 }  // namespace
 
-Generator::Generator(const std::string& engine, const Config& config)
-    : config_(config), batch_size_(batch_size_for(config)) {
+Generator::Generator(const std::string& engine, const Config& config, int64_t documents)
+    : config_(config) {
   check(config);
   const EngineRecord record = choose(engine);
   if (!record.full)
     throw std::invalid_argument("engine '" + record.name +
                                 "' does not generate; the SIMD engines do");
+  batch_size_ = static_cast<int>(std::clamp<int64_t>(documents, 16, most_documents(config)));
   engine_ = make_engine(record, {config, batch_size_, true, 0.0, 0.0}, 1);
-  scratch_.resize(3 * static_cast<size_t>(batch_size_));
+  tokens_.resize(static_cast<size_t>(batch_size_) * static_cast<size_t>(config.block_size));
+  scratch_.resize(4 * static_cast<size_t>(batch_size_));
 }
 
 void Generator::load(const double* parameters) { engine_->write(Slot::parameter, parameters); }
 
-void Generator::generate(int64_t first, int64_t count, double temperature, uint64_t seed,
-                         int32_t* tokens, int32_t* lengths) {
-  int32_t* scratch = scratch_.data();
+std::vector<int32_t> Generator::generate(int64_t first, int64_t count, double temperature,
+                                         uint64_t seed, int top_k,
+                                         const std::vector<int32_t>& prompt) {
+  std::vector<int32_t> documents;
+  int32_t* lengths = scratch_.data();
   for (int64_t done = 0; done < count; done += batch_size_) {
     const int some = static_cast<int>(std::min<int64_t>(batch_size_, count - done));
-    engine_->generate({first + done, some, temperature, seed, tokens + done * config_.block_size,
-                       lengths + done, scratch, scratch + batch_size_,
-                       scratch + 2 * batch_size_});
+    engine_->generate({first + done, some, temperature, seed, top_k, prompt.data(),
+                       static_cast<int>(prompt.size()), tokens_.data(), lengths,
+                       lengths + batch_size_, lengths + 2 * batch_size_,
+                       lengths + 3 * batch_size_});
+    for (int i = 0; i < some; ++i) {
+      const int32_t* document = tokens_.data() + int64_t{i} * config_.block_size;
+      documents.insert(documents.end(), document, document + lengths[i]);
+      documents.push_back(config_.vocab_size - 1);
+    }
   }
+  return documents;
 }
 
 }  // namespace microgpt

@@ -11,15 +11,17 @@ namespace microgpt {
 
 class Generator {
  public:
-  // Throws std::invalid_argument where the engine cannot generate.
-  Generator(const std::string& engine, const Config& config);
+  // Made to draw about that many documents, at most all at a time. Throws std::invalid_argument
+  // where the engine cannot generate.
+  Generator(const std::string& engine, const Config& config, int64_t documents);
 
   void load(const double* parameters);  // natural layout
 
-  // Documents first .. first + count - 1 of the stream of `seed`: tokens (count, T), of which the
-  // first lengths[i] of row i count. The same whatever `first` and `count` they are asked by.
-  void generate(int64_t first, int64_t count, double temperature, uint64_t seed, int32_t* tokens,
-                int32_t* lengths);
+  // Documents first .. first + count - 1 of the stream of `seed`, one after the other, each followed
+  // by BOS. The same whatever `first` and `count` they are asked by. Each begins with the prompt, of
+  // at most T tokens; top_k as in Draw.
+  std::vector<int32_t> generate(int64_t first, int64_t count, double temperature, uint64_t seed,
+                                int top_k, const std::vector<int32_t>& prompt);
 
   const Config& config() const { return config_; }
 
@@ -27,7 +29,8 @@ class Generator {
   Config config_;
   int batch_size_;
   std::unique_ptr<Engine> engine_;
-  std::vector<int32_t> scratch_;  // (3, batch_size)
+  std::vector<int32_t> tokens_;   // (batch_size, T)
+  std::vector<int32_t> scratch_;  // (4, batch_size)
 };
 
 }  // namespace microgpt

@@ -22,7 +22,7 @@ def peak(engine: str) -> dict[str, float]:
     "l1_bytes", "l2_bytes". ValueError where the engine has no vectors or cannot run here."""
 
 class Generator:
-    """Draws many documents at once in a SIMD engine."""
+    """Draws many documents at once in a SIMD engine, fastest about `documents` of them."""
 
     def __init__(
         self,
@@ -33,14 +33,22 @@ class Generator:
         n_head: int,
         block_size: int,
         vocab_size: int,
+        documents: int,
     ) -> None: ...
     def load(self, parameters: NDArray[np.float64]) -> None:
         """Takes the parameters, flat, in the natural layout."""
     def generate(
-        self, first: int, count: int, temperature: float, seed: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Tokens (count, block_size) and lengths (count,) of documents number first,
-        first + 1, ... of the stream of `seed`."""
+        self,
+        first: int,
+        count: int,
+        temperature: float,
+        seed: int,
+        top_k: int,
+        prompt: NDArray[np.int32],
+    ) -> NDArray[np.int32]:
+        """Documents number first, first + 1, ... of the stream of `seed`, one after the other,
+        each beginning with the prompt (n,), n <= block_size, and followed by BOS. Only the top_k
+        most likely tokens are drawn from, or all with 0."""
 
 class Trainer:
     """One model in one engine. Shapes and values are checked here too; messages are for people."""

@@ -47,7 +47,8 @@ class GPT:
             if array.shape != shape:
                 raise ValueError(f"parameter {name} must have shape {shape}, not {array.shape}")
             self.parameters[name] = array
-        self._generators: dict[str, _core.Generator] = {}
+        # By engine, with the number of documents that it was made for.
+        self._generators: dict[str, tuple[int, _core.Generator]] = {}
 
     def logits(self, tokens: Sequence[int]) -> Array:
         """Logits (n, V) after each of `tokens` (n,), 1 <= n <= block_size. ValueError for another
@@ -70,31 +71,48 @@ class GPT:
         return [self._sample_one(temperature) for _ in range(n)]
 
     def generate(
-        self, n: int, temperature: float = 0.5, *, seed: int = 0, engine: str = "auto"
+        self,
+        n: int,
+        temperature: float = 0.5,
+        *,
+        prompt: str = "",
+        top_k: int | None = None,
+        seed: int = 0,
+        engine: str = "auto",
     ) -> list[str]:
         """`n` new documents in a SIMD engine, thousands at a time, in float32.
 
         The same model as sample(), another stream of randomness: document i depends on the seed and
-        on i alone, not on n. ValueError as for sample(), and where no SIMD engine runs here.
+        on i alone, not on n. Each begins with `prompt`, of at most block_size characters, and draws
+        from the `top_k` most likely tokens, or from all. ValueError for arguments out of range, a
+        character of the prompt that is not in the alphabet, and where no SIMD engine runs here.
         """
         from . import _core
 
         n = checked_int("n", n, minimum=0)
         temperature = checked_float("temperature", temperature)
         seed = checked_int("seed", seed, 0, 2**64 - 1)
-        if engine not in self._generators:
-            self._generators[engine] = _core.Generator(
+        start = np.array(self.tokenizer.encode(prompt)[1:-1], np.int32)
+        if len(start) > self.config.block_size:
+            raise ValueError(
+                f"prompt has {len(start)} characters; block_size={self.config.block_size} is the most"
+            )
+        most = 0 if top_k is None else checked_int("top_k", top_k)
+        made_for, generator = self._generators.get(engine, (-1, None))
+        if generator is None or made_for < n:
+            generator = _core.Generator(
                 engine,
                 n_layer=self.config.n_layer,
                 n_embd=self.config.n_embd,
                 n_head=self.config.n_head,
                 block_size=self.config.block_size,
                 vocab_size=self.tokenizer.vocab_size,
+                documents=n,
             )
-        generator = self._generators[engine]
+            self._generators[engine] = n, generator
         generator.load(np.concatenate([a.ravel() for a in self.parameters.values()]))
-        tokens, lengths = generator.generate(0, n, temperature, seed)
-        return self.tokenizer.decode_all(tokens, lengths)
+        tokens = generator.generate(0, n, temperature, seed, most, start)
+        return self.tokenizer.decode_all(tokens)
 
     def _sample_one(self, temperature: float) -> str:
         cache = self._empty_cache()

@@ -109,20 +109,11 @@ class Tokenizer:
         tokens[np.arange(len(characters)) + bos_before] = found
         return tokens, offsets
 
-    def decode_all(self, tokens: NDArray[np.int32], lengths: NDArray[np.int32]) -> list[str]:
-        """Documents from tokens (N, T), of which the first lengths[d] of row d are characters;
-        the opposite of encode_all(), at its speed."""
-        import numpy as np
-
-        if not len(tokens):
-            return []
+    def decode_all(self, tokens: NDArray[np.int32]) -> list[str]:
+        """Documents from tokens (M,) 0 .. V-1, where each is followed by BOS."""
         end = next(c for c in map(chr, range(len(self._alphabet) + 1)) if c not in self._ids)
         code_points = _code_points("".join(self._alphabet) + end)
-        columns = np.arange(tokens.shape[1] + 1)
-        rows = np.full((len(tokens), len(columns)), code_points[-1])
-        inside = columns < lengths[:, None]  # (N, T + 1)
-        rows[inside] = code_points[tokens[inside[:, :-1]]]
-        text = rows[columns <= lengths[:, None]].tobytes().decode("utf-32-le", "surrogatepass")
+        text = code_points[tokens].tobytes().decode("utf-32-le", "surrogatepass")
         return text.split(end)[:-1]
 
 

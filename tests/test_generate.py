@@ -83,6 +83,9 @@ def test_follows_its_parameters():
         ({"n": -1}, "n must be"),
         ({"n": 1, "temperature": 0.0}, "temperature must be"),
         ({"n": 1, "seed": -1}, "seed must be"),
+        ({"n": 1, "top_k": 0}, "top_k must be"),
+        ({"n": 1, "prompt": "abc"}, "character 'c'"),
+        ({"n": 1, "prompt": "ab" * 9}, "prompt has 18 characters"),
         ({"n": 1, "engine": "scalar"}, "does not generate"),
         ({"n": 1, "engine": "nonsense"}, "unknown"),
     ],
@@ -91,3 +94,31 @@ def test_bad_arguments(arguments, message):
     model = mg.Trainer(mg.Corpus.from_documents(["ab"]), num_steps=1).model
     with pytest.raises(ValueError, match=message):
         model.generate(**arguments)
+
+
+@pytest.mark.parametrize("engine", SIMD)
+def test_prompt_and_top_k(model, engine):
+    """Every document begins with the prompt, goes on with one of the two most likely tokens, and
+    with either about as often as the model says."""
+    prompt = "an"[: model.config.block_size - 1]
+    n = 20_000
+    documents = model.generate(n, 1.0, prompt=prompt, top_k=2, seed=5, engine=engine)
+    assert all(d.startswith(prompt) and len(d) <= model.config.block_size for d in documents)
+    p = probabilities(model, prompt, 1.0)
+    likely = np.argsort(p)[-2:]
+    p = p[likely] / p[likely].sum()
+    following = [d[len(prompt) : len(prompt) + 1] for d in documents]
+    for token, share in zip(likely, p, strict=True):
+        text = model.tokenizer.decode([token])
+        assert abs(following.count(text) - n * share) <= 5.0 * np.sqrt(n * share * (1 - share)) + 1
+    assert set(following) <= {model.tokenizer.decode([token]) for token in likely}
+
+
+def test_the_most_likely_alone_is_greedy(model):
+    assert model.generate(3, 1.0, top_k=1) == model.generate(3, 1e-4)
+    assert model.generate(9, top_k=10**6, seed=2) == model.generate(9, seed=2)
+
+
+def test_a_prompt_as_long_as_a_document(model):
+    whole = ("abnd" * 6)[: model.config.block_size]
+    assert model.generate(2, prompt=whole) == [whole] * 2

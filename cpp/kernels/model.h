@@ -302,13 +302,19 @@ void generate(State& s, const Draw& draw) {
     draw.active[i] = i;
     draw.token_of[i] = bos;
     draw.node_of[i] = 0;
-    draw.lengths[i] = 0;
+    draw.lengths[i] = draw.prompt_length;
   }
   for (int t = 0; t < T && active > 0; ++t) {
     const Span before{w.rows.pairs, w.rows.nodes};
     s.builder.grow(draw.active, active, draw.token_of, draw.node_of);
     const Span nodes{before.last, w.rows.nodes};
     logits(w, {before.first, w.rows.pairs}, nodes);
+    if (t < draw.prompt_length) {
+      for (int i = 0; i < draw.count; ++i)
+        draw.tokens[int64_t{i} * T + t] = draw.token_of[i] = draw.prompt[t];
+      continue;
+    }
+    if (draw.top_k > 0) keep_top(s.logits, nodes, s.config.vocab_size, draw.top_k);
     cumulate(s.logits, nodes, s.config.vocab_size, static_cast<float>(1.0 / draw.temperature));
     int still_active = 0;
     for (int j = 0; j < active; ++j) {

@@ -18,6 +18,37 @@ PYMICROGPT_INLINE float uniform(uint64_t seed, uint64_t document, uint64_t posit
   return static_cast<float>(bits >> 40) * 0x1p-24f;
 }
 
+// The k-th largest of the V logits of a row, equal ones counted one by one.
+PYMICROGPT_INLINE float kth_largest(const float* row, int64_t stride, int vocab_size, int k) {
+  float bound = -kMinusInf;
+  for (int seen = 0; seen < k;) {
+    float most = kMinusInf;
+    int equal = 0;
+    for (int v = 0; v < vocab_size; ++v) {
+      const float x = row[v / kPanel * stride + v % kPanel];
+      if (x >= bound || x < most) continue;
+      equal = x > most ? 1 : equal + 1;
+      most = x;
+    }
+    if (equal == 0) break;  // what is left is not a number
+    seen += equal;
+    bound = most;
+  }
+  return bound;
+}
+
+// Logits below the k-th largest of their row become minus infinity, the probability 0.
+void keep_top(Panels logits, Span rows, int vocab_size, int k) {
+  for (int n = rows.first; n < rows.last; ++n) {
+    float* row = logits.at(0, int64_t{n} * kPanel);
+    const float least = kth_largest(row, logits.stride, vocab_size, k);
+    for (int v = 0; v < vocab_size; ++v) {
+      float& x = row[v / kPanel * logits.stride + v % kPanel];
+      if (x < least) x = kMinusInf;
+    }
+  }
+}
+
 // logits -> running sums of exp((logit - max) / temperature), in place. Rows up to the next multiple
 // of four after the span's first are computed too.
 void cumulate(Panels logits, Span rows, int vocab_size, float inverse_temperature) {
