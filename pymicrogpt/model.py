@@ -95,7 +95,7 @@ class GPT:
         start = np.array(self.tokenizer.encode(prompt)[1:-1], np.int32)
         if len(start) > self.config.block_size:
             raise ValueError(
-                f"prompt has {len(start)} characters; block_size={self.config.block_size} is the most"
+                f"prompt has {len(start)} characters, more than block_size={self.config.block_size}"
             )
         most = 0 if top_k is None else checked_int("top_k", top_k)
         made_for, generator = self._generators.get(engine, (-1, None))
