@@ -264,8 +264,7 @@ class TapeEngine final : public Engine {
         add_to_x(y_);
       }
       linear(x_, layout_.lm_head(), config_.vocab_size, weights_);
-      softmax(weights_);
-      const Var log_probability = tape_.log(weights_[tokens[t + 1]]);
+      const Var log_probability = log_softmax(weights_, tokens[t + 1]);
       sum = t == 0 ? log_probability : tape_.add(sum, log_probability);
     }
     return tape_.mul(sum, tape_.leaf(Real(-1.0 / n)));
@@ -333,8 +332,13 @@ class TapeEngine final : public Engine {
     for (int i = 0; i < n; ++i) y[i] = tape_.mul(x[i], scale);
   }
 
+  struct Normalizer {
+    Real maximum;
+    Var total;
+  };
+
   // In place. The maximum is subtracted as a plain number, as in the original.
-  void softmax(Vars& x) {
+  Normalizer softmax(Vars& x) {
     Real maximum = tape_.value(x[0]);
     for (const Var v : x) maximum = std::max(maximum, tape_.value(v));
     for (Var& v : x) v = tape_.exp(v, maximum);
@@ -342,6 +346,17 @@ class TapeEngine final : public Engine {
     for (size_t i = 1; i < x.size(); ++i) total = tape_.add(total, x[i]);
     const Var scale = tape_.reciprocal(total);
     for (Var& v : x) v = tape_.mul(v, scale);
+    return {maximum, total};
+  }
+
+  // log softmax(x)[target], as the original takes it, or as x - max - log sum e^(x - max) where the
+  // probability is too small for a float. x becomes the probabilities.
+  Var log_softmax(Vars& x, int target) {
+    const Var logit = x[target];
+    const Normalizer by = softmax(x);
+    if (tape_.value(x[target]) >= std::numeric_limits<Real>::min()) return tape_.log(x[target]);
+    const Var shifted = tape_.add(logit, tape_.leaf(-by.maximum));
+    return tape_.add(shifted, tape_.mul(tape_.log(by.total), tape_.leaf(-1)));
   }
 
   void add_to_x(const Vars& y) {

@@ -341,3 +341,19 @@ def move_parameters(trainer: mg.Trainer, start: int, step: np.ndarray) -> None:
         values = trainer._engine.get("parameter")
         values[start : start + step.size] += step
         trainer._engine.set("parameter", values)
+
+
+def test_probabilities_too_small_for_a_float(engine32):
+    """Logits hundreds apart: the loss is their difference, and no gradient is NaN."""
+    case = Case(n_embd=16, batch_size=2)
+    exact, trainer = case.trainer("tape"), case.trainer(engine32)
+    state = state_of(exact)
+    state["parameter"] = state["parameter"] * 30.0
+    for each in (exact, trainer):
+        restore(each, state)
+    loss, gradients = trainer.loss_and_gradients()
+    expected, exact_gradients = exact.loss_and_gradients()
+    assert expected > 90.0  # e^-90 is not a normal float32
+    assert loss == pytest.approx(expected, rel=1e-5)
+    for name, gradient in exact_gradients.items():
+        assert np.linalg.norm(gradients[name] - gradient) <= 1e-3 * np.linalg.norm(gradient), name

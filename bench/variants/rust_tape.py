@@ -26,7 +26,8 @@ def compiled() -> Path:
         with tempfile.TemporaryDirectory(dir=BUILD) as folder:
             fresh = Path(folder, "rust_tape")
             command = ["rustc", "--edition=2021", *FLAGS, "-o", str(fresh), str(SOURCE)]
-            result = subprocess.run(command, capture_output=True, text=True)
+            env = {**os.environ, "RUSTC_VERSION": version.decode().splitlines()[0]}
+            result = subprocess.run(command, capture_output=True, text=True, env=env)
             if result.returncode:
                 raise RuntimeError(f"rustc could not compile {SOURCE.name}: {result.stderr}")
             os.replace(fresh, program)

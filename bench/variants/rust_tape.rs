@@ -451,8 +451,7 @@ impl Model {
             }
             weights.resize(v, 0);
             linear(tape, x, lm_head as Var, weights);
-            softmax(tape, weights);
-            let log_probability = tape.log(weights[tokens[t + 1]]);
+            let log_probability = log_softmax(tape, weights, tokens[t + 1]);
             sum = Some(match sum {
                 None => log_probability,
                 Some(sum) => tape.add(sum, log_probability),
@@ -501,8 +500,9 @@ fn rmsnorm(tape: &mut Tape, x: &[Var], y: &mut [Var], mean: Var, epsilon: Var) {
     }
 }
 
-/// In place. The maximum is subtracted as a plain number, as in the original.
-fn softmax(tape: &mut Tape, x: &mut [Var]) {
+/// In place; the maximum, which is subtracted as a plain number as in the original, and the sum of
+/// the exponentials.
+fn softmax(tape: &mut Tape, x: &mut [Var]) -> (f32, Var) {
     let maximum = x
         .iter()
         .map(|&x| tape.value(x))
@@ -518,6 +518,22 @@ fn softmax(tape: &mut Tape, x: &mut [Var]) {
     for x in x {
         *x = tape.mul(*x, scale);
     }
+    (maximum, total)
+}
+
+/// log softmax(x)[target], as the original takes it, or as x - max - log sum e^(x - max) where the
+/// probability is too small for a float. x becomes the probabilities.
+fn log_softmax(tape: &mut Tape, x: &mut [Var], target: usize) -> Var {
+    let logit = x[target];
+    let (maximum, total) = softmax(tape, x);
+    if tape.value(x[target]) >= f32::MIN_POSITIVE {
+        return tape.log(x[target]);
+    }
+    let (constant, minus_one) = (tape.leaf(-maximum), tape.leaf(-1.0));
+    let shifted = tape.add(logit, constant);
+    let log_total = tape.log(total);
+    let negated = tape.mul(log_total, minus_one);
+    tape.add(shifted, negated)
 }
 
 /// x += y
