@@ -74,7 +74,7 @@ lint: .venv/linters ## ruff and mypy
 	.venv/bin/mypy pymicrogpt
 
 .venv/linters: | $(python)
-	$(pip) install --quiet ruff mypy numpy
+	$(pip) install --quiet ruff mypy numpy safetensors
 	@touch $@
 
 clean: ## remove everything that was built, .venv included

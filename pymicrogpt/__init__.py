@@ -25,6 +25,7 @@ from .tokenizer import Tokenizer
 if TYPE_CHECKING:
     from .model import GPT
     from .trainer import Trainer
+    from .weights import WeightsError
 
     __version__: str
 
@@ -37,6 +38,7 @@ __all__ = [
     "EngineInfo",
     "Tokenizer",
     "Trainer",
+    "WeightsError",
     "__version__",
     "engines",
 ]
@@ -50,6 +52,8 @@ def __getattr__(name: str) -> Any:
         from .trainer import Trainer as value
     elif name == "GPT":
         from .model import GPT as value
+    elif name == "WeightsError":
+        from .weights import WeightsError as value
     elif name == "__version__":
         from importlib.metadata import version
 

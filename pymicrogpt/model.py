@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .config import Config, checked_float, checked_int
 from .tokenizer import Tokenizer
+from .weights import load_model, save_model
 
 if TYPE_CHECKING:
     from . import _core
@@ -24,6 +26,8 @@ class GPT:
     parameters: arrays (out, in) by name, of the shapes config.parameter_shapes() gives;
         ValueError where a name is missing or unknown, or a shape is another
     rng: where sample() draws from; a new stream, seeded by the system, by default
+    training: how the parameters came about, as JSON values by name, for the model card. A trainer
+        fills it; more may be added ("held_out_loss", say). It is saved and loaded with the model.
     """
 
     def __init__(
@@ -32,10 +36,12 @@ class GPT:
         tokenizer: Tokenizer,
         parameters: Mapping[str, ArrayLike],
         rng: random.Random | None = None,
+        training: Mapping[str, Any] | None = None,
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
         self.rng = rng if rng is not None else random.Random()
+        self.training = dict(training or {})
         shapes = config.parameter_shapes(tokenizer.vocab_size)
         if missing := [name for name in shapes if name not in parameters]:
             raise ValueError(f"parameters are missing: {', '.join(missing)}")
@@ -49,6 +55,25 @@ class GPT:
             self.parameters[name] = array
         # By engine, with the number of documents that it was made for.
         self._generators: dict[str, tuple[int, _core.Generator]] = {}
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Writes model.safetensors (float32), config.json and README.md, a model card, to
+        `directory`, which is made where it is missing. Whenever this stops, the directory holds the
+        model from before or this one. A README.md that is not a model card stays as it is.
+
+        WeightsError where a parameter is not finite in float32 or config.json is another
+        program's; OSError where the files cannot be written; TypeError where `training` holds what
+        JSON does not.
+        """
+        save_model(directory, self.config, self.tokenizer, self.parameters, self.training)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> GPT:
+        """The model that save() left in `directory`. WeightsError, which names the file and the
+        tensor, for anything that is not exactly such a model; PermissionError where it may not be
+        read."""
+        config, tokenizer, parameters, training = load_model(directory)
+        return cls(config, tokenizer, parameters, training=training)
 
     def logits(self, tokens: Sequence[int]) -> Array:
         """Logits (n, V) after each of `tokens` (n,), 1 <= n <= block_size. ValueError for another

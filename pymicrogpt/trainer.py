@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .checkpoint import CHECKPOINT_FILE, SLOTS, Checkpoint, digest_of
 from .config import Config, checked_float, checked_int
 from .corpus import Corpus
 from .engines import EngineInfo, engines, reference_engine
@@ -42,6 +44,8 @@ class Trainer:
         once. The result is the same; engines "reference", "tape" and "tape32" never share.
 
     TypeError and ValueError say which argument is wrong, and what is allowed.
+
+    notes: JSON values by name that save() keeps and resume() gives back: the caller's own
     """
 
     def __init__(
@@ -77,10 +81,12 @@ class Trainer:
         self.seed = checked_int("seed", seed, -sys.maxsize, sys.maxsize)
         # To the compiled engines 0 is "auto".
         number_of_threads = 0 if threads == "auto" else checked_int("threads", threads)
+        self._wanted_threads: int | str = number_of_threads or "auto"
         self.beta1 = checked_float("beta1", beta1, below=1.0, zero=True)
         self.beta2 = checked_float("beta2", beta2, below=1.0, zero=True)
         self.eps = checked_float("eps", eps)
         self.prefix_sharing = bool(prefix_sharing)
+        self.notes: dict[str, Any] = {}
         _check_engine(engine)
 
         self._rng = random.Random(self.seed)
@@ -129,6 +135,88 @@ class Trainer:
             compiled.set("parameter", np.concatenate([a.ravel() for a in parameters.values()]))
             self._engine = compiled
 
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Writes checkpoint.safetensors to `directory`, which is made where it is missing:
+        parameters, both moments, step, position in the documents, random state and settings.
+        Whenever this stops, the old checkpoint is there or this one.
+
+        WeightsError where training has diverged to NaN or infinity: the checkpoint from before
+        stays. OSError where the file cannot be written.
+        """
+        version, numbers, gauss_next = self._rng.getstate()
+        Checkpoint(
+            config=self.config,
+            tokenizer=self.tokenizer,
+            engine=self.engine,
+            settings={
+                "batch_size": self.batch_size,
+                "learning_rate": self.learning_rate,
+                "num_steps": self.num_steps,
+                "seed": self.seed,
+                "threads": self._wanted_threads,
+                "beta1": self.beta1,
+                "beta2": self.beta2,
+                "eps": self.eps,
+                "prefix_sharing": self.prefix_sharing,
+            },
+            step=self.step,
+            next_document=self.step * self.batch_size % len(self.documents),
+            num_documents=len(self.documents),
+            documents_sha256=digest_of(self.documents),
+            source=self.corpus.source,
+            random_state=[version, list(numbers), gauss_next],
+            notes=self.notes,
+            slots={slot: self._engine.get(slot) for slot in SLOTS},
+        ).save(directory, self._engine.dtype)
+
+    @classmethod
+    def resume(
+        cls,
+        directory: str | os.PathLike[str],
+        corpus: Corpus,
+        *,
+        engine: str | None = None,
+        threads: int | str | None = None,
+    ) -> Trainer:
+        """The trainer that save() left in `directory`, on the same corpus. It goes on, in training
+        and in sampling, as the first one would have: to the bit in the same engine of the same
+        machine, on any number of threads.
+
+        engine: another one than before. The same maths, no longer the same bits: parameters and
+            moments are rounded to its floats.
+        threads: as for Trainer; as before by default
+
+        WeightsError, which names the file, where there is no such checkpoint or it is damaged;
+        ValueError where the corpus is another or the engine cannot run here.
+        """
+        saved = Checkpoint.load(directory)
+        path = os.path.join(directory, CHECKPOINT_FILE)
+        if engine is None:
+            engine = saved.engine
+            try:
+                _check_engine(engine)
+            except ValueError as error:
+                raise ValueError(
+                    f"{path} was trained by an engine that is not to be had: {error}. Give one "
+                    "as engine=; it goes on where this one was, though not to the same bits"
+                ) from None
+        settings = dict(saved.settings)
+        if threads is not None:
+            settings["threads"] = threads
+        trainer = cls(corpus, saved.config, engine=engine, **settings)
+        if digest_of(trainer.documents) != saved.documents_sha256:
+            raise ValueError(
+                f"{path} was trained on another corpus: {saved.num_documents:,} documents of "
+                f"{len(saved.tokenizer.alphabet)} distinct characters from {saved.source}, not "
+                f"these {len(corpus):,} of {len(corpus.alphabet)} from {corpus.source}"
+            )
+        for slot, values in saved.slots.items():
+            trainer._engine.set(slot, values)
+        trainer._engine.step = saved.step
+        saved.restore_random(trainer._rng)
+        trainer.notes = saved.notes
+        return trainer
+
     @property
     def engine(self) -> str:
         """Name of the engine at work, where "auto" has become a name."""
@@ -162,7 +250,17 @@ class Trainer:
         """The model as it is now. Its parameters are copies; its sample() continues the stream of
         randomness of this trainer."""
         parameters = self._tensors(self._engine.get("parameter"))
-        return GPT(self.config, self.tokenizer, parameters, self._rng)
+        training = {
+            "corpus": self.corpus.source,
+            "documents": len(self.documents),
+            "steps": f"{self.step} of {self.num_steps}",
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "adam": f"beta1 {self.beta1:g}, beta2 {self.beta2:g}, eps {self.eps:g}",
+            "seed": self.seed,
+            "engine": self.engine,
+        }
+        return GPT(self.config, self.tokenizer, parameters, self._rng, training)
 
     def run(self, k: int | None = None) -> Array:
         """Trains for `k` more steps, or for all that are left, and returns their losses (k,),
@@ -238,11 +336,15 @@ class _ReferenceEngine:
     ) -> None:
         self._model = Reference(documents, tensors, **settings)
         info = reference_engine()
-        self.engine, self.isa, self.threads = info.name, info.isa, 1
+        self.engine, self.isa, self.dtype, self.threads = info.name, info.isa, info.dtype, 1
 
     @property
     def step(self) -> int:
         return self._model.steps_done
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self._model.steps_done = step
 
     @property
     def nbytes(self) -> int:
@@ -267,7 +369,16 @@ class _ReferenceEngine:
         return sum(self._model.loss(d.tolist()).data for d in documents) / len(documents)
 
     def get(self, slot: str) -> Array:
-        return np.array([p.data for p in self._model.params])
+        moments = {"first_moment": self._model.m, "second_moment": self._model.v}
+        return np.array(moments.get(slot) or [p.data for p in self._model.params])
+
+    def set(self, slot: str, values: Array) -> None:
+        if slot == "parameter":
+            for p, value in zip(self._model.params, values.tolist(), strict=True):
+                p.data = value
+        else:
+            moments = {"first_moment": self._model.m, "second_moment": self._model.v}
+            moments[slot][:] = values.tolist()
 
 
 @contextmanager

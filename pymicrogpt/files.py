@@ -1,0 +1,57 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ABANDONED_SECONDS = 3600.0
+
+
+def write_atomically(
+    path: Path, data: bytes, before_rename: Callable[[Path], None] | None = None
+) -> None:
+    """The file at `path` holds what it held before or `data`, whenever the process or the machine
+    stops. Makes the directory; permissions are those of any new file.
+
+    before_rename: called with the temporary file when it is whole and on the disk; what it raises
+        leaves the old file in place
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if before_rename is not None:
+            before_rename(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+    _remove_abandoned(path)
+
+
+def sync_directory(path: Path) -> None:
+    """Renames and removals in it are on the disk."""
+    if os.name != "nt":  # Windows opens no directories
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Temporary files of writers that were killed. Others may be at work on theirs, so the young
+    ones stay."""
+    for temporary in path.parent.glob(f".{path.name}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - temporary.stat().st_mtime > ABANDONED_SECONDS:
+                temporary.unlink()
