@@ -7,6 +7,7 @@ import platform
 import subprocess
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -74,17 +75,46 @@ def commit() -> str:
     return short + ("+" if changed else "")
 
 
-def cpu_jiffies() -> tuple[int, int]:
-    """(stolen, all) processor time since boot; (0, 0) where the system does not tell.
+@dataclass(frozen=True)
+class CpuTimes:
+    """Processor time of all cores since boot, in ticks of the system."""
 
-    Stolen is what the hypervisor gave to other guests: it is why a shared machine is noisy.
-    """
-    try:
-        first = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0]
-    except OSError:
-        return 0, 0
-    times = [int(field) for field in first.split()[1:9]]
-    return times[7], sum(times)
+    busy: int
+    stolen: int  # what the hypervisor gave to other guests: why a shared machine is noisy
+    total: int
+
+    @classmethod
+    def now(cls) -> CpuTimes | None:
+        """None where the system does not tell."""
+        try:
+            first = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0]
+        except OSError:
+            return None
+        # user nice system idle iowait irq softirq steal; guests are part of user and nice
+        times = [int(field) for field in first.split()[1:9]]
+        idle, stolen = times[3] + times[4], times[7]
+        return cls(sum(times) - idle - stolen, stolen, sum(times))
+
+
+class Watch:
+    """What else went on while something was timed; nothing where the system does not tell."""
+
+    def __init__(self) -> None:
+        self.start = CpuTimes.now()
+
+    def facts(self) -> dict[str, float]:
+        """Since the start: `steal_percent` of the processor time, `busy_cores` (the one that is
+        being timed among them), and the load average of the last minute, all rounded."""
+        facts = {}
+        end = CpuTimes.now()
+        if self.start and end and end.total > self.start.total:
+            total = end.total - self.start.total
+            facts["steal_percent"] = round(100 * (end.stolen - self.start.stolen) / total, 2)
+            cores = os.cpu_count() or 1
+            facts["busy_cores"] = round(cores * (end.busy - self.start.busy) / total, 2)
+        if hasattr(os, "getloadavg"):
+            facts["load_avg_1min"] = round(os.getloadavg()[0], 2)
+        return facts
 
 
 def _output(*command: str) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from fnmatch import fnmatch
 from statistics import median
 
-from bench.figures import batch, roofline, threads
-from bench.figures.style import TIMES, digits, per_cent
+from bench.figures import Drawn, batch, roofline, threads
+from bench.figures.style import TIMES, digits, interval, per_cent
 from bench.results import Probe, Results
+from bench.statistics import estimate
+from bench.tables import Part, Table, verdict
 
-FIGURES = ("phases_*.png", "batch.png", "threads.png", "roofline.png")
 PHASES = """\
 Time of each phase of a training step, by batch: the phases of a column add up to the step. Weights
 are updated once a step, inside the phases that compute their gradients: at batch 1 that is for the
@@ -27,7 +28,7 @@ Time per sample against the batch size. A larger batch updates the weights less 
 documents have more prefixes in common: the model computes each distinct prefix once. *Rows left* is
 what remains of the positions. Another batch size is another training, not only a faster one."""
 THREADS = """\
-Speed-up of two threads over one: the median of the ratios of rounds in turns, and their quartiles.
+Speed-up of two threads over one: the median of the ratios of rounds in turns, and its interval.
 Below 1 two threads are slower: small steps are over before a second core has helped. Each round
 held the losses of both against each other, to the last bit."""
 SHAPES = """\
@@ -37,37 +38,31 @@ padded inside; the padding does not count as work. Documents of one alphabet sha
 ones hardly do. The corpus's documents are joined where a context of 16 would hold one."""
 
 
-def sections(results: Results, figures: list[str]) -> list[str]:
-    """Lines of Markdown. Empty where nothing was probed."""
+def parts(results: Results, figures: list[Drawn]) -> list[Part]:
+    """Empty where nothing was probed."""
     if not results.probes:
         return []
-    text = [f"## How close {results.probes[0].label} comes to the machine", ""]
-    parts: tuple[tuple[str, str, str, Callable | None], ...] = (
+    found = [Part(f"How close {results.probes[0].label} comes to the machine")]
+    wanted: tuple[tuple[str, str, str, Callable[[Results], Table] | None], ...] = (
         ("Phases of a step", PHASES, "phases", None),
         ("Roofline", ROOFLINE, "roofline", roofline_table),
         ("Batch size", BATCH, "batch", batch_table),
         ("Two threads", THREADS, "threads", threads_table),
         ("Other shapes", SHAPES, "shapes", shapes_table),
     )
-    for heading, words, name, table in parts:
-        text += [f"### {heading}", "", words, ""]
-        text += [f"![{f}]({f})\n" for f in figures if fnmatch(f, f"{name}*.png")]
-        if table and (lines := table(results)):
-            text += [*markdown_table(lines), ""]
-        for probe in results.probes:
-            if probe.name == name and probe.status != "ok":
-                of = f"{probe.workload}: " if probe.workload else ""
-                text += [f"Not measured: {of}{probe.status}: {probe.reason}", ""]
-    return text
+    for heading, words, name, table in wanted:
+        missing = [
+            f"Not measured: {f'{p.workload}: ' if p.workload else ''}{p.status}: {p.reason}"
+            for p in results.probes
+            if p.name == name and p.status != "ok"
+        ]
+        lines = table(results) if table else []
+        drawn = [figure for figure in figures if fnmatch(figure.name, f"{name}*.png")]
+        found.append(Part(heading, words, drawn, [lines] if lines else [], missing, level=3))
+    return found
 
 
-def markdown_table(lines: list[tuple[str, ...]]) -> list[str]:
-    """Head first; the first column flush left."""
-    head, *body = ["| " + " | ".join(line) + " |" for line in lines]
-    return [head, "|---|" + "---:|" * (len(lines[0]) - 1), *body]
-
-
-def roofline_table(results: Results) -> list[tuple[str, ...]]:
+def roofline_table(results: Results) -> Table:
     rows = roofline.collect(results)
     if not rows:
         return []
@@ -81,7 +76,7 @@ def roofline_table(results: Results) -> list[tuple[str, ...]]:
     return lines
 
 
-def batch_table(results: Results) -> list[tuple[str, ...]]:
+def batch_table(results: Results) -> Table:
     probes = results.probed("batch")
     if not probes:
         return []
@@ -90,39 +85,40 @@ def batch_table(results: Results) -> list[tuple[str, ...]]:
     columns = [list(map(str, left)), list(map(per_cent, left.values()))]
     for probe in probes:
         for sharing, words in ((True, ""), (False, ", no sharing")):
-            head.append(f"{probe.workload}{words}, µs per sample")
-            columns.append([digits(value) for value in batch.line(probe, sharing).values()])
+            head += [f"{probe.workload}{words}, µs per sample", "interval"]
+            times = batch.line(probe, sharing).values()
+            columns += [[digits(time.value) for time in times], [interval(time) for time in times]]
     return [tuple(head), *zip(*columns, strict=True)]
 
 
-def threads_table(results: Results) -> list[tuple[str, ...]]:
-    lines = [("step", "one thread, µs per sample", "two", "speed-up", "quartiles")]
+def threads_table(results: Results) -> Table:
+    lines: Table = [("step", "one thread, µs per sample", "two", "speed-up", "interval", "verdict")]
     for workload, case in threads.collect(results):
-        factors = threads.speedups(case)
-        low, high = threads.spread(factors)
+        factor = threads.speedup(case)
         lines.append(
             (
                 f"{workload}, batch {case['batch']}",
                 *(digits(1e6 * median(case[count])) for count in ("one", "two")),
-                f"{median(factors):.2f}{TIMES}",
-                f"{low:.2f} to {high:.2f}",
+                f"{factor.value:.2f}{TIMES}",
+                interval(factor),
+                verdict(factor),
             )
         )
     return lines if len(lines) > 1 else []
 
 
-def shapes_table(results: Results) -> list[tuple[str, ...]]:
+def shapes_table(results: Results) -> Table:
     probes: list[Probe] = results.probed("shapes")
     if not probes:
         return []
     peak = results.peak(probes[0].engine)
     keys = ("n_layer", "n_embd", "block_size", "vocab_size")
-    head = ("documents", *keys, "µs per sample", "GFLOP/s")
+    head = ("documents", *keys, "µs per sample", "interval", "GFLOP/s")
     lines = [(*head, "of peak") if peak else head]
     for case in probes[0].cases:
-        seconds = median(case["seconds"])
-        rate = case["flops_per_sample"] / seconds * 1e-9
+        time = estimate(case["seconds"]) * 1e6
+        rate = case["flops_per_sample"] / time.value * 1e-3
         shape = (str(case[key]) for key in keys)
-        cells = (case["documents"], *shape, digits(1e6 * seconds), digits(rate))
+        cells = (case["documents"], *shape, digits(time.value), interval(time), digits(rate))
         lines.append((*cells, per_cent(rate / peak)) if peak else cells)
     return lines

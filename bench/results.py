@@ -14,8 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
-FORMAT = 1
+from bench.statistics import Estimate, estimate, ratio
+
+FORMAT = 2  # 1 had no `activity` of rounds and no `engine_memory` of rows
 BASELINE = "cpython"
+ACTIVITY = ("steal_percent", "busy_cores", "load_avg_1min")
 
 
 @dataclass
@@ -26,6 +29,7 @@ class Round:
     steps: int
     documents: int
     positions: int
+    activity: dict[str, float] = field(default_factory=dict)  # machine.Watch.facts(), if recorded
 
 
 @dataclass
@@ -43,7 +47,8 @@ class Row:
     loss: float | None = None  # mean over the steps loss_first_step .. loss_last_step
     loss_first_step: int = 0
     loss_last_step: int = 0
-    peak_memory: int = 0  # bytes
+    peak_memory: int = 0  # bytes that its process had resident at most; 0: unknown
+    engine_memory: int = 0  # bytes that the engine holds for itself; 0: unknown
     info: dict[str, str] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     values: list[float] = field(default_factory=list)  # seconds per sample, one per round
@@ -70,9 +75,19 @@ class Row:
         return 1e6 * median(self.values)
 
     @property
+    def estimate(self) -> Estimate:
+        """Microseconds per sample with their interval."""
+        return estimate(self.values) * 1e6
+
+    @property
     def wall_seconds(self) -> float:
         """Of all timed steps."""
         return sum(r.seconds for r in self.rounds)
+
+
+def over(row: Row, other: Row) -> Estimate:
+    """How many times as fast `row` is as `other`, by the ratios of their rounds."""
+    return ratio(other.values, row.values)
 
 
 @dataclass
@@ -90,6 +105,8 @@ class Probe:
 
 @dataclass
 class Results:
+    """Everything that one run found."""
+
     run: dict[str, str | int | float]  # machine, version, corpus, options
     workloads: dict[str, dict]  # Workload.describe(), mean_positions, flops_per_sample, num_params
     rows: list[Row]
@@ -107,10 +124,10 @@ class Results:
     def baseline(self, workload: str) -> Row | None:
         return self.find(workload, BASELINE, 1)
 
-    def speedup(self, row: Row) -> float | None:
+    def speedup(self, row: Row) -> Estimate | None:
         """Over CPython in this run; None when it was not measured."""
         base = self.baseline(row.workload)
-        return base.microseconds / row.microseconds if base else None
+        return over(row, base) if base else None
 
     def fastest(self, workload: str) -> Row | None:
         return min(self.of(workload), key=lambda row: row.microseconds, default=None)
@@ -152,6 +169,7 @@ class Results:
                         "loops": r.documents,
                         "steps": r.steps,
                         "positions": r.positions,
+                        **r.activity,
                     },
                     collect_metadata=False,
                 )
@@ -186,11 +204,13 @@ class Results:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             ours = data["pymicrogpt"]
-            if ours["format"] != FORMAT:
-                raise ValueError(f"format {ours['format']} instead of {FORMAT}")
+            if ours["format"] not in range(1, FORMAT + 1):
+                raise ValueError(f"format {ours['format']}; known are 1 to {FORMAT}")
             rows = {}
             for record in ours["rows"]:
                 row = Row(**record)
+                if ours["format"] == 1:
+                    row.peak_memory = 0  # it was that of the process which had started its own
                 rows[row.name] = row
             probes = [Probe(**record) for record in ours.get("probes", [])]
             if data["benchmarks"]:
@@ -205,6 +225,7 @@ class Results:
                                 facts["steps"],
                                 facts["loops"],
                                 facts["positions"],
+                                {key: facts[key] for key in ACTIVITY if key in facts},
                             )
                         )
         except (ValueError, KeyError, TypeError) as error:

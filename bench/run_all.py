@@ -114,7 +114,7 @@ def run(args: argparse.Namespace, variants: dict[str, Variant], argv: list[str] 
         "effort": args.effort,
     }
     print(f"{about['cpu_model_name']}, {about['cpu_count']} cores; {about['corpus']}", flush=True)
-    stolen, total = machine.cpu_jiffies()
+    watch = machine.Watch()
     described, rows, probed, tasks_of = {}, [], [], {}
     with tempfile.TemporaryDirectory(prefix="pymicrogpt-bench-") as folder, progress() as tell:
         for workload in workloads.values():
@@ -135,9 +135,10 @@ def run(args: argparse.Namespace, variants: dict[str, Variant], argv: list[str] 
             run_workload(measurements, effort, tell)
         if engine := probes.best_engine(variants):
             probed = probes.run_probes(engine, tasks_of, rows, args.effort, tell)
-    stolen_after, total_after = machine.cpu_jiffies()
-    if total_after > total:
-        about["steal_percent"] = round(100 * (stolen_after - stolen) / (total_after - total), 2)
+    after = watch.facts()
+    if "load_avg_1min" in after:
+        after["load_avg_1min_after"] = after.pop("load_avg_1min")  # the other is from before
+    about |= after
 
     results = Results(about, described, rows, published.PUBLISHED, published.SOURCE, probed)
     for workload in workloads:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from bench import machine
 from bench.machine import ROOT
 from bench.results import Round, Row
 from bench.task import Task
@@ -151,8 +152,10 @@ class Measurement:
         if not self.running or (self.row.rounds and self.spent + last > self.effort.budget):
             return
         with self._failures():
+            watch = machine.Watch()
             reply = self.worker.ask(self.steps)
-            done = Round(*(reply[key] for key in ("seconds", "steps", "documents", "positions")))
+            timed = (reply[key] for key in ("seconds", "steps", "documents", "positions"))
+            done = Round(*timed, watch.facts())
             self.spent += done.seconds
             self.row.rounds.append(done)
             self.row.values.append(done.seconds / done.positions * self.mean_positions)
@@ -164,7 +167,9 @@ class Measurement:
     def finish(self) -> None:
         if self.running:
             with self._failures():
-                self.row.peak_memory = self.worker.finish()["peak_memory"]
+                reply = self.worker.finish()
+                self.row.peak_memory = reply["peak_memory"]
+                self.row.engine_memory = reply["engine_memory"]
         self.stop()
 
     def stop(self) -> None:

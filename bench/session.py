@@ -41,6 +41,10 @@ class EngineSession:
     def verify(self) -> tuple[float, np.ndarray]:
         return self.core.gradients()
 
+    @property
+    def nbytes(self) -> int:
+        return self.core.nbytes
+
     def run(self, steps: int) -> tuple[list[float], float]:
         start = time.perf_counter()
         losses = self.core.run(steps)

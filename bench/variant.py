@@ -22,7 +22,11 @@ GROUPS = ("pure Python", "autograd tape", "hand-derived", "SIMD", "other")
 
 
 class Session(Protocol):
-    """One training run of one implementation, inside the worker process."""
+    """One training run of one implementation, inside the worker process.
+
+    It may have `nbytes`, the memory that the implementation says it takes, and `process`, the
+    subprocess.Popen that trains where that is not the worker itself.
+    """
 
     info: dict[str, str]  # what built or runs it ("compiler", "isa"): kept in the result file
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from bench.task import Task, WrongResult
 from bench.variant import Variant, load_variants
@@ -53,6 +55,14 @@ class CheckedSession:
             **(self.final or self._loss()),
         }
 
+    def memory(self) -> dict[str, int]:
+        """Bytes: of the process that trains, and what the session says that its model takes."""
+        process = getattr(self.session, "process", None)
+        return {
+            "peak_memory": peak_memory(process.pid if process else os.getpid()),
+            "engine_memory": getattr(self.session, "nbytes", 0),
+        }
+
     def _loss(self) -> dict[str, float | int]:
         window = self.losses[-LOSS_WINDOW:]
         return {
@@ -72,15 +82,22 @@ class CheckedSession:
             steps -= done
 
 
-def peak_memory() -> int:
-    """Bytes of the larger of this process and its largest child; 0 where unknown."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    of = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return max(resource.getrusage(who).ru_maxrss for who in of) * unit
+def peak_memory(pid: int) -> int:
+    """Bytes that a process had resident at most; 0 where the system does not tell.
+
+    Linux tells it of the program alone; getrusage there begins with what the parent had.
+    """
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if pid == os.getpid():
+        with suppress(ImportError):
+            import resource
+
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return most * (1 if sys.platform == "darwin" else 1024)
+    return 0
 
 
 def main() -> None:
@@ -97,8 +114,8 @@ def main() -> None:
         reply({"info": checked.session.info})
         for line in sys.stdin:
             reply(checked.run(int(line)))
+        reply(checked.memory())
         checked.session.close()
-        reply({"peak_memory": peak_memory()})
     except WrongResult as error:
         reply({"error": f"wrong: {error}"})
     except Exception as error:  # whatever a variant raises is the reason of its row

@@ -14,9 +14,9 @@ import pytest
 
 import pymicrogpt
 from bench import probes, report
-from bench.figures import batch, draw_all, phases, roofline, threads
-from bench.figures.style import TIMES
-from bench.probe_report import sections
+from bench.figures import batch, draw_all, phases, roofline, style, threads
+from bench.figures.style import TIMES, digits
+from bench.probe_report import parts
 from bench.results import Probe, Results, Round, Row
 from bench.run_all import main
 from bench.session import EngineSession
@@ -281,14 +281,15 @@ def test_results_survive_the_file_and_the_report_is_drawn_from_it_alone(tmp_path
     assert not (tmp_path / "phases_d128.png").exists()
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     for name in names:
-        assert f"![{name}]({name})" in text
+        assert f"]({name})" in text
         assert (tmp_path / name).stat().st_size > 10_000
 
 
 def test_without_probes_there_is_no_section(tmp_path):
     results = replace(synthetic(), probes=[])
-    assert sections(results, []) == []
-    assert not {"batch.png", "threads.png", "roofline.png"} & set(draw_all(results, tmp_path))
+    assert parts(results, []) == []
+    drawn = {figure.name for figure in draw_all(results, tmp_path)}
+    assert not {"batch.png", "threads.png", "roofline.png"} & drawn
 
 
 def shown_texts(figure):
@@ -303,12 +304,14 @@ def shown_texts(figure):
 
 
 @pytest.mark.parametrize("workloads", [("d16",), ("d16", "d64"), tuple(WORKLOADS)])
-def test_no_label_is_clipped_or_covers_another(workloads):
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+def test_no_label_is_clipped_or_covers_another(workloads, narrow):
     from matplotlib.text import Text  # without the arrow that an annotation adds
 
     results = synthetic(workloads)
     for module in (phases, batch, threads, roofline):
-        drawn = list(module.draw(results))
+        with style.layout(narrow):
+            drawn = list(module.draw(results))
         assert drawn
         for name, figure in drawn:
             figure.draw_without_rendering()
@@ -340,7 +343,7 @@ def test_titles_say_what_was_found():
         "batch 1"
     )
     ((_, figure),) = batch.draw(results)
-    assert title(figure).startswith(f"d64: batch 256 is {report.digits(0.8**-8)}{TIMES} as fast")
+    assert title(figure).startswith(f"d64: batch 256 is {digits(0.8**-8)}{TIMES} as fast")
     ((_, figure),) = threads.draw(results)
     # One and two threads have the medians 1.02 and 1.1 / gain: rounds' ratios are 1, 0.927 and 1.
     assert f"at best 1.70{TIMES} as fast as one" in title(figure)

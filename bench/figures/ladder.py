@@ -8,10 +8,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from bench.figures import style
-from bench.results import BASELINE, Results, Row
+from bench.results import BASELINE, Results, Row, over
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from bench.statistics import Estimate
 
 
 def draw(results: Results) -> Iterator[tuple[str, Figure]]:
@@ -52,46 +55,75 @@ def rungs(results: Results, workload: str) -> list[Rung]:
 
 
 def waterfall(results: Results, workload: str, steps: list[Rung]) -> Figure:
-    start = steps[0].row.microseconds
-    reached = [start / rung.row.microseconds for rung in steps]
-    gains = [1.0, *(b / a for a, b in pairwise(reached))]
-    largest = sorted(range(1, len(steps)), key=lambda x: -gains[x])[:2]
+    start = steps[0].row
+    reached = [over(rung.row, start) for rung in steps]
+    gains = [over(b.row, a.row) for a, b in pairwise(steps)]
+    largest = sorted(range(len(gains)), key=lambda i: -gains[i].value)[:2]
+    draw_stairs = stairs_across if style.narrow() else stairs_upwards
+    figure, axes = draw_stairs(steps, reached, gains, [i + 1 for i in largest])
+    style.group_legend(
+        axes,
+        [rung.row.group for rung in steps],
+        loc="upper right" if style.narrow() else "upper left",
+    )
+    parts = " and ".join(f"{steps[i + 1].prose} ({style.times(gains[i].value)})" for i in largest)
+    notes = [
+        f"Each step multiplies what stands {'above' if style.narrow() else 'to its left'}; the "
+        f"last is {steps[-1].row.title}. "
+        f"{'Behind' if style.narrow() else 'Below'} the factor: time per sample. Factors are "
+        f"medians of the ratios of rounds, whiskers 95 % intervals over CPython. {style.WARNING}: "
+        "a step whose own factor is known no better than ±10 %, is of few rounds, or may be none."
+    ]
+    text = f"{workload}: {style.times(reached[-1].value)} over CPython; most of it is {parts}"
+    style.finish(figure, results, text, notes)
+    return figure
+
+
+def labels(steps: list[Rung], gains: list[Estimate], between: str) -> list[str]:
+    """Of each step, its factor and its time."""
+    times = [style.duration(rung.row.microseconds) for rung in steps]
+    factors = [style.warned(style.times(g.value), g.doubts_as_ratio()) for g in gains]
+    return [times[0], *(f"{g}{between}{t}" for g, t in zip(factors, times[1:], strict=True))]
+
+
+def stairs_upwards(
+    steps: list[Rung], reached: list[Estimate], gains: list[Estimate], bold: list[int]
+) -> tuple[Figure, Axes]:
     figure, axes = style.new_figure(6.0)
     axes.set_yscale("log")
-    axes.set_ylim(0.6, 3 * max(reached) ** 1.1)
-    for x, (rung, gain) in enumerate(zip(steps, gains, strict=True)):
-        below = reached[max(0, x - 1)]
+    axes.set_ylim(0.6, 3 * max(r.high for r in reached) ** 1.1)
+    for x, (rung, text) in enumerate(zip(steps, labels(steps, gains, "\n"), strict=True)):
+        here, below = reached[x], reached[max(0, x - 1)].value
         colour = style.COLOURS[rung.row.group][0]
-        axes.bar(x, reached[x] - below, bottom=below, width=0.8, color=colour)
-        axes.hlines(reached[x], x - 0.4, min(x + 1.4, len(steps) - 0.6), style.INK, linewidth=1.2)
-        time = style.duration(rung.row.microseconds)
-        axes.annotate(
-            f"{style.times(gain)}\n{time}" if x else time,
-            (x, max(below, reached[x])),
-            xytext=(0, 6),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=12,
-            fontweight="bold" if x in largest else "normal",
-            color=style.INK,
-            zorder=1.5,  # above the grid, below the bars
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-        )
+        axes.bar(x, here.value - below, bottom=below, width=0.8, color=colour)
+        axes.hlines(here.value, x - 0.4, min(x + 1.4, len(steps) - 0.6), style.INK, linewidth=1.2)
+        if x:
+            style.whisker(axes, x, here.value, here, "y")
+        style.text_on_white(axes, x, max(below, here.high), text, (0, 6), ha="center", va="bottom",
+                            fontsize=12, fontweight="bold" if x in bold else "normal")  # fmt: skip
     axes.set_xticks(range(len(steps)), [rung.tick for rung in steps], fontsize=11)
     axes.grid(visible=False, axis="x")
     style.log_ticks(axes.yaxis)
     axes.set_ylabel(f"{style.TIMES} over CPython (log scale)", fontsize=12)
-    style.group_legend(axes, [rung.row.group for rung in steps], loc="upper left")
-    parts = " and ".join(f"{steps[x].prose} ({style.times(gains[x])})" for x in largest)
-    top = steps[-1].row
-    style.finish(
-        figure,
-        results,
-        f"{workload}: {style.times(reached[-1])} over CPython; most of it is {parts}",
-        [
-            f"Each step multiplies what stands to its left; the last is {top.title}. "
-            "Below the factor: time per sample."
-        ],
-    )
-    return figure
+    return figure, axes
+
+
+def stairs_across(
+    steps: list[Rung], reached: list[Estimate], gains: list[Estimate], bold: list[int]
+) -> tuple[Figure, Axes]:
+    figure, axes = style.bar_figure(len(steps))
+    axes.set_xscale("log")
+    highest = max(r.high for r in reached)
+    axes.set_xlim(0.6, highest**1.5)
+    for y, (rung, text) in enumerate(zip(steps, labels(steps, gains, "   "), strict=True)):
+        here, below = reached[y], reached[max(0, y - 1)].value
+        colour = style.COLOURS[rung.row.group][0]
+        axes.barh(y, here.value - below, left=below, height=style.bar_height(), color=colour)
+        if y:
+            style.whisker(axes, here.value, y, here, "x")
+        style.text_on_white(axes, max(below, here.high), y, text, (6, 0), fontsize=style.size(12),
+                            fontweight="bold" if y in bold else "normal")  # fmt: skip
+    style.name_bars(axes, [" ".join(rung.tick.split()) for rung in steps])
+    style.log_ticks(axes.xaxis)
+    axes.set_xlabel(f"{style.TIMES} over CPython (log scale)", fontsize=style.size(12))
+    return figure, axes

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.figures import style
 from bench.results import Probe, Results
+from bench.statistics import Estimate, estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,31 +18,36 @@ def draw(results: Results) -> Iterator[tuple[str, Figure]]:
         yield f"phases_{probe.workload}.png", bars(results, probe)
 
 
-def per_step(case: dict) -> dict[str, float]:
-    """Microseconds of each phase of a step, the median of the profiles."""
-    return {name: 1e6 * median(seconds) for name, seconds in case["phases"].items()}
+def per_step(case: dict) -> dict[str, Estimate]:
+    """Microseconds of each phase of a step, over the profiles."""
+    return {name: estimate(seconds) * 1e6 for name, seconds in case["phases"].items()}
 
 
 def bars(results: Results, probe: Probe) -> Figure:
     cases = [(case["batch"], per_step(case)) for case in probe.cases]
     names = list(cases[0][1])
-    figure, panels = style.new_panels(1.6 + 0.36 * len(names), columns=len(cases), sharey=True)
+    pitch = 0.47 if style.narrow() else 0.36
+    height = 1.6 + pitch * len(names)
+    figure, panels = style.new_panels(height, columns=len(cases), sharey=True)
     for axes, (batch, times) in zip(panels, cases, strict=True):
-        step = sum(times.values())
+        step = sum(time.value for time in times.values())
         for y, name in enumerate(names):
-            axes.barh(y, times[name], height=0.74, color=style.COLOURS["SIMD"][0])
-            label = f"{style.digits(times[name])} µs, {style.per_cent(times[name] / step)}"
-            style.text_on_white(axes, times[name], y, label, (5, 0), fontsize=12)
-        axes.set_xlim(0, 1.55 * max(times.values()))  # room for the labels
-        axes.set_yticks(range(len(names)), names, fontsize=12)
-        axes.set_ylim(len(names) - 0.4, -0.6)
-        axes.grid(visible=False, axis="y")
+            time = times[name]
+            axes.barh(y, time.value, height=style.bar_height(), color=style.COLOURS["SIMD"][0])
+            style.whisker(axes, time.value, y, time, "x")
+            label = f"{style.digits(time.value)} µs, {style.per_cent(time.value / step)}"
+            style.text_on_white(axes, time.high, y, label, (5, 0), fontsize=style.size(12))
+        axes.set_xlim(0, 1.6 * max(time.high for time in times.values()))  # room for the labels
+        style.name_bars(axes, names)
         axes.xaxis.get_major_locator().set_params(nbins=5)
-        axes.set_xlabel("µs per step", fontsize=12)
+        axes.set_xlabel("µs per step", fontsize=style.size(12))
         each = f"{style.digits(step)} µs a step"
-        axes.set_title(f"batch {batch}: {each}", loc="left", fontsize=13, color=style.INK)
+        axes.set_title(
+            f"batch {batch}: {each}", loc="left", fontsize=style.size(13), color=style.INK
+        )
     notes = [
-        f"{probe.label}. Median of {rounds(probe)} profiles; reading the clock is part of them."
+        f"{probe.label}. Median of {rounds(probe)} profiles, whiskers their 95 % intervals; "
+        "reading the clock is part of them."
     ]
     style.finish(figure, results, title(probe, cases), notes)
     return figure
@@ -52,11 +57,12 @@ def rounds(probe: Probe) -> int:
     return len(next(iter(probe.cases[0]["phases"].values())))
 
 
-def title(probe: Probe, cases: list[tuple[int, dict[str, float]]]) -> str:
+def title(probe: Probe, cases: list[tuple[int, dict[str, Estimate]]]) -> str:
     shares: dict[str, list[str]] = {}  # of the largest phase, the larger batch first
     for batch, times in reversed(cases):
-        first = max(times, key=times.get)
-        share = style.per_cent(times[first] / sum(times.values()))
+        first = max(times, key=lambda name: times[name].value)
+        step = sum(time.value for time in times.values())
+        share = style.per_cent(times[first].value / step)
         shares.setdefault(first, []).append(f"{share} at batch {batch}")
     parts = [f"{name}, {' and '.join(words)}" for name, words in shares.items()]
     return f"Largest phase of a {probe.workload} step: {'; '.join(parts)}"

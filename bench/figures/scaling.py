@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bench.figures import style
-from bench.results import Results, Row
+from bench.results import Results, Row, over
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ def width(results: Results, row: Row) -> int:
 
 
 def plot(results: Results, lines: list[list[Row]]) -> Figure:
-    figure, axes = style.new_figure(7.0)
+    figure, axes = style.new_figure(max(7.0, 1.8 + 0.26 * len(lines)))  # a name for each line
     colours = choose_colours(lines)
     for rows in lines:
         axes.plot(
@@ -46,6 +46,8 @@ def plot(results: Results, lines: list[list[Row]]) -> Figure:
             marker="o",
             markersize=6,
         )
+        for row in rows:
+            style.whisker(axes, width(results, row), row.microseconds, row.estimate, "y")
     widths = sorted({w["n_embd"] for w in results.workloads.values()})
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
@@ -53,10 +55,10 @@ def plot(results: Results, lines: list[list[Row]]) -> Figure:
     axes.xaxis.minorticks_off()
     style.log_ticks(axes.yaxis)
     axes.set_xlim(widths[0] * 0.93, widths[-1] * (widths[-1] / widths[0]) ** 0.02)
-    axes.set_xlabel("n_embd", fontsize=12)
-    axes.set_ylabel("µs per sample (log scale)", fontsize=12)
+    axes.set_xlabel("n_embd", fontsize=style.size(12))
+    axes.set_ylabel("µs per sample (log scale)", fontsize=style.size(12))
     label_ends(axes, results, lines, colours, widths[-1])
-    notes = ["Dashed: batch 1. Solid: batch 16. Less is better."]
+    notes = ["Dashed: batch 1. Solid: batch 16. Less is better. Whiskers: 95 % intervals."]
     style.finish(figure, results, title(results, widths), notes)
     return figure
 
@@ -75,7 +77,7 @@ def label_ends(
 ) -> None:
     """Names at the right of the axes, moved apart where lines end close together."""
     low, high = (math.log(y) for y in axes.get_ylim())
-    gap = (high - low) * 0.042
+    gap = (high - low) * 0.29 / axes.figure.get_figheight()
     ends = sorted(lines, key=lambda rows: rows[-1].microseconds)
     wanted = [math.log(rows[-1].microseconds) for rows in ends]
     for (rows, end), y in zip(
@@ -86,7 +88,7 @@ def label_ends(
             xy=(width(results, rows[-1]), math.exp(end)),
             xytext=(1.07, (y - low) / (high - low)),
             textcoords="axes fraction",
-            fontsize=11,
+            fontsize=style.size(11),
             va="center",
             color=style.INK,
             arrowprops={
@@ -125,7 +127,7 @@ def title(results: Results, widths: list[int]) -> str:
     for best in sorted(results.of(large), key=lambda row: row.microseconds):
         first = results.find(small, best.variant, best.batch)
         if first:
-            factor = best.microseconds / first.microseconds
+            factor = over(first, best).value
             return (
                 f"From n_embd {widths[0]} to {widths[-1]} a sample is "
                 f"{style.times(work[1] / work[0])} the arithmetic; "

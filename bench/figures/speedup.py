@@ -7,7 +7,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from bench.figures import style
-from bench.results import BASELINE, Results, Row
+from bench.results import BASELINE, Results, Row, over
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,34 +22,33 @@ def draw(results: Results) -> Iterator[tuple[str, Figure]]:
 def bars(results: Results, workload: str) -> Figure:
     rows = sorted(results.of(workload), key=lambda row: -row.microseconds)
     base = results.baseline(workload) or rows[0]
-    factors = [base.microseconds / row.microseconds for row in rows]
-    figure, axes = style.new_figure(2.1 + 0.36 * len(rows))
+    factors = [over(row, base) for row in rows]
+    figure, axes = style.bar_figure(len(rows), above=2.1)
 
-    left = 0.8 * min(1.0, *factors)
-    right = max(factors) * (max(factors) / left) ** 0.33  # room for the labels
+    left = 0.8 * min(1.0, *(factor.low for factor in factors))
+    highest = max(factor.high for factor in factors)
+    right = highest * (highest / left) ** (0.45 if style.narrow() else 0.33)  # room for the labels
     for y, (row, factor) in enumerate(zip(rows, factors, strict=True)):
         colour = style.COLOURS[row.group][0]
         colour = style.paler(colour) if row.batch == 1 else colour
-        axes.barh(y, factor - left, left=left, height=0.74, color=colour)
-        axes.text(
-            factor * (right / left) ** 0.008,
-            y,
-            f"{style.times(factor)}   {style.micro(row.microseconds)}",
-            va="center",
-            fontsize=12,
-            color=style.INK,
-            zorder=1.5,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        axes.barh(y, factor.value - left, left=left, height=style.bar_height(), color=colour)
+        if row is not base:
+            style.whisker(axes, factor.value, y, factor, "x")
+        doubts = row.estimate.doubts() + (factor.doubts() if row is not base else [])
+        text = f"{style.times(factor.value)}   {style.micro(row.microseconds)}"
+        end = factor.value if row is base else factor.high
+        style.text_on_white(
+            axes, end, y, style.warned(text, doubts), (6, 0), fontsize=style.size(12)
         )
     axes.set_xscale("log")
     axes.set_xlim(left, right)
-    axes.set_yticks(range(len(rows)), [row.title for row in rows], fontsize=12)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
+    style.name_bars(axes, [row.title for row in rows])
     style.log_ticks(axes.xaxis)
-    axes.set_xlabel(f"{style.TIMES} over {base.title} (log scale), and µs per sample", fontsize=12)
+    axes.set_xlabel(
+        f"{style.TIMES} over {base.title} (log scale), and µs per sample", fontsize=style.size(12)
+    )
     style.group_legend(axes, [row.group for row in rows], loc="upper right")
-    notes = ["Pale bars: batch 1.", *missing(results, workload)]
+    notes = ["Pale bars: batch 1. " + style.WARNING_NOTE, *missing(results, workload)]
     style.finish(figure, results, title(workload, rows[-1], base), notes)
     return figure
 
@@ -58,7 +57,7 @@ def title(workload: str, best: Row, base: Row) -> str:
     speed = style.micro(best.microseconds)
     if best is base:
         return f"{workload}: {best.prose} takes {speed} per sample"
-    factor = style.times(base.microseconds / best.microseconds)
+    factor = style.times(over(best, base).value)
     against = "CPython" if base.variant == BASELINE else base.prose
     return f"{workload}: {best.prose} is {factor} as fast as {against}: {speed} per sample"
 

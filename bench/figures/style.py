@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from bench.statistics import LEVEL, SPREAD_LIMIT
 from bench.variant import GROUPS
 
 if TYPE_CHECKING:
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bench.results import Results
+    from bench.statistics import Estimate
 
 # petroff10, a palette that colour-blind people can tell apart, shared out among the groups: the
 # first colour stands for the group, the others for its further members.
@@ -30,8 +34,31 @@ WORKLOAD_COLOURS = {
 TIMES = "\N{MULTIPLICATION SIGN}"
 INK = "#222222"
 QUIET = "#666666"
-WIDTH = 10.0  # inches
+WARNING = "\N{WARNING SIGN}"  # beside a value that is known too badly
+WIDTH, NARROW_WIDTH = 10.0, 5.6  # inches
 DPI = 200  # twice what a screen needs
+
+_narrow = False
+
+
+@contextmanager
+def layout(narrow: bool) -> Iterator[None]:
+    """What is drawn inside is for a phone: half the width, letters of nearly the same size."""
+    global _narrow
+    before, _narrow = _narrow, narrow
+    try:
+        yield
+    finally:
+        _narrow = before
+
+
+def narrow() -> bool:
+    return _narrow
+
+
+def size(points: float) -> float:
+    """Of letters, where the usual layout has `points`."""
+    return points if not _narrow else 0.85 * points
 
 
 def log_ticks(axis: Axis) -> None:
@@ -61,12 +88,15 @@ def new_panels(height: float, rows: tuple[float, ...] = (1,), columns: int = 1, 
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    width = NARROW_WIDTH if _narrow else WIDTH
+    if _narrow and columns > 1:  # one below the other
+        height, rows, columns = height * columns, rows * columns, 1
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows, **share)
     for axes in grid.flat:
         axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=11, colors=INK)
+        axes.tick_params(labelsize=size(11), colors=INK)
         axes.grid(True, which="major", color="#dddddd", linewidth=0.8)
         axes.set_axisbelow(True)
     return figure, list(grid.flat)
@@ -80,19 +110,60 @@ def finish(
     threads: str = "one thread",
 ) -> None:
     """The finding above, notes and provenance below."""
-    lines = textwrap.wrap(title, 70)
+    title_columns, note_columns = (46, 76) if _narrow else (70, 118)
+    lines = textwrap.wrap(title, title_columns)
     width = 1 + len(title) // len(lines)  # lines of about the same length
     while len(textwrap.wrap(title, width)) > len(lines):
         width += 1
     text = textwrap.fill(title, width)
-    figure.suptitle(text, x=0.012, ha="left", fontsize=17, fontweight="bold", color=INK)
-    lines = [line for note in notes or [] for line in textwrap.wrap(note, 118)]
-    lines += textwrap.wrap(provenance(results, threads), 118)
+    figure.suptitle(text, x=0.012, ha="left", fontsize=size(17), fontweight="bold", color=INK)
+    lines = [line for note in notes or [] for line in textwrap.wrap(note, note_columns)]
+    lines += textwrap.wrap(provenance(results, threads), note_columns)
     figure.set_figheight(figure.get_figheight() + 0.16 * len(lines))
-    figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=9.5, color=QUIET)
+    figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=size(9.5), color=QUIET)
 
 
-def group_legend(axes: Axes, groups: list[str], loc: str) -> None:
+def bar_figure(count: int, above: float = 1.6) -> tuple[Figure, Axes]:
+    """A figure for `count` horizontal bars; `above` inches are for all else."""
+    return new_figure(above + (0.47 if _narrow else 0.36) * count)
+
+
+def bar_height() -> float:
+    return 0.46 if _narrow else 0.74
+
+
+def name_bars(axes: Axes, names: list[str]) -> None:
+    """Names of horizontal bars at 0, 1, ...: left of them, or where it is narrow above them."""
+    axes.grid(visible=False, axis="y")
+    if not _narrow:
+        axes.set_yticks(range(len(names)), names, fontsize=12)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        return
+    axes.set_yticks([])
+    axes.set_ylim(len(names) - 0.6, -0.9)
+    for y, name in enumerate(names):
+        axes.annotate(
+            name,
+            (0, y - 0.45),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=size(12),
+            color=INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
+
+
+def whisker(axes: Axes, x: float, y: float, found: Estimate, along: str) -> None:
+    """The interval of a value that is drawn at (x, y), along "x" or "y"; none of one round."""
+    if found.rounds > 1:
+        ends = [[found.value - found.low], [found.high - found.value]]
+        axes.errorbar(x, y, **{f"{along}err": ends}, color=INK, linewidth=1.4, capsize=3, zorder=3)
+
+
+def group_legend(axes: Axes, groups: list[str], loc: str = "") -> None:
+    """Inside of the axes at `loc`, or above them."""
     from matplotlib.patches import Patch
 
     handles = [
@@ -100,7 +171,11 @@ def group_legend(axes: Axes, groups: list[str], loc: str) -> None:
         for group, colours in COLOURS.items()
         if group in groups
     ]
-    axes.legend(handles=handles, loc=loc, fontsize=11, framealpha=0.9, edgecolor="none")
+    place = {"loc": loc}
+    if not loc:
+        columns = 2 if _narrow else len(handles)
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns}
+    axes.legend(handles=handles, **place, fontsize=size(11), framealpha=0.9, edgecolor="none")
 
 
 def provenance(results: Results, threads: str = "one thread") -> str:
@@ -143,6 +218,29 @@ def per_cent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %" if fraction < 0.0995 else f"{100 * fraction:.0f} %"
 
 
+def warned(text: str, doubts: list[str]) -> str:
+    """With a mark behind it where there are doubts."""
+    return f"{text} {WARNING}" if doubts else text
+
+
+WARNING_NOTE = (
+    f"Whiskers: 95 % intervals (of fewer than six rounds, their range). {WARNING}: known no better "
+    f"than \N{PLUS-MINUS SIGN}{100 * SPREAD_LIMIT:.0f} %, or of few rounds."
+)
+
+
+def interval(found: Estimate) -> str:
+    """Its ends, and the level where that is not the usual one."""
+    if found.rounds == 1:
+        return "none"
+    ends = f"{digits(found.low)} to {digits(found.high)}"
+    return ends if found.level == LEVEL else f"{ends} ({100 * found.level:.0f} %)"
+
+
+def megabytes(count: float) -> str:
+    return f"{digits(count / 1e6)} MB"
+
+
 def text_on_white(axes: Axes, x: float, y: float, text: str, offset: tuple[float, float], **how):
     """A value label `offset` points away from (x, y), above the grid and below what is drawn."""
     axes.annotate(
@@ -150,7 +248,7 @@ def text_on_white(axes: Axes, x: float, y: float, text: str, offset: tuple[float
         (x, y),
         xytext=offset,
         textcoords="offset points",
-        **{"fontsize": 11, "color": INK, "va": "center", "zorder": 1.5, **how},
+        **{"fontsize": size(11), "color": INK, "va": "center", "zorder": 1.5, **how},
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
     )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from statistics import median, quantiles
+from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.figures import style
 from bench.results import Results
+from bench.statistics import Estimate, ratio
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,15 +20,9 @@ def draw(results: Results) -> Iterator[tuple[str, Figure]]:
         yield "threads.png", plot(results, bars)
 
 
-def speedups(case: dict) -> list[float]:
-    """Of two threads over one, for each round."""
-    return [one / two for one, two in zip(case["one"], case["two"], strict=True)]
-
-
-def spread(values: list[float]) -> tuple[float, float]:
-    """The quartiles."""
-    low, _, high = quantiles(values, n=4, method="inclusive")
-    return low, high
+def speedup(case: dict) -> Estimate:
+    """Of two threads over one, by the ratios of the rounds."""
+    return ratio(case["one"], case["two"])
 
 
 def collect(results: Results) -> list[tuple[str, dict]]:
@@ -36,40 +31,36 @@ def collect(results: Results) -> list[tuple[str, dict]]:
 
 
 def plot(results: Results, bars: list[tuple[str, dict]]) -> Figure:
-    figure, axes = style.new_figure(1.6 + 0.46 * len(bars))
-    names, highest = [], 2.0
-    for y, (workload, case) in enumerate(bars):
-        factors = speedups(case)
-        middle, (low, high) = median(factors), spread(factors)
-        highest = max(highest, high)
-        names.append(f"{workload}, batch {case['batch']}")
-        axes.barh(y, middle, height=0.7, color=style.WORKLOAD_COLOURS[workload])
-        axes.errorbar(middle, y, xerr=[[middle - low], [high - middle]], color=style.INK,
-                      linewidth=1.5, capsize=4)  # fmt: skip
+    figure, axes = style.bar_figure(len(bars), above=1.8)
+    factors = [speedup(case) for _, case in bars]
+    for y, ((workload, case), factor) in enumerate(zip(bars, factors, strict=True)):
+        colour = style.WORKLOAD_COLOURS[workload]
+        axes.barh(y, factor.value, height=style.bar_height(), color=colour)
+        style.whisker(axes, factor.value, y, factor, "x")
         micro = [style.digits(1e6 * median(case[count])) for count in ("one", "two")]
-        text = f"{middle:.2f}{style.TIMES}   {micro[0]} to {micro[1]} µs per sample"
-        style.text_on_white(axes, high, y, text, (8, 0), fontsize=12)
+        text = style.warned(f"{factor.value:.2f}{style.TIMES}", factor.doubts_as_ratio())
+        text += f"   {micro[0]} to {micro[1]} µs per sample"
+        style.text_on_white(axes, factor.high, y, text, (8, 0), fontsize=style.size(12))
     axes.axvline(1, color=style.INK, linewidth=1.2, zorder=1.2)
     axes.axvline(2, color=style.QUIET, linewidth=1.2, linestyle=":", zorder=1.2)
-    axes.set_xlim(0, 1.55 * highest)
+    axes.set_xlim(0, (2.1 if style.narrow() else 1.6) * max(2.0, *(f.high for f in factors)))
     axes.set_xticks([0, 0.5, 1, 1.5, 2])
-    axes.set_yticks(range(len(bars)), names, fontsize=12)
-    axes.set_ylim(len(bars) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel("speed-up of two threads over one", fontsize=12)
+    style.name_bars(axes, [f"{workload}, batch {case['batch']}" for workload, case in bars])
+    axes.set_xlabel("speed-up of two threads over one", fontsize=style.size(12))
     label = results.probed("threads")[0].label
     notes = [
         f"{label}. Median of the ratios of {len(bars[0][1]['one'])} rounds, one thread and two in "
-        "turns; whiskers: quartiles. Below 1, two threads are slower. Losses agree to the last bit."
+        "turns; whiskers: 95 % intervals. Below 1, two threads are slower. Losses agree to the "
+        f"last bit. {style.WARNING}: the interval holds 1, or is wider than ±10 %."
     ]
     style.finish(figure, results, title(bars), notes, threads="one and two threads")
     return figure
 
 
 def title(bars: list[tuple[str, dict]]) -> str:
-    ranked = sorted(bars, key=lambda bar: median(speedups(bar[1])))
+    ranked = sorted(bars, key=lambda bar: speedup(bar[1]).value)
     best, worst = (
-        (f"{median(speedups(case)):.2f}{style.TIMES}", f"({workload}, batch {case['batch']})")
+        (f"{speedup(case).value:.2f}{style.TIMES}", f"({workload}, batch {case['batch']})")
         for workload, case in (ranked[-1], ranked[0])
     )
     return (
