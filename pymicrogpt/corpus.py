@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import random
 import sys
-import tempfile
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from .config import checked_float, checked_int
+from .files import write_atomically
 
 NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/988aa59/names.txt"
 NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
@@ -29,11 +33,21 @@ class CorpusNotFoundError(CorpusError, FileNotFoundError):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents, each a non-empty string without surrounding white space, and where they are
-    from, in words."""
+    """Documents, each a non-empty string, and where they are from, in words.
+
+    Lines (block_size None): a document is a line without the white space around it. The model
+    learns how documents begin, go on and end.
+
+    Stream: running text, every character of it kept, newlines too, cut into consecutive documents
+    of block_size characters (the last may be shorter). A model with the same block_size sees of
+    each document BOS and all characters but the last, and predicts all of them: each character of
+    the text once, from those before it in its block. Where the text goes on there is no end to
+    predict, so only the last, shorter block teaches one.
+    """
 
     documents: tuple[str, ...]
     source: str
+    block_size: int | None = None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None) -> Corpus:
@@ -56,17 +70,27 @@ class Corpus:
         except OSError as error:
             return cls._embedded(f"download of {NAMES_URL} failed: {error}")
         try:
-            _write_atomically(cached, data)
+            if cached is None:
+                raise OSError("there is no home directory; set XDG_CACHE_HOME")
+            write_atomically(cached, data)
         except OSError as error:
             return cls(_documents(data), f"names.txt, downloaded; not cached: {error}")
         return cls(_documents(data), f"names.txt, downloaded to {cached}")
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> Corpus:
-        """Any UTF-8 text file, one document a line; white space around a line and empty lines do
-        not count. CorpusNotFoundError (also a FileNotFoundError) where there is no such file;
-        CorpusError where it is a directory, not UTF-8, or holds no documents; OSError where it
-        cannot be read."""
+    def from_file(
+        cls, path: str | os.PathLike[str], mode: str = "lines", block_size: int | None = None
+    ) -> Corpus:
+        """Any UTF-8 text file. mode "lines": one document a line; white space around a line and
+        empty lines do not count. mode "stream": running text, cut into blocks of `block_size`
+        characters, which "lines" has no use for.
+
+        CorpusNotFoundError (also a FileNotFoundError) where there is no such file; CorpusError
+        where it is a directory, not UTF-8, or holds no documents; OSError where it cannot be read;
+        ValueError or TypeError for another mode or block_size."""
+        if mode not in ("lines", "stream"):
+            raise ValueError(f"mode must be 'lines' or 'stream', not {mode!r}")
+        size = checked_int("block_size", block_size) if mode == "stream" else None
         path = Path(path)
         if path.is_dir():
             raise CorpusError(
@@ -79,7 +103,7 @@ class Corpus:
         if not data:
             raise CorpusError(f"corpus {path} is empty; it needs one document a line")
         try:
-            documents = _documents(data)
+            documents = _blocks(_text(data).read(), size) if size else _documents(data)
         except UnicodeDecodeError as error:
             offset = error.start + (len(BOM) if data.startswith(BOM) else 0)
             line = data[:offset].count(b"\n") + 1
@@ -89,7 +113,7 @@ class Corpus:
             ) from None
         if not documents:
             raise CorpusError(f"corpus {path} holds no documents: all its lines are blank")
-        return cls(documents, str(path))
+        return cls(documents, str(path), size)
 
     @classmethod
     def from_documents(cls, documents: Sequence[str]) -> Corpus:
@@ -107,6 +131,17 @@ class Corpus:
         return cls(kept, "documents in memory")
 
     @classmethod
+    def from_text(cls, text: str, block_size: int) -> Corpus:
+        """Running text in memory, as from_file() has it in mode "stream". CorpusError where it is
+        empty."""
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a str, not {type(text).__name__}")
+        block_size = checked_int("block_size", block_size)
+        if not text:
+            raise CorpusError("the text is empty")
+        return cls(_blocks(text, block_size), "text in memory", block_size)
+
+    @classmethod
     def _embedded(cls, reason: str) -> Corpus:
         from importlib.resources import files
 
@@ -121,6 +156,46 @@ class Corpus:
         """The distinct characters, sorted."""
         return tuple(sorted(set().union(*self.documents)))
 
+    @property
+    def mode(self) -> str:
+        """What a document is: "lines" or "stream"."""
+        return "lines" if self.block_size is None else "stream"
+
+    def split(self, fraction: float, seed: int = 42) -> tuple[Corpus, Corpus]:
+        """Two corpora: the documents to train on, and the held-out ones, about `fraction` of all
+        and at least one, drawn by `seed`; both in the order of this corpus.
+
+        A document stays in the first where it is the last to hold some character, so that a model
+        of the first can be evaluated on the second. ValueError unless 0 < fraction < 1; CorpusError
+        where nothing can be held out."""
+        fraction = checked_float("fraction", fraction, below=1.0)
+        wanted = min(max(1, round(fraction * len(self))), len(self) - 1)
+        holders = Counter(character for document in self.documents for character in set(document))
+        held_out: set[int] = set()
+        for i in random.Random(seed).sample(range(len(self)), len(self)):
+            if len(held_out) == wanted:
+                break
+            characters = set(self.documents[i])
+            if all(holders[character] > 1 for character in characters):
+                holders.subtract(characters)
+                held_out.add(i)
+        if not held_out:
+            raise CorpusError(
+                f"nothing can be held out of {len(self)} documents: each has a character of its own"
+            )
+        parts: tuple[list[str], list[str]] = ([], [])
+        for i, document in enumerate(self.documents):
+            parts[i in held_out].append(document)
+        train, rest = (
+            Corpus(
+                tuple(part),
+                f"{self.source} ({len(part):,} of {len(self):,} documents)",
+                self.block_size,
+            )
+            for part in parts
+        )
+        return train, rest
+
     def describe(self) -> str:
         """One line: how much there is, and from where."""
         lengths = [len(document) for document in self.documents]
@@ -131,11 +206,18 @@ class Corpus:
         )
 
 
+def _text(data: bytes) -> io.StringIO:
+    """What a text file holds: its lines end with \\n, \\r\\n or \\r, and nothing else."""
+    data = data[len(BOM) :] if data.startswith(BOM) else data
+    return io.StringIO(data.decode("utf-8"), newline=None)
+
+
 def _documents(data: bytes) -> tuple[str, ...]:
-    text = data[len(BOM) :] if data.startswith(BOM) else data
-    # Lines as a text file has them: they end with \n, \r\n or \r, and nothing else.
-    lines = io.StringIO(text.decode("utf-8"), newline=None)
-    return tuple(stripped for line in lines if (stripped := line.strip()))
+    return tuple(stripped for line in _text(data) if (stripped := line.strip()))
+
+
+def _blocks(text: str, block_size: int) -> tuple[str, ...]:
+    return tuple(text[i : i + block_size] for i in range(0, len(text), block_size))
 
 
 def _cache_file() -> Path | None:
@@ -165,21 +247,6 @@ def _read_cached(path: Path | None) -> bytes | None:
     except OSError:
         return None
     return data if _is_names(data) else None
-
-
-def _write_atomically(path: Path | None, data: bytes) -> None:
-    if path is None:
-        raise OSError("there is no home directory; set XDG_CACHE_HOME")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-        try:
-            file.write(data)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            file.close()
-            os.unlink(file.name)
-            raise
 
 
 def _fetch() -> bytes:

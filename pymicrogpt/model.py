@@ -88,12 +88,35 @@ class GPT:
             raise ValueError(f"token ids must lie in 0 .. {V - 1}, not {ids.min()} .. {ids.max()}")
         return self._forward(ids, 0, self._empty_cache())
 
-    def sample(self, n: int = 20, temperature: float = 0.5) -> list[str]:
-        """`n` new documents of at most block_size characters: token after token from BOS, drawn
-        from softmax(logits / temperature), until BOS comes. ValueError unless temperature > 0."""
+    def sample(
+        self,
+        n: int = 20,
+        temperature: float = 0.5,
+        *,
+        prompt: str = "",
+        top_k: int | None = None,
+        max_new_tokens: int | None = None,
+    ) -> list[str]:
+        """`n` new documents: token after token from BOS and `prompt`, with which each begins, drawn
+        from softmax(logits / temperature), until BOS comes.
+
+        top_k: only the so many most likely tokens are drawn from, and what is as likely as the last
+            of them
+        max_new_tokens: the most characters after the prompt; by default a document has at most
+            block_size characters. Beyond that the model sees BOS and the last block_size / 2 to
+            block_size - 1 characters, as if a document began there.
+
+        ValueError for arguments out of range, a character of the prompt that is not in the
+        alphabet, and a prompt of more than block_size characters without max_new_tokens.
+        """
         n = checked_int("n", n, minimum=0)
         temperature = checked_float("temperature", temperature)
-        return [self._sample_one(temperature) for _ in range(n)]
+        top_k = self.tokenizer.vocab_size if top_k is None else checked_int("top_k", top_k)
+        start = self._encode_prompt(prompt, bounded=max_new_tokens is None)
+        most = self.config.block_size
+        if max_new_tokens is not None:
+            most = len(start) + checked_int("max_new_tokens", max_new_tokens, minimum=0)
+        return [self._sample_one(temperature, start, top_k, most) for _ in range(n)]
 
     def generate(
         self,
@@ -117,11 +140,7 @@ class GPT:
         n = checked_int("n", n, minimum=0)
         temperature = checked_float("temperature", temperature)
         seed = checked_int("seed", seed, 0, 2**64 - 1)
-        start = np.array(self.tokenizer.encode(prompt)[1:-1], np.int32)
-        if len(start) > self.config.block_size:
-            raise ValueError(
-                f"prompt has {len(start)} characters, more than block_size={self.config.block_size}"
-            )
+        start = np.array(self._encode_prompt(prompt), np.int32)
         most = 0 if top_k is None else checked_int("top_k", top_k)
         made_for, generator = self._generators.get(engine, (-1, None))
         if generator is None or made_for < n:
@@ -139,12 +158,28 @@ class GPT:
         tokens = generator.generate(0, n, temperature, seed, most, start)
         return self.tokenizer.decode_all(tokens)
 
-    def _sample_one(self, temperature: float) -> str:
+    def _encode_prompt(self, prompt: str, bounded: bool = True) -> list[int]:
+        ids = self.tokenizer.encode(prompt)[1:-1]
+        if bounded and len(ids) > self.config.block_size:
+            raise ValueError(
+                f"prompt has {len(ids)} characters, more than block_size={self.config.block_size}"
+            )
+        return ids
+
+    def _sample_one(self, temperature: float, start: list[int], top_k: int, most: int) -> str:
+        T, bos = self.config.block_size, self.tokenizer.bos
         cache = self._empty_cache()
-        bos = token = self.tokenizer.bos
-        tokens: list[int] = []
-        for position in range(self.config.block_size):
-            logits = self._forward(np.array([token]), position, cache)[0]  # (V,)
+        tokens = list(start)
+        position = 0  # of the first token that the model has not seen
+        unseen = [bos, *tokens[max(0, len(tokens) - (T - 1)) :]]
+        while len(tokens) < most:
+            if position == T:  # the context is full: begin anew with its later half
+                position = 0
+                unseen = [bos, *tokens[len(tokens) - T // 2 :]]
+            logits = self._forward(np.array(unseen), position, cache)[-1]  # (V,)
+            position += len(unseen)
+            if top_k < len(logits):
+                logits[logits < np.partition(logits, -top_k)[-top_k]] = -np.inf
             # The maximum goes before the division, so that no temperature is too small.
             with np.errstate(over="ignore"):
                 weights = np.exp((logits - logits.max()) / temperature)
@@ -153,6 +188,7 @@ class GPT:
             if token == bos:
                 break
             tokens.append(token)
+            unseen = [token]
         return self.tokenizer.decode(tokens)
 
     def _empty_cache(self) -> Array:  # keys and values of each layer: (L, 2, T, C)

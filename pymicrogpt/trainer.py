@@ -75,6 +75,11 @@ class Trainer:
             raise TypeError(f"prefix_sharing must be True or False, not {prefix_sharing!r}")
         self.corpus = corpus
         self.config = config = config or Config()
+        if corpus.block_size not in (None, config.block_size):
+            raise ValueError(
+                f"the corpus is cut into blocks of {corpus.block_size} characters and the model's "
+                f"block_size is {config.block_size}; they must be equal"
+            )
         self.batch_size = checked_int("batch_size", batch_size)
         self.learning_rate = checked_float("learning_rate", learning_rate)
         self.num_steps = checked_int("num_steps", num_steps)
@@ -253,6 +258,7 @@ class Trainer:
         training = {
             "corpus": self.corpus.source,
             "documents": len(self.documents),
+            "mode": self.corpus.mode,
             "steps": f"{self.step} of {self.num_steps}",
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,

@@ -220,3 +220,100 @@ def test_embedded_corpus():
     assert corpus.alphabet == tuple("abcdefghijklmnopqrstuvwxyz")
     assert min(lengths) >= 2 and max(lengths) <= 15
     assert 5 <= sum(lengths) / len(lengths) <= 7
+
+
+# Running text
+
+
+@pytest.mark.parametrize(
+    "data, block_size, documents",
+    [
+        (b"to be\n\n or not", 4, ["to b", "e\n\n ", "or n", "ot"]),
+        (b"  \n\t", 2, ["  ", "\n\t"]),
+        (b"abcd", 4, ["abcd"]),
+        (b"ab", 100, ["ab"]),
+        (b"a\r\nb\rc\n", 3, ["a\nb", "\nc\n"]),  # as a text file of Python's
+        (b"\xef\xbb\xbf" + "é😀中\u2028".encode(), 1, ["é", "😀", "中", "\u2028"]),
+    ],
+)
+def test_running_text_in_blocks(tmp_path, data, block_size, documents):
+    path = write(tmp_path / "c.txt", data)
+    corpus = mg.Corpus.from_file(path, mode="stream", block_size=block_size)
+    assert list(corpus.documents) == documents
+    assert (corpus.source, corpus.block_size, corpus.mode) == (str(path), block_size, "stream")
+    text = path.read_text(encoding="utf-8-sig")
+    assert "".join(corpus.documents) == text
+    assert mg.Corpus.from_text(text, block_size).documents == corpus.documents
+
+
+def test_running_text_that_is_none(tmp_path):
+    for data in (b"", b"\xef\xbb\xbf"):
+        with pytest.raises(mg.CorpusError, match=r"c\.txt (is empty|holds no documents)"):
+            mg.Corpus.from_file(write(tmp_path / "c.txt", data), "stream", 8)
+    with pytest.raises(mg.CorpusError, match=r"c\.txt is not UTF-8: byte 0xff at offset 3"):
+        mg.Corpus.from_file(write(tmp_path / "c.txt", b"ab\n\xff"), "stream", 8)
+    with pytest.raises(mg.CorpusError, match="the text is empty"):
+        mg.Corpus.from_text("", 8)
+
+
+def test_arguments_of_running_text(tmp_path):
+    path = write(tmp_path / "c.txt", b"abc")
+    lines = mg.Corpus.from_file(path, "lines", block_size=2)  # which has no use for it
+    assert (lines.documents, lines.mode, lines.block_size) == (("abc",), "lines", None)
+    with pytest.raises(ValueError, match="mode must be 'lines' or 'stream', not 'words'"):
+        mg.Corpus.from_file(path, "words")
+    with pytest.raises(TypeError, match="block_size must be an integer, not None"):
+        mg.Corpus.from_file(path, "stream")
+    with pytest.raises(ValueError, match="block_size must be at least 1"):
+        mg.Corpus.from_text("abc", 0)
+    with pytest.raises(TypeError, match="text must be a str, not list"):
+        mg.Corpus.from_text(["abc"], 8)
+
+
+def test_blocks_are_of_the_models_size():
+    corpus = mg.Corpus.from_text("to be or not to be", 8)
+    with pytest.raises(ValueError, match=r"blocks of 8 characters .* block_size is 16; they must"):
+        mg.Trainer(corpus, mg.Config(block_size=16))
+    assert mg.Trainer(corpus, mg.Config(block_size=8)).corpus is corpus
+
+
+# Held-out documents
+
+
+def test_split():
+    documents = [f"name{i}" for i in range(100)]
+    corpus = mg.Corpus.from_documents(documents)
+    train, rest = corpus.split(0.1, seed=3)
+    assert (len(train), len(rest)) == (90, 10)
+    assert sorted([*train.documents, *rest.documents]) == sorted(documents)
+    for part in (train, rest):
+        assert sorted(part.documents, key=documents.index) == list(part.documents)
+    assert corpus.split(0.1, seed=3) == (train, rest)
+    assert corpus.split(0.1, seed=4)[1] != rest
+    assert rest.source == "documents in memory (10 of 100 documents)"
+    blocks = mg.Corpus.from_text("to be or not to be " * 9, 8).split(0.5)
+    assert [part.block_size for part in blocks] == [8, 8]
+
+
+@pytest.mark.parametrize("fraction, held_out", [(1e-9, 1), (0.5, 2), (0.999, 3)])
+def test_split_leaves_something_on_both_sides(fraction, held_out):
+    train, rest = mg.Corpus.from_documents(["aa"] * 4).split(fraction)
+    assert (len(train), len(rest)) == (4 - held_out, held_out)
+
+
+def test_held_out_characters_are_in_training():
+    corpus = mg.Corpus.from_documents(["ab", "bc", "cd", "da", "xa"] * 2 + ["z", "y"])
+    for seed in range(50):
+        train, rest = corpus.split(0.9, seed)
+        assert train.alphabet == corpus.alphabet
+        assert not {"z", "y"} & set(rest.documents)
+
+
+def test_split_that_is_none():
+    with pytest.raises(mg.CorpusError, match="nothing can be held out of 2 documents"):
+        mg.Corpus.from_documents(["ab", "bc"]).split(0.5)
+    with pytest.raises(mg.CorpusError, match="nothing can be held out of 1 documents"):
+        mg.Corpus.from_documents(["ab"]).split(0.5)
+    for fraction in (0.0, 1.0, -1, float("nan")):
+        with pytest.raises(ValueError, match="fraction must be greater than 0 and less than 1"):
+            mg.Corpus.from_documents(["a", "a"]).split(fraction)

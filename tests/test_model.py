@@ -131,3 +131,126 @@ def test_one_position():
         config, tokenizer, init_parameters(config, 2, random.Random(1)), random.Random(1)
     )
     assert set(model.sample(50)) == {"", "a"}
+
+
+# Prompts, the most likely tokens, texts longer than the context
+
+
+class Recorder(random.Random):
+    """Keeps the weights that it is asked to draw by."""
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.weights = []
+
+    def choices(self, population, weights=None, **rest):
+        self.weights.append(list(weights))
+        return super().choices(population, weights, **rest)
+
+
+def recording(seed=0, n_layer=2, block_size=6):
+    """A model that goes on for long, for BOS is unlikely, and what it drew by."""
+    config = mg.Config(n_layer=n_layer, n_embd=12, n_head=3, block_size=block_size)
+    drawn = init_parameters(config, TOKENIZER.vocab_size, random.Random(11))
+    tensors = {name: 5.0 * array for name, array in drawn.items()}
+    rng = Recorder(seed)
+    return mg.GPT(config, TOKENIZER, tensors, rng), rng
+
+
+def softmax(logits, temperature):
+    weights = np.exp((logits - logits.max()) / temperature)
+    return weights / weights.sum()
+
+
+def test_unset_options_change_nothing():
+    plain, given = recording()[0], recording()[0]
+    assert plain.sample(9, 1.0) == given.sample(
+        9, 1.0, prompt="", top_k=TOKENIZER.vocab_size, max_new_tokens=CONFIG.block_size
+    )
+
+
+@pytest.mark.parametrize("prompt", ["a", "dab", "abcda"])
+def test_prompt(prompt):
+    model, rng = recording()
+    for text in model.sample(9, 0.7, prompt=prompt):
+        assert text.startswith(prompt) and len(text) <= CONFIG.block_size
+    expected = softmax(model.logits(TOKENIZER.encode(prompt)[:-1])[-1], 0.7)
+    np.testing.assert_allclose(rng.weights[0], expected, rtol=1e-12)
+
+
+def test_a_prompt_that_leaves_no_room():
+    model, rng = recording()
+    assert model.sample(2, prompt="abcdab") == ["abcdab"] * 2
+    assert rng.weights == []
+    with pytest.raises(ValueError, match="prompt has 7 characters, more than block_size=6"):
+        model.sample(2, prompt="abcdabc")
+    with pytest.raises(ValueError, match="character 'x' at position 1"):
+        model.sample(2, prompt="ax")
+    with pytest.raises(TypeError, match="str"):
+        model.sample(2, prompt=["a"])
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_top_k(k):
+    all_, some = recording()[1], recording()[1]
+    for rng, top_k in ((all_, None), (some, k)):
+        model = recording()[0]
+        model.rng = rng
+        model.sample(1, 1.3, top_k=top_k, prompt="a", max_new_tokens=1)
+    likely = np.argsort(all_.weights[0])[-k:]
+    expected = np.zeros(TOKENIZER.vocab_size)
+    expected[likely] = np.array(all_.weights[0])[likely]
+    # A sum of five rounded terms, twice.
+    np.testing.assert_allclose(some.weights[0], expected / expected.sum(), rtol=1e-14)
+
+
+def test_top_k_keeps_what_is_as_likely():
+    tensors = {name: np.zeros(array.shape) for name, array in parameters().items()}
+    rng = Recorder(0)
+    mg.GPT(CONFIG, TOKENIZER, tensors, rng).sample(1, top_k=1)
+    assert rng.weights[0] == [0.2] * 5
+
+
+@pytest.mark.parametrize("option", ["top_k", "max_new_tokens"])
+def test_bad_options(option):
+    model = recording()[0]
+    with pytest.raises(ValueError, match=f"{option} must be at least"):
+        model.sample(1, **{option: -1})
+    with pytest.raises(TypeError, match=f"{option} must be an integer"):
+        model.sample(1, **{option: 1.5})
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 5, 6])
+@pytest.mark.parametrize("prompt", ["", "abcdabcdabcd"])
+def test_texts_longer_than_the_context(block_size, prompt):
+    """Every draw is by the logits after BOS and the last characters, and no fewer of these than
+    half a context where there are so many."""
+    model, rng = recording(block_size=block_size)
+    model.parameters["lm_head"][TOKENIZER.bos] = 0.0
+    texts = model.sample(8, 0.5, prompt=prompt, max_new_tokens=30)
+    text = max(texts, key=len)
+    assert len(text) > block_size + len(prompt) and text.startswith(prompt)
+    start = 0
+    for other in texts[: texts.index(text)]:
+        start += min(len(other) - len(prompt) + 1, 30)
+    least = min(block_size // 2, block_size - 1)
+    for i in range(len(prompt), len(text)):
+        contexts = [
+            TOKENIZER.encode(text[i - n : i])[:-1]
+            for n in range(min(least, i), min(block_size - 1, i) + 1)
+        ]
+        expected = [softmax(model.logits(context)[-1], 0.5) for context in contexts]
+        found = rng.weights[start + i - len(prompt)]
+        assert any(np.allclose(found, e, rtol=1e-9) for e in expected)
+    assert model.sample(3, max_new_tokens=0, prompt="ab") == ["ab"] * 3
+
+
+def test_running_text_is_learnt_with_its_lines():
+    verse = "one\n  two\n\nthree\n" * 30
+    config = mg.Config(n_layer=2, n_embd=16, block_size=24)
+    trainer = mg.Trainer(mg.Corpus.from_text(verse, 24), config, num_steps=300, seed=1)
+    losses = trainer.run()
+    assert losses[-1] < 0.3 < losses[0]
+    text = trainer.model.sample(1, 0.1, prompt="one\n  two\n", max_new_tokens=40)[0]
+    assert text in verse
+    assert "\n" in trainer.model.generate(1, 0.1, prompt="one")[0]
