@@ -1,0 +1,465 @@
+"""The command line: in this process where that is enough, as a real process for signals, pipes
+and terminals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import get_golden
+
+import pymicrogpt as mg
+from pymicrogpt import cli, display, run
+from pymicrogpt.checkpoint import Checkpoint
+
+NAMES = ["anna", "bert", "carla", "dora", "emil", "fritz", "gerda", "heinz", "ann", "berta"] * 3
+SMALL = ["--n-embd", "8", "--n-head", "2", "--block-size", "4", "--num-samples", "3"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty folder to work in, with a small corpus beside it."""
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("PYMICROGPT_CORPUS", str(tmp_path / "names.txt"))
+    return tmp_path / "work"
+
+
+def command(*args: str) -> int:
+    """Exit code of a command line in this process."""
+    try:
+        return cli.main(list(args))
+    except SystemExit as stop:
+        return stop.code or 0
+
+
+def events(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def process(*args: str, **settings) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pymicrogpt", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **{"encoding": "utf-8", **settings},
+    )
+
+
+def weights(out_dir: str) -> bytes:
+    return Path(out_dir, "model.safetensors").read_bytes()
+
+
+def notes(out_dir: str) -> dict:
+    return {k: v for k, v in Checkpoint.load(out_dir).notes.items() if k != "seconds"}
+
+
+# What it does
+
+
+def test_without_arguments_it_is_the_original(capsys, monkeypatch, tmp_path):
+    golden = get_golden("d16")
+    (tmp_path / "golden.txt").write_text("\n".join(golden.corpus.documents))
+    monkeypatch.setenv("PYMICROGPT_CORPUS", str(tmp_path / "golden.txt"))
+    steps = [] if golden.num_steps == 1000 else ["--max-steps", str(golden.num_steps)]
+    assert command("train", *steps) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.removeprefix(f"sample {i:2d}: ") for i, line in enumerate(lines[-20:], 1)]
+    assert names[: len(golden.samples)] == golden.samples
+    assert mg.GPT.load("out").config == golden.config
+
+    tape = ["--engine", "tape", "--out-dir", "tape", "--json", "--log-interval", "1"]
+    assert command("train", *steps, *tape) == 0
+    told = events(capsys.readouterr().out)
+    losses = [event["loss"] for event in told if event["event"] == "progress"]
+    np.testing.assert_allclose(losses, golden.losses, rtol=0, atol=1e-9)
+    assert [event["text"] for event in told if event["event"] == "sample"][
+        : len(golden.samples)
+    ] == (golden.samples)
+
+
+def test_options_reach_the_trainer(folder):
+    (folder / "other.txt").write_text("abc\nbcd\ncde\n" * 4)
+    options = {
+        "n_layer": 2,
+        "n_embd": 12,
+        "n_head": 3,
+        "block_size": 5,
+        "batch_size": 4,
+        "learning_rate": 0.02,
+        "seed": 7,
+        "engine": "tape",
+    }
+    args = [text for k, v in options.items() for text in (run.option(k), str(v))]
+    assert command("train", "other.txt", "--max-steps", "9", *args) == 0
+    shape = {k: options.pop(k) for k in ("n_layer", "n_embd", "n_head", "block_size")}
+    trainer = mg.Trainer(
+        mg.Corpus.from_file("other.txt"), mg.Config(**shape), num_steps=9, **options
+    )
+    trainer.run()
+    model = mg.GPT.load("out")
+    for name, array in trainer.model.parameters.items():
+        assert model.parameters[name].tolist() == array.astype("f4").tolist()
+
+
+def test_json_lines(capsys):
+    assert command("train", *SMALL, "--max-steps", "20", "--eval-interval", "5", "--json") == 0
+    start, *progress, end, one, two, three = events(capsys.readouterr().out)
+    assert (start["event"], start["documents"], start["held_out"]) == ("start", 27, 3)
+    assert [event["step"] for event in progress] == [5, 10, 15, 20]
+    for event in progress:
+        assert event["loss"] > 0 and event["val_loss"] > 0 and event["samples_per_second"] > 0
+    assert progress[-1]["seconds_left"] == 0
+    best = min(progress, key=lambda event: event["val_loss"])
+    assert (end["reason"], end["step"]) == ("finished", 20)
+    assert (end["best_step"], end["best_val_loss"]) == (best["step"], best["val_loss"])
+    assert [event["number"] for event in (one, two, three)] == [1, 2, 3]
+
+
+def test_the_best_model_by_held_out_loss_is_kept(capsys):
+    # One document to learn by heart, which makes the others less likely with every step.
+    Path("few.txt").write_text("abcd\ndcba\n")
+    args = ["train", "few.txt", *SMALL, "--eval-interval", "10", "--val-fraction", "0.5"]
+    assert command(*args, "--max-steps", "300", "--patience", "5", "--json") == 0
+    told = events(capsys.readouterr().out)
+    progress = [event for event in told if event["event"] == "progress"]
+    end = next(event for event in told if event["event"] == "end")
+    losses = [event["val_loss"] for event in progress]
+    assert end["reason"] == "patience"
+    assert len(losses) == 1 + int(np.argmin(losses)) + 5
+    assert end["best_val_loss"] == min(losses) < losses[-1]
+    assert Checkpoint.load("out").step == end["step"] > end["best_step"]
+
+    _, held_out = mg.Corpus.from_file("few.txt").split(0.5, seed=42)
+    model = mg.GPT.load("out")
+    ids = model.tokenizer.encode(held_out.documents[0])[:5]
+    logits = model.logits(ids[:4])
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    loss = -np.mean(log_probabilities[np.arange(4), ids[1:]])
+    assert loss == pytest.approx(end["best_val_loss"], rel=1e-5)  # float32
+    assert command("train", "--resume") == 2
+
+
+def test_sample(capsys):
+    assert command("train", *SMALL, "--max-steps", "50") == 0
+    capsys.readouterr()
+    args = ["sample", "--num-samples", "40", "--seed", "3"]
+    if any(e.available for e in mg.engines() if e.name in ("avx512", "avx2", "neon")):
+        assert command(*args, "--engine", "auto") == 0
+        drawn = capsys.readouterr().out.splitlines()
+        assert drawn == mg.GPT.load("out").generate(40, seed=3)
+    assert command(*args, "--max-new-tokens", "2") == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) == 2
+    assert command(*args) == 0
+    texts = capsys.readouterr().out.splitlines()
+    model = mg.GPT.load("out")
+    model.rng.seed(3)
+    assert texts == model.sample(40)
+    assert command(*args, "--prompt", "an", "--temperature", "2", "--top-k", "1", "--json") == 0
+    drawn = {event["text"] for event in events(capsys.readouterr().out)}
+    assert len(drawn) == 1 and drawn.pop().startswith("an")
+
+
+def test_running_text(capsys):
+    Path("text.txt").write_text("To be,\nor not to be:\nthat is the question.\n" * 20)
+    args = ["train", "text.txt", "--mode", "stream", "--max-steps", "200", "--eval-interval", "50"]
+    assert command(*args, "--n-embd", "8", "--batch-size", "4") == 0
+    assert "\n" in mg.GPT.load("out").tokenizer.alphabet
+    capsys.readouterr()
+    assert command("sample", "--num-samples", "2") == 0
+    assert capsys.readouterr().out.count("---------------\n") == 2
+
+
+def test_info(capsys):
+    assert command("info", "--json") == 0
+    [about] = events(capsys.readouterr().out)
+    assert [engine["name"] for engine in about["engines"]] == [e.name for e in mg.engines()]
+    assert command("info") == 0
+    assert "reference" in capsys.readouterr().out
+    assert command("train", *SMALL, "--max-steps", "7") == 0
+    capsys.readouterr()
+    assert command("info", "--out-dir", "out", "--json") == 0
+    [about] = events(capsys.readouterr().out)
+    assert (about["n_embd"], about["checkpoint"]) == (8, "step 7 of 7")
+
+
+def test_plot():
+    pytest.importorskip("matplotlib", reason="the figure needs matplotlib")
+    args = [*SMALL, "--max-steps", "20"]
+    assert command("train", *args, "--plot") == 0
+    assert Path("out/loss.png").read_bytes().startswith(b"\x89PNG")
+    assert command("train", *args, "--plot", "curve", "--eval-interval", "5", "--overwrite") == 0
+    assert Path("curve").read_bytes().startswith(b"\x89PNG")
+
+
+def test_plot_without_matplotlib(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    assert command("train", "--plot") == 2
+    assert "pymicrogpt[plot]" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        ([], "COMMAND"),
+        (["tain"], "invalid choice: 'tain'"),
+        (["train", "--n-embd", "ten"], "--n-embd: must be an integer, not 'ten'"),
+        (["train", "--max-steps", "0"], "--max-steps: must be at least 1, not 0"),
+        (["train", "--learning-rate", "nan"], "--learning-rate: must be greater than 0"),
+        (["train", "--val-fraction", "1"], "--val-fraction: must be greater than 0 and less"),
+        (["train", "--threads", "many"], "--threads: must be an integer, not 'many'"),
+        (["train", "--max-step", "5"], "unrecognized arguments: --max-step"),
+        (["train", "--n-embd", "10"], "10 is not divisible by 4"),
+        (["train", "--engine", "gpu"], "engine 'gpu' is unknown"),
+        (["train", "--patience", "3"], "need --eval-interval"),
+        (["train", "--mode", "stream"], "needs a text file"),
+        (["train", "--n-embd", "1000000", "--n-layer", "1000"], "GiB"),
+        (["train", "nowhere.txt"], "nowhere.txt does not exist"),
+        (["train", "."], "is a directory"),
+        (["train", "--out-dir", "file"], "file is not a directory"),
+        (["train", "--out-dir", "file/below"], "file"),
+        (["train", "--resume"], "out holds nothing to resume"),
+        (["train", "--resume", "--overwrite"], "not allowed with"),
+        (["sample"], "out holds no model"),
+        (["sample", "--temperature", "0"], "--temperature: must be greater than 0"),
+        (["sample", "--top-k", "0"], "--top-k: must be at least 1"),
+        (["info", "--out-dir", "file"], "file holds no model"),
+    ],
+    ids=" ".join,
+)
+def test_bad_input_is_one_line(args, message, folder, capsys):
+    Path("file").write_text("mine")
+    assert command(*args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err and err.count("\n") == 1 and err.startswith("pymicrogpt")
+    assert os.listdir(folder) == ["file"] and Path("file").read_text() == "mine"
+
+
+def test_characters_that_a_model_does_not_know(capsys):
+    assert command("train", *SMALL, "--max-steps", "5") == 0
+    capsys.readouterr()
+    assert command("sample", "--prompt", "ä") == 2
+    assert "'ä'" in capsys.readouterr().err
+
+
+def test_another_run_is_replaced_only_with_consent(capsys):
+    args = ["train", *SMALL, "--max-steps", "20"]
+    assert command(*args) == 0
+    first = weights("out")
+    assert command(*args) == 0  # the same run once more
+    assert weights("out") == first
+    Path("other.txt").write_text("xyz\n" * 9)
+    for more, difference in {
+        ("--max-steps", "30"): "--max-steps 20, not 30",
+        ("--seed", "1"): "--seed 42, not 1",
+        ("other.txt",): "another text",
+    }.items():
+        capsys.readouterr()
+        assert command(*args, *more) == 2
+        err = capsys.readouterr().err
+        assert difference in err and "--overwrite" in err
+        assert weights("out") == first
+        assert command(*args, *more, "--overwrite", "--out-dir", "elsewhere") == 0
+        assert command(*args, "--overwrite", "--out-dir", "elsewhere") == 0
+        assert weights("elsewhere") == first
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "checkpoint.safetensors"])
+def test_files_of_others_are_replaced_only_with_consent(name, capsys):
+    Path("out").mkdir()
+    Path("out", name).write_text("mine")
+    Path("out/notes.txt").write_text("mine")
+    args = ["train", *SMALL, "--max-steps", "5"]
+    assert command(*args) == 2
+    err = capsys.readouterr().err
+    assert name in err and "--overwrite" in err and err.count("\n") == 1
+    assert Path("out", name).read_text() == "mine"
+    assert command(*args, "--overwrite") == 0
+    assert len(mg.GPT.load("out").sample(1)) == 1
+    assert Path("out/notes.txt").read_text() == "mine"
+
+
+def test_divergence(capsys):
+    assert command("train", *SMALL, "--learning-rate", "1e38") == 2
+    err = capsys.readouterr().err
+    assert "diverged" in err and "--learning-rate" in err and err.count("\n") == 1
+    assert not Path("out/model.safetensors").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write all")
+def test_a_folder_that_cannot_be_written(capsys):
+    Path("out").mkdir(mode=0o500)
+    assert command("train") == 2
+    assert capsys.readouterr().err.startswith("pymicrogpt: out")
+
+
+# Interruption
+
+LONG = ["--max-steps", "150000", "--log-interval", "1000", "--eval-interval", "5000"]
+
+
+def interrupt(number: int, *args: str) -> tuple[int, str]:
+    """Exit code and stderr of a training that gets the signal at its first line of progress."""
+    training = process("train", *SMALL, *args, "--json")
+    assert json.loads(training.stdout.readline())["event"] == "start"
+    assert json.loads(training.stdout.readline())["event"] == "progress"
+    training.send_signal(number)
+    _, err = training.communicate()
+    return training.returncode, err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interrupted_training_goes_on_to_the_same_end(name, capsys):
+    number = getattr(signal, name)
+    code, err = interrupt(number, *LONG)
+    assert code == 128 + number
+    assert "go on with: pymicrogpt train --resume --out-dir out" in err
+    assert err.count("\n") == 1
+    step = Checkpoint.load("out").step
+    assert 1000 <= step < 150_000
+    assert command("train", *SMALL, *LONG) == 2
+    assert f"interrupted at step {step}" in capsys.readouterr().err
+    assert command("train", "--resume", "--n-embd", "16") == 2
+    assert "begun with --n-embd 8" in capsys.readouterr().err
+    assert command("train", "--resume", *SMALL, "--json") == 0
+    resumed = events(capsys.readouterr().out)
+    assert resumed[0]["step"] == step
+    assert command("train", *SMALL, *LONG, "--out-dir", "through", "--json") == 0
+    through = events(capsys.readouterr().out)
+    assert resumed[-3:] == through[-3:]  # samples
+    assert weights("out") == weights("through")
+    out, whole = notes("out"), notes("through")
+    # The mean of the losses of the interrupted interval covers a part of it.
+    assert [h[::2] for h in out.pop("history")] == [h[::2] for h in whole.pop("history")]
+    assert out == whole
+
+
+def test_a_crash_costs_only_what_came_after_the_last_save(monkeypatch, capsys):
+    args = ["train", *SMALL, "--max-steps", "400", "--eval-interval", "20", "--log-interval", "10"]
+    assert command(*args, "--out-dir", "through") == 0
+
+    monkeypatch.setattr(run, "SAVE_SECONDS", 0.0)
+    steps = mg.Trainer.run
+
+    def crash(trainer, k):
+        if trainer.step >= 230:
+            raise SystemError("crash")
+        return steps(trainer, k)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mg.Trainer, "run", crash)
+        with pytest.raises(SystemError):
+            command(*args)
+    assert Checkpoint.load("out").step >= 200
+    assert command("train", "--resume", "--num-samples", "3") == 0
+    assert weights("out") == weights("through")
+    assert notes("out") == notes("through")
+
+
+def test_resume_with_another_text_or_engine(capsys, folder, monkeypatch):
+    assert interrupt(signal.SIGINT, *LONG)[0] == 130
+    Path("other.txt").write_text("xyz\n" * 9)
+    assert command("train", "other.txt", "--resume") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    Path("moved.txt").write_text("\n".join(NAMES))
+    monkeypatch.delenv("PYMICROGPT_CORPUS")
+    assert command("train", "moved.txt", "--resume", "--engine", "scalar", "--threads", "1") == 0
+
+
+def test_a_checkpoint_of_the_library_is_not_a_run(capsys):
+    trainer = mg.Trainer(mg.Corpus.load(), num_steps=10)
+    trainer.save("out")
+    assert command("train", "--resume") == 2
+    assert "Trainer.resume" in capsys.readouterr().err
+    assert command("train", "--max-steps", "10") == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+# Pipes and terminals
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
+def test_a_reader_that_goes_away():
+    training = process("train", *SMALL, "--max-steps", "100000", "--log-interval", "10")
+    training.stdout.readline()
+    training.stdout.close()
+    assert training.stderr.read() == ""
+    assert training.wait() == 0
+    assert Checkpoint.load("out").step == 100_000
+
+    sampling = process("sample", "--num-samples", "100000")
+    sampling.stdout.readline()
+    sampling.stdout.close()
+    assert sampling.stderr.read() == ""
+    assert sampling.wait() == 128 + signal.SIGPIPE
+
+
+def test_output_without_utf8():
+    Path("accents.txt").write_text("é\n" * 20, encoding="utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    training = process("train", "accents.txt", *SMALL, env=environment, encoding="ascii")
+    out, err = training.communicate()
+    assert (training.returncode, err) == (0, "")
+    assert r"\xe9" in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")
+@pytest.mark.parametrize("rich", [True, False])
+def test_on_a_terminal(rich):
+    import pty
+
+    if rich:
+        pytest.importorskip("rich", reason="the bar needs rich")
+    hidden = "" if rich else "sys.modules['rich'] = None; "
+    code = f"import sys; {hidden}from pymicrogpt.cli import main; sys.exit(main())"
+    ours, theirs = pty.openpty()
+    training = subprocess.Popen(
+        [sys.executable, "-c", code, "train", *SMALL, "--eval-interval", "100"],
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(theirs)
+    out = b""
+    try:
+        while data := os.read(ours, 4096):
+            out += data
+    except OSError:  # what Linux says at the end
+        pass
+    os.close(ours)
+    text = out.decode()
+    assert training.wait() == 0
+    assert "step 1000/1000" in text and "sample  3: " in text and "Traceback" not in text
+    assert ("\x1b[?25l" in text, "\x1b[?25h" in text) == (rich, rich)  # cursor hidden, shown again
+
+
+def test_plain_lines_elsewhere(monkeypatch):
+    assert type(display.new_display(as_json=False)) is display.Display
+
+
+def test_entry_points():
+    from importlib.metadata import entry_points, version
+
+    [script] = entry_points(group="console_scripts", name="pymicrogpt")
+    assert script.load() is cli.main
+    out, _ = process("--version").communicate()
+    assert out == f"pymicrogpt {version('pymicrogpt')}\n"
+
+
+@pytest.mark.parametrize("args", [[], ["train"], ["sample"], ["info"]], ids=" ".join)
+def test_help(args, capsys):
+    assert command(*args, "--help") == 0
+    assert "usage: pymicrogpt" in capsys.readouterr().out
