@@ -25,7 +25,7 @@ test: .venv/installed .venv/toolchains $(cmake) ## run every test, those in C++ 
 # The package is installed editable: Python sources are used where they are, so only a change of
 # these files builds anew.
 .venv/installed: CMakeLists.txt pyproject.toml $(shell find cpp -type f) | $(python)
-	$(pip) install --quiet --editable '.[bench,test]'
+	$(pip) install --quiet --editable '.[bench,sweep,test]'
 	@touch $@
 
 $(python):

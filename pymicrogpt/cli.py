@@ -72,6 +72,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_parser() -> Parser:
+    from .sweep_cli import add_sweep  # which needs what is below
+
     parser = Parser(
         prog="pymicrogpt", description="Train a tiny GPT on a text file, and sample from it."
     )
@@ -79,6 +81,7 @@ def build_parser() -> Parser:
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     add_train(subparsers)
     add_sample(subparsers)
+    add_sweep(subparsers)
     add_info(subparsers)
     return parser
 

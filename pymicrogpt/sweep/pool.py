@@ -1,0 +1,156 @@
+"""Trials on the cores of this machine, through concurrent.futures."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+from .space import Settings
+from .trial import Data, Row, SweepError, failed_row, receive
+
+Function = Callable[[Settings, str], Row]
+AHEAD = 2  # trials that a worker holds: it starts the next while we write down the last
+DEATHS = 2  # of its process, after which a trial counts as failed
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_local(
+    function: Function, trials: Sequence[Settings], data: Data, workers: int
+) -> Generator[Row, None, None]:
+    """Rows as they come. Closing the generator, or an exception in it, stops the workers.
+
+    Each worker is a pool of one process, because a pool of which one process dies fails all that
+    it holds: so it is one trial, and known which. That is tried once more in a new process.
+    """
+    todo = deque(trials)
+    deaths: Counter[int] = Counter()  # by id() of the settings
+    done: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
+    slots: list[_Slot] = []
+    try:
+        for _ in range(min(workers, len(todo))):
+            slots.append(_Slot(data, done))
+        for slot in slots:
+            slot.wait_until_ready()
+        for _ in range(AHEAD):
+            for slot in slots:
+                slot.take(function, todo)
+        while any(slot.held for slot in slots):
+            slot = done.get()
+            if not slot.held or not slot.held[0][1].done():
+                continue  # what it tells of was lost with its process, and is taken care of
+            settings, future = slot.held.popleft()
+            row: Row | None
+            try:
+                row = future.result()
+            except BrokenProcessPool:
+                deaths[id(settings)] += 1
+                todo.extendleft(held for held, _ in reversed(slot.held))
+                if deaths[id(settings)] < DEATHS:
+                    todo.appendleft(settings)
+                    row = None
+                else:
+                    reason = f"its worker process died, {DEATHS} times (out of memory?)"
+                    row = failed_row(settings, data.digest, reason)
+                slot.restart()
+            while todo and len(slot.held) < AHEAD and slot.take(function, todo):
+                pass
+            if row:
+                yield row
+    finally:
+        for slot in slots:
+            slot.stop()
+
+
+class _Slot:
+    """One worker process, and the trials that it holds, the running one first."""
+
+    def __init__(self, data: Data, done: queue.SimpleQueue[_Slot]) -> None:
+        self.data = data
+        self.done = done
+        self.held: deque[tuple[Settings, Future[Row]]] = deque()
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")  # forking a process with threads is unsafe
+        self.pool = ProcessPoolExecutor(1, context, _begin, (self.data,))
+        with _interrupts_held():
+            self.pid = self.pool.submit(os.getpid)
+
+    def wait_until_ready(self) -> None:
+        try:
+            self.pid.result()
+        except BrokenProcessPool:
+            raise SweepError(
+                "the worker processes do not start. They import the program that runs the sweep: "
+                'in a script, sweep.run must stand below `if __name__ == "__main__":`'
+            ) from None
+
+    def take(self, function: Function, todo: deque[Settings]) -> bool:
+        """Takes the next trial, if there is one and the process lives. If it does not, the trials
+        that it holds are about to say so."""
+        if not todo:
+            return False
+        try:
+            future = self.pool.submit(function, todo[0], self.data.digest)
+        except BrokenProcessPool:
+            if not self.held:
+                raise SweepError("a worker process died before it had work") from None
+            return False
+        self.held.append((todo.popleft(), future))
+        future.add_done_callback(lambda _: self.done.put(self))
+        return True
+
+    def restart(self) -> None:
+        self.held.clear()
+        self.pool.shutdown()
+        self._start()
+
+    def stop(self) -> None:
+        """Ends the process, in the middle of a trial if there is one."""
+        if self.held and self.pid.exception() is None:
+            for process in multiprocessing.active_children():
+                if process.pid == self.pid.result():
+                    process.terminate()
+        self.pool.shutdown(cancel_futures=True)
+
+
+def _begin(data: Data) -> None:
+    """In a new worker process."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    receive(data)
+
+
+def _end_with_parent() -> None:
+    """A worker waits for work for ever, even when nobody is left to send it any."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started inside never see Ctrl-C, which the terminal sends to all: it is the parent
+    that stops them. In the parent it comes after the block."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,84 @@
+"""All trials of a space that are not done yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import closing
+from pathlib import Path
+
+from ..config import checked_int
+from ..corpus import Corpus
+from .pool import available_cores, run_local
+from .space import Settings, Space
+from .store import Store
+from .trial import Data, Row, SweepError, cost, key, run_trial
+
+FILE = "trials.jsonl"
+
+
+def run(
+    space: Space,
+    train: Corpus,
+    held_out: Corpus,
+    out_dir: str | os.PathLike[str],
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    retry_failed: bool = False,
+    progress: Callable[[int, int, Row | None], None] | None = None,
+) -> list[Row]:
+    """Trains every trial of `space` on `train`, measures it on `held_out`, and returns the rows
+    (see run_trial) in the order of the space, equal trials once.
+
+    Each row is appended to trials.jsonl in `out_dir` as soon as it is there, and a trial that the
+    file has is not run again, unless it failed and `retry_failed` is given. So a sweep that was
+    stopped or killed goes on when it is called again, and one with more trials runs the new ones.
+
+    workers: processes on this machine, one core each; all cores by default
+    scheduler: address of a Dask scheduler, tcp://...; its workers are used instead
+    progress: called with the trials done, the trials of the sweep, and the row that has come
+        (None at the beginning)
+
+    SweepError where the sweep cannot start or go on.
+    """
+    if workers is not None:
+        workers = checked_int("workers", workers)
+        if scheduler is not None:
+            raise ValueError("a scheduler has its own workers; give workers or scheduler, not both")
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    data = Data(train, held_out)
+    trials = {key(settings, data.digest): settings for settings in space.trials}
+    with Store(out_dir / FILE) as store:
+        done = {
+            k
+            for k, row in store.rows.items()
+            if k in trials and not (retry_failed and row["error"])
+        }
+        todo = [settings for k, settings in trials.items() if k not in done]
+        todo.sort(key=cost, reverse=True)
+        if progress:
+            progress(len(done), len(trials), None)
+        if todo:
+            with closing(_rows(todo, data, workers, scheduler)) as rows:
+                for row in rows:
+                    store.append(row)
+                    done.add(row["key"])
+                    if progress:
+                        progress(len(done), len(trials), row)
+        return [store.rows[k] for k in trials]
+
+
+def _rows(
+    trials: list[Settings], data: Data, workers: int | None, scheduler: str | None
+) -> Generator[Row, None, None]:
+    if scheduler is None:
+        return run_local(run_trial, trials, data, workers or available_cores())
+    try:
+        from .cluster import run_on_cluster
+    except ImportError as error:
+        raise SweepError(
+            f"a Dask cluster needs: pip install 'pymicrogpt[sweep]' ({error})"
+        ) from None
+    return run_on_cluster(run_trial, trials, data, scheduler)

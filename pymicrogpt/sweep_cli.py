@@ -1,0 +1,257 @@
+"""The command `pymicrogpt sweep`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .cli import CommandError, integer, new_parser, number, one_line
+
+if TYPE_CHECKING:
+    from .corpus import Corpus
+    from .sweep import Row, Space
+
+# Options by the setting that each is an axis of.
+AXES: dict[str, tuple[str, Callable[[str], Any], str]] = {
+    "n_layer": ("--n-layer", int, "layers"),
+    "n_embd": ("--n-embd", int, "width"),
+    "n_head": ("--n-head", int, "attention heads, which divide the width"),
+    "block_size": ("--block-size", int, "longest context in tokens"),
+    "batch_size": ("--batch-size", int, "documents in a step"),
+    "learning_rate": ("--learning-rate", float, "of the first step; falls linearly to 0"),
+    "beta1": ("--beta1", float, "of Adam's first moment"),
+    "beta2": ("--beta2", float, "of Adam's second moment"),
+    "num_steps": ("--max-steps", int, "steps"),
+    "seconds": ("--max-seconds", float, "of training, instead of --max-steps"),
+    "engine": ("--engine", str, "what computes; pymicrogpt info lists them"),
+}
+
+
+def add_sweep(subparsers: Any) -> None:
+    parser = new_parser(
+        subparsers,
+        "sweep",
+        "Train many configurations, on all cores or a Dask cluster, and keep the best.",
+        sweep,
+    )
+    parser.add_argument(
+        "corpus",
+        nargs="?",
+        metavar="CORPUS",
+        help="UTF-8 text file (default: names.txt of the original; see Corpus.load)",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=["lines", "stream"],
+        default="lines",
+        help="a document is a line, or a block of running text (default: lines)",
+    )
+    parser.add_argument("--space", metavar="TOML", help="file with the axes, see docs/sweeps.md")
+    axes = parser.add_argument_group(
+        "axes", "VALUES are a,b,c (try each) or, with --random, low..high (draw from its logarithm)"
+    )
+    for name, (option, kind, help) in AXES.items():
+        axes.add_argument(option, dest=name, type=axis(kind), metavar="VALUES", help=help)
+    axes.add_argument(
+        "--seeds", type=integer(1), metavar="N", help="of each combination, from 42 up (default: 1)"
+    )
+    axes.add_argument(
+        "--random", type=integer(1), metavar="N", help="draw N combinations, not the whole grid"
+    )
+    axes.add_argument("--draw-seed", type=integer(0), metavar="N", help="of the draws (default: 0)")
+    axes.add_argument(
+        "--evals",
+        type=integer(1),
+        metavar="N",
+        help="measurements of the held-out loss in each trial (default: 10)",
+    )
+    parser.add_argument(
+        "--val-fraction",
+        type=number(below=1.0),
+        default=0.1,
+        metavar="X",
+        help="of the documents, held out (default: 0.1)",
+    )
+    parser.add_argument(
+        "--out-dir",
+        default="sweep",
+        metavar="DIR",
+        help="results; a sweep that was stopped goes on from there (default: sweep)",
+    )
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--workers", type=integer(1), metavar="N", help="processes (default: cores)")
+    place.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster: tcp://host:8786")
+    parser.add_argument("--retry-failed", action="store_true", help="run failed trials again")
+    parser.add_argument(
+        "--top", type=integer(1), default=10, metavar="N", help="lines of the table (default: 10)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
+
+
+def axis(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """For `type=`: values of one kind, a list or a Range."""
+
+    def parse(text: str) -> Any:
+        from .sweep import Range
+
+        try:
+            if ".." in text and kind is not str:
+                low, high = text.split("..")
+                return Range(kind(low), kind(high))
+            return [kind(part.strip()) for part in text.split(",")]
+        except (TypeError, ValueError) as error:
+            if "range" in str(error):
+                raise argparse.ArgumentTypeError(str(error)) from None
+            what = {int: "integers", float: "numbers"}[kind]  # type: ignore[index]
+            raise argparse.ArgumentTypeError(
+                f"it must be {what} a,b,c or a range low..high, not {text!r}"
+            ) from None
+
+    return parse
+
+
+def sweep(args: argparse.Namespace) -> int:
+    from .sweep import SweepError, busy_fraction, ranking, run, write_report
+    from .sweep.pool import available_cores
+    from .sweep.report import show_table, table
+
+    space = space_of(args)
+    train, held_out = load_corpus(args, space).split(args.val_fraction)
+    display = Display(args.json)
+    if not args.json:
+        print(f"{len(train):,} documents, {len(held_out):,} more held out; {train.source}")
+    try:
+        rows = run(
+            space,
+            train,
+            held_out,
+            args.out_dir,
+            workers=args.workers,
+            scheduler=args.scheduler,
+            retry_failed=args.retry_failed,
+            progress=display.show,
+        )
+    except SweepError as error:
+        raise CommandError(str(error)) from None
+    except KeyboardInterrupt:
+        display.close()
+        print(
+            f"pymicrogpt sweep: stopped after {display.done} of {display.total} trials, which are "
+            f"kept in {args.out_dir}; the same command again runs the others",
+            file=sys.stderr,
+        )
+        return 128 + signal.SIGINT
+    display.close()
+
+    standings = ranking(rows)
+    files = write_report(rows, args.out_dir)
+    if standings:
+        files.append(keep_best(standings[0].rows[0], train, Path(args.out_dir)))
+    failed = [row for row in rows if row["error"]]
+    if args.json:
+        best = standings[0].rows[0] if standings else None
+        end = {
+            "event": "end",
+            "best": best,
+            "failed": len(failed),
+            "files": [str(f) for f in files],
+        }
+        print(json.dumps(end))
+        return 0 if standings else 1
+    if display.rows and args.scheduler is None:
+        workers = min(args.workers or available_cores(), len(display.rows))
+        print(f"{busy_fraction(display.rows, workers):.1%} of {workers} cores was training")
+    if standings:
+        show_table(*table(rows, args.top))
+    for row in failed[:3]:
+        print(f"failed: {describe(row, space)}: {one_line(row['error'])}")
+    if len(failed) > 3:
+        print(f"failed: {len(failed) - 3} more; results.csv has them")
+    print("wrote " + ", ".join(map(str, files)))
+    return 0 if standings else 1
+
+
+def space_of(args: argparse.Namespace) -> Space:
+    from .sweep import Space
+
+    names = (*AXES, "seeds", "random", "draw_seed", "evals")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    try:
+        return Space.from_toml(args.space, **given) if args.space else Space.of(**given)
+    except (TypeError, ValueError) as error:
+        raise CommandError(str(error)) from None
+
+
+def load_corpus(args: argparse.Namespace, space: Space) -> Corpus:
+    from . import Corpus
+
+    if args.mode == "lines":
+        return Corpus.load(args.corpus)
+    sizes = {trial["block_size"] for trial in space.trials}
+    if args.corpus is None or len(sizes) > 1:
+        raise CommandError("--mode stream needs a text file, and one --block-size to cut it into")
+    return Corpus.from_file(args.corpus, mode="stream", block_size=sizes.pop())
+
+
+def keep_best(row: Row, train: Corpus, out_dir: Path) -> Path:
+    """Trains the best trial once more, which in the same engine gives the same model to the bit,
+    and saves it. Only so no trial has to send its model, and a sweep that goes on has it too."""
+    from .sweep import retrain
+
+    folder = out_dir / "best"
+    retrain(row, train).model.save(folder)
+    return folder
+
+
+def describe(row: Row, space: Space) -> str:
+    from .sweep.report import value
+
+    names = space.varied or ["seed"]
+    return ", ".join(f"{name} {value(row['settings'][name])}" for name in names)
+
+
+class Display:
+    """How far the sweep is: one line that overwrites itself on a terminal, some ten lines
+    elsewhere, or every row as JSON."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.done = self.total = 0
+        self.rows: list[Row] = []  # that came since the start
+        self._began = time.monotonic()
+        self._best = float("inf")
+        self._live = sys.stdout.isatty() and not as_json
+
+    def show(self, done: int, total: int, row: Row | None) -> None:
+        tenth = done * 10 // total > self.done * 10 // total
+        self.done, self.total = done, total
+        if row is None:
+            if done and not self.as_json:
+                print(f"{done} of {total} trials are done already")
+            return
+        self.rows.append(row)
+        if self.as_json:
+            print(json.dumps({"event": "trial", "done": done, "total": total, **row}), flush=True)
+            return
+        if not row["error"]:
+            self._best = min(self._best, row["held_out_loss"])
+        if self._live:
+            print(f"\r{self._line()}\x1b[K", end="", flush=True)
+        elif tenth:
+            print(self._line(), flush=True)
+
+    def close(self) -> None:
+        if self._live and self.rows:
+            print()
+
+    def _line(self) -> str:
+        seconds = time.monotonic() - self._began
+        left = seconds / len(self.rows) * (self.total - self.done)
+        best = f"  best held-out loss {self._best:.4f}" if self.rows else ""
+        return f"{self.done}/{self.total} trials  {seconds:.0f} s, about {left:.0f} s left{best}"

@@ -1,0 +1,553 @@
+"""Sweeps: what is tried, what survives a kill, and that local processes and Dask do the same."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import pymicrogpt as mg
+from pymicrogpt import sweep
+from pymicrogpt.sweep import Range, Space, SweepError, pool
+from pymicrogpt.sweep.report import table
+from pymicrogpt.sweep.store import Store
+from pymicrogpt.sweep.trial import Data, key, receive, run_trial
+
+TRAIN, HELD_OUT = mg.Corpus._embedded("for tests").split(0.2)
+QUICK = {"num_steps": 40, "batch_size": 4, "evals": 4}
+
+
+def without_times(row):
+    """What two runs of one trial must have in common, to the bit."""
+    result = {k: row[k] for k in ("key", "engine", "num_steps", "error", "held_out_loss")}
+    return {**result, "train": row["train_loss"], "curve": [(p[0], p[2]) for p in row["curve"]]}
+
+
+def in_this_process(space):
+    data = Data(TRAIN, HELD_OUT)
+    receive(data)
+    return [without_times(run_trial(settings, data.digest)) for settings in space.trials]
+
+
+# -- what is tried --
+
+
+def test_grid_has_every_combination_with_all_settings():
+    space = Space.grid(learning_rate=[0.003, 0.01], n_embd=[16, 32], n_layer=2, seeds=3)
+    assert len(space) == 12
+    assert {(t["learning_rate"], t["n_embd"], t["seed"]) for t in space.trials} == {
+        (rate, width, seed) for rate in (0.003, 0.01) for width in (16, 32) for seed in (42, 43, 44)
+    }
+    assert all(t["n_layer"] == 2 and t["num_steps"] == 1000 for t in space.trials)
+    assert space.varied == ["n_embd", "learning_rate", "seed"]
+
+
+def test_random_draws_begin_alike_and_stay_inside():
+    axes = {"learning_rate": Range(1e-3, 1e-1), "n_embd": Range(8, 40), "n_head": [1, 2, 4]}
+    few, many = Space.random(20, **axes), Space.random(200, **axes)
+    assert many.trials[:20] == few.trials
+    assert Space.random(20, **axes, draw_seed=1) != few
+    rates = sorted(t["learning_rate"] for t in many.trials)
+    assert rates[0] >= 1e-3 and rates[-1] <= 1e-1
+    # Evenly over the logarithm: half of them below 0.01, up to 6 standard deviations.
+    below = sum(rate < 1e-2 for rate in rates)
+    assert abs(below - 100) < 6 * math.sqrt(200 / 4)
+    widths = {t["n_embd"] for t in many.trials}
+    assert widths <= set(range(8, 41)) and {type(w) for w in widths} == {int}
+    assert all(t["n_embd"] % t["n_head"] == 0 for t in many.trials)
+
+
+def test_equal_values_of_another_type_are_the_same_trial():
+    import numpy as np
+
+    plain = Space.grid(n_embd=16, learning_rate=1.0).trials[0]
+    other = Space.grid(n_embd=np.int64(16), learning_rate=1).trials[0]
+    assert key(plain, "x") == key(other, "x")
+    assert key(plain, "x") != key(plain, "y")
+    assert key(plain, "x") != key({**plain, "seed": 1}, "x")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Space.grid(n_embed=[16]), "'n_embed' is no setting; there are n_layer, n_embd"),
+        (lambda: Space.grid(n_embd=[16, "32"]), "n_embd must be an integer, not '32'"),
+        (lambda: Space.grid(n_embd=[]), "n_embd has no values"),
+        (lambda: Space.grid(learning_rate=float("nan")), "learning_rate must be finite"),
+        (lambda: Space.grid(learning_rate=Range(0.1, 1)), "only a random space can draw"),
+        (lambda: Space.grid(num_steps=5, seconds=1), "num_steps or seconds, not both"),
+        (lambda: Space.grid(seconds=0), "seconds must be greater than 0"),
+        (lambda: Space.grid(evals=0), "evals must be at least 1"),
+        (lambda: Space.grid(seeds=0), "seeds must be at least 1"),
+        (lambda: Space.random(0), "trials must be at least 1"),
+        (lambda: Space.random(1, n_embd=Range(1.0, 9.0)), "a range of n_embd needs integers"),
+        (lambda: Space.random(1, n_embd=[3, 5], n_head=2), "none of 1,000 draws is a shape"),
+        (lambda: Range(2, 1), "low < high"),
+        (lambda: Range(0, 1), "starts above 0"),
+        (lambda: Range("1", 2), "low of a range must be a number"),
+    ],
+)
+def test_a_bad_space_says_what_is_wrong(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
+
+
+def test_toml(tmp_path):
+    file = tmp_path / "space.toml"
+    file.write_text(
+        "random = 5\nseeds = 2\n[axes]\nnum_steps = 100\nn_embd = [16, 32]\n"
+        "learning_rate = { low = 0.001, high = 0.1 }\nbeta2 = { low = 0.9, high = 1, log = false }"
+    )
+    space = Space.from_toml(file)
+    assert space == Space.random(
+        5,
+        seeds=2,
+        num_steps=100,
+        n_embd=[16, 32],
+        learning_rate=Range(0.001, 0.1),
+        beta2=Range(0.9, 1, log=False),
+    )
+    changed = Space.from_toml(file, random=7, seconds=2)
+    assert len(changed) == 14
+    assert {(t["num_steps"], t["seconds"]) for t in changed.trials} == {(None, 2.0)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n_embd = 16", "'n_embd' is unknown here; the file has random, draw_seed, seeds and"),
+        ("axes = 3", "axes must be a table"),
+        ("[axes]\nn_embd = { low = 3 }", "n_embd: a range is"),
+        ("[axes]\nwidth = 3", "'width' is no setting"),
+        ("[axes\n", "space.toml: .*line 1"),
+    ],
+)
+def test_bad_toml_names_the_file(tmp_path, text, message):
+    file = tmp_path / "space.toml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message) as info:
+        Space.from_toml(file)
+    assert str(file) in str(info.value)
+
+
+# -- the file of results --
+
+
+def a_row(name, **results):
+    return {"key": name, "error": None, **results}
+
+
+def test_store_leaves_out_a_torn_line_at_any_byte(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    with Store(path) as store:
+        store.append(a_row("a"))
+        store.append(a_row("b"))
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for end in range(first, len(whole)):
+        path.write_bytes(whole[:end])
+        with Store(path) as store:
+            assert list(store.rows) == ["a"]
+            store.append(a_row("c"))
+        assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["a", "c"]
+
+
+def test_store_refuses_what_is_no_trial_and_a_second_sweep(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    with Store(path) as store:
+        store.append(a_row("a"))
+        with pytest.raises(SweepError, match="another sweep is writing"):
+            Store(path)
+    for line in ("hello", "3", "{}", "\udcff"):
+        path.write_bytes(
+            b'{"key": "a"}\n' + line.encode(errors="surrogateescape") + b'\n{"key": "b"}\n'
+        )
+        with pytest.raises(SweepError, match=r"trials.jsonl, line 2, is not a trial"):
+            Store(path)
+
+
+# -- local processes --
+
+
+def test_run_keeps_every_row_and_runs_nothing_twice(tmp_path):
+    space = Space.grid(n_embd=[8, 9, 8], learning_rate=[0.01, 0.02], seeds=2, **QUICK)
+    seen = []
+    rows = sweep.run(space, TRAIN, HELD_OUT, tmp_path, progress=lambda *args: seen.append(args))
+    assert len(rows) == 8  # n_embd 8 twice is once
+    unique = Space(tuple({key(t, ""): t for t in space.trials}.values()))
+    assert [without_times(row) for row in rows] == in_this_process(unique)
+    failed = [row for row in rows if row["error"]]
+    assert {row["settings"]["n_embd"] for row in failed} == {9}
+    assert "ValueError: n_embd must be divisible by n_head" in failed[0]["error"]
+    for row in rows:
+        if not row["error"]:
+            assert [point[0] for point in row["curve"]] == [10, 20, 30, 40]
+            assert row["curve"][-1][1:] == [row["train_seconds"], row["held_out_loss"]]
+    assert [args[:2] for args in seen] == [(i, 8) for i in range(9)]
+    lines = (tmp_path / "trials.jsonl").read_text().splitlines()
+    assert {json.loads(line)["key"] for line in lines} == {row["key"] for row in rows}
+    assert len(lines) == 8
+
+    def nothing(done, total, row):
+        assert row is None, "ran again"
+
+    assert sweep.run(space, TRAIN, HELD_OUT, tmp_path, progress=nothing) == rows
+    again = []
+    sweep.run(
+        space,
+        TRAIN,
+        HELD_OUT,
+        tmp_path,
+        retry_failed=True,
+        progress=lambda done, total, row: row and again.append(row["key"]),
+    )
+    assert sorted(again) == sorted(row["key"] for row in failed)
+    # Another corpus is another trial.
+    other = sweep.run(Space.grid(n_embd=8, **QUICK), HELD_OUT, TRAIN, tmp_path)
+    assert other[0]["key"] not in {row["key"] for row in rows}
+
+
+def test_a_diverging_trial_is_a_row_with_its_error():
+    data = Data(TRAIN, HELD_OUT)
+    receive(data)
+    [settings] = Space.grid(learning_rate=1e30, num_steps=40, evals=4).trials
+    row = run_trial(settings, data.digest)
+    assert "diverged" in row["error"]
+    json.dumps(row, allow_nan=False)
+
+
+def test_a_time_budget_becomes_steps():
+    data = Data(TRAIN, HELD_OUT)
+    receive(data)
+    space = Space.grid(seconds=[0.02, 0.4], evals=3)
+    short, long = (run_trial(settings, data.digest) for settings in space.trials)
+    assert not short["error"] and not long["error"]
+    assert long["num_steps"] > 3 * short["num_steps"]  # 20 times, but for noise
+    assert long["curve"][-1][0] == long["num_steps"]
+    trainer = sweep.retrain(long, TRAIN)
+    assert trainer.evaluate(HELD_OUT) == long["held_out_loss"]
+
+
+def kills_its_process(settings, digest):
+    """run_trial, but seed 43 brings down every process that it runs in, and says so before."""
+    if settings["seed"] == 43:
+        with open(os.environ["SWEEP_TEST_DEATHS"], "a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_trial(settings, digest)
+
+
+def test_a_trial_that_kills_its_process_takes_no_other_with_it(tmp_path, monkeypatch):
+    deaths = tmp_path / "deaths"
+    monkeypatch.setenv("SWEEP_TEST_DEATHS", str(deaths))
+    space = Space.grid(learning_rate=[0.01, 0.02], seeds=4, **QUICK)
+    data = Data(TRAIN, HELD_OUT)
+    rows = list(pool.run_local(kills_its_process, space.trials, data, 2))
+    assert len(rows) == 8
+    assert len(deaths.read_text()) == 2 * pool.DEATHS
+    for row in rows:
+        if row["settings"]["seed"] == 43:
+            assert "its worker process died" in row["error"]
+        else:
+            assert not row["error"]
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_is_killed_from_outside_costs_no_trial(tmp_path):
+    space = Space.grid(learning_rate=[0.01, 0.02], seeds=10, **QUICK)
+
+    def kill_one(done, total, row):
+        if done in (3, 11) and row:
+            random.choice(multiprocessing.active_children()).kill()
+
+    rows = sweep.run(space, TRAIN, HELD_OUT, tmp_path, workers=2, progress=kill_one)
+    assert [without_times(row) for row in rows] == in_this_process(space)
+
+
+def test_workers_are_busy(tmp_path):
+    space = Space.grid(num_steps=[600, 800, 1000], seeds=6)
+    rows = sweep.run(space, TRAIN, HELD_OUT, tmp_path, workers=2)
+    # Trials of some 50 ms: what lies between them is a few per cent of that. The share would be
+    # near 0.5 with one worker idle, and 0.8 with the corpus sent anew to each trial.
+    assert sweep.busy_fraction(rows, 2) > 0.9
+
+
+def test_without_the_main_guard_it_says_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pymicrogpt as mg\nfrom pymicrogpt import sweep\n"
+        "corpus = mg.Corpus.from_documents(['ab', 'ba'])\n"
+        "sweep.run(sweep.Space.grid(), corpus, corpus, 'out')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode
+    assert 'must stand below `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
+
+
+# -- the command --
+
+
+def command(folder, *more):
+    arguments = ["--n-embd", "8,12,16", "--seeds", "12", "--max-steps", "300", *more]
+    return [sys.executable, "-m", "pymicrogpt", "sweep", "--out-dir", str(folder), *arguments]
+
+
+def start(folder, *more):
+    """The command in a process group of its own, as a terminal would start it."""
+    return subprocess.Popen(
+        command(folder, *more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYMICROGPT_OFFLINE": "1"},
+    )
+
+
+def wait_for_rows(folder, count):
+    file = Path(folder) / "trials.jsonl"
+    deadline = time.monotonic() + 60
+    while not file.exists() or file.read_bytes().count(b"\n") < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def processes_of_group(group):
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True).stdout
+    rows = (line.split() for line in listed.splitlines())
+    return sum(int(pgid) == group and not stat.startswith("Z") for pgid, stat in rows)
+
+
+def gone(group):
+    deadline = time.monotonic() + 20
+    while processes_of_group(group):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_stopped_and_killed_sweeps_go_on(tmp_path):
+    folder = tmp_path / "out"
+    process = start(folder)
+    wait_for_rows(folder, 5)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the same command again runs the others" in err and "Traceback" not in err
+    assert gone(process.pid)
+
+    kept = (folder / "trials.jsonl").read_bytes()
+    process = start(folder)
+    wait_for_rows(folder, kept.count(b"\n") + 5)
+    process.kill()
+    process.communicate()
+    assert gone(process.pid), "workers outlive the sweep that started them"
+    with open(folder / "trials.jsonl", "ab") as file:
+        file.write(b'{"key": "to')  # as a kill in the middle of a line leaves it
+
+    process = start(folder)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "of 36 trials are done already" in out
+    content = (folder / "trials.jsonl").read_bytes()
+    assert content.startswith(kept)
+    rows = [json.loads(line) for line in content.splitlines()]
+    assert len(rows) == len({row["key"] for row in rows}) == 36
+    for name in ("results.csv", "results.parquet", "sweep.png", "best"):
+        assert (folder / name).exists(), name
+    best = sweep.ranking(rows)[0].rows[0]
+    model = mg.GPT.load(folder / "best")
+    assert model.config.n_embd == best["settings"]["n_embd"]
+
+
+def test_command_with_toml_json_and_failures(tmp_path):
+    file = tmp_path / "space.toml"
+    file.write_text("[axes]\nn_embd = [8, 9]\nnum_steps = 20\nevals = 2\n")
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(TRAIN.documents[:200]))
+    arguments = [str(corpus), "--space", str(file), "--seeds", "2", "--workers", "1"]
+    run = [sys.executable, "-m", "pymicrogpt", "sweep", *arguments]
+    done = subprocess.run(
+        [*run, "--json", "--out-dir", "a"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    *trials, end = map(json.loads, done.stdout.splitlines())
+    assert len(trials) == 4 and {t["event"] for t in trials} == {"trial"}
+    assert end["event"] == "end" and end["failed"] == 2
+    assert end["best"]["settings"]["n_embd"] == 8
+    done = subprocess.run([*run, "--out-dir", "b"], cwd=tmp_path, capture_output=True, text=True)
+    assert "failed: n_embd 9, seed 42: ValueError: n_embd must be" in done.stdout
+    done = subprocess.run(
+        [*run, "--out-dir", "c", "--n-embd", "9"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert not (tmp_path / "c" / "best").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--n-embd", "16,x"], "integers a,b,c or a range"),
+        (["--learning-rate", "0.1..0.01"], "low < high"),
+        (["--learning-rate", "0.01..0.1"], "only a random space can draw"),
+        (["--max-steps", "5", "--max-seconds", "1"], "num_steps or seconds, not both"),
+        (["--space", "nowhere.toml"], "nowhere.toml"),
+        (["--workers", "2", "--scheduler", "tcp://x:1"], "not allowed with"),
+    ],
+)
+def test_bad_arguments_are_one_line(tmp_path, arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "pymicrogpt", "sweep", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr and done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+# -- Dask --
+
+
+def test_dask_does_the_same_though_a_worker_is_killed(tmp_path):
+    distributed = pytest.importorskip("distributed", reason="needs pip install '.[sweep]'")
+    space = Space.grid(
+        n_embd=[8, 16, 9], learning_rate=[0.01, 0.02], seeds=3, num_steps=200, evals=4
+    )
+    local = sweep.run(space, TRAIN, HELD_OUT, tmp_path / "local")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        [victim, _] = [nanny.pid for nanny in cluster.workers.values()]
+        killed = []
+
+        def kill(done, total, row):
+            if done == 4:
+                os.kill(victim, signal.SIGKILL)
+                killed.append(victim)
+
+        address = cluster.scheduler_address
+        rows = sweep.run(
+            space, TRAIN, HELD_OUT, tmp_path / "dask", scheduler=address, progress=kill
+        )
+        assert killed
+        assert [without_times(row) for row in rows] == [without_times(row) for row in local]
+        assert len({row["worker"] for row in rows if row["worker"]}) >= 2
+        # The cluster serves the next sweep, on another corpus, as well.
+        more = Space.grid(n_embd=8, **QUICK)
+        [row] = sweep.run(more, HELD_OUT, TRAIN, tmp_path / "dask", scheduler=address)
+        assert not row["error"]
+
+
+def test_no_scheduler_is_told_in_one_line(tmp_path, monkeypatch):
+    pytest.importorskip("distributed", reason="needs pip install '.[sweep]'")
+    from pymicrogpt.sweep import cluster
+
+    monkeypatch.setattr(cluster, "PATIENCE", 1)
+    for address in ("tcp://127.0.0.1:9", "127.0.0.1", "wrong://host:1"):
+        with pytest.raises(SweepError, match="no Dask scheduler answers at"):
+            sweep.run(Space.grid(), TRAIN, HELD_OUT, tmp_path, scheduler=address)
+
+
+# -- what is made of the rows --
+
+
+def made_up(seed, width, curve, error=None):
+    [settings] = Space.grid(seed=seed, n_embd=width).trials
+    return {
+        **{name: None for name in ("num_steps", "engine", "worker", "started", "ended")},
+        "key": f"{seed} {width}",
+        "settings": settings,
+        "num_params": width * 100,
+        "train_seconds": curve[-1][1] if curve else None,
+        "held_out_loss": curve[-1][2] if curve else None,
+        "curve": curve,
+        "error": error,
+    }
+
+
+ROWS = [
+    made_up(42, 16, [[1, 0.1, 3.0], [2, 0.2, 2.5]]),
+    made_up(43, 16, [[1, 0.1, 3.2], [2, 0.2, 2.7]]),
+    made_up(42, 32, [[1, 0.2, 2.9], [2, 0.4, 2.1]]),
+    made_up(43, 32, [[1, 0.2, 2.9], [2, 0.5, 2.3]]),
+    made_up(42, 64, [[1, 0.3, 2.0]]),
+    made_up(43, 64, [], "MemoryError: too large"),
+    made_up(42, 9, [], "ValueError: no"),
+]
+
+
+def test_ranking_is_by_the_mean_over_seeds():
+    standings = sweep.ranking(ROWS)
+    assert [s.settings["n_embd"] for s in standings] == [32, 16, 64]  # 64 lost a seed
+    assert standings[0].loss == pytest.approx(2.2)
+    assert standings[0].deviation == pytest.approx(math.sqrt(0.02))
+    assert standings[0].seconds == pytest.approx(0.45)
+    assert standings[0].rows[0]["key"] == "42 32"
+    header, lines = table(ROWS)
+    assert header == ["", "held-out loss", "±", "seconds", "parameters", "n_embd", "seeds"]
+    assert lines[0] == ["1", "2.2000", "0.1414", "0.45", "3,200", "32", "2"]
+    assert lines[2][-1] == "1 of 2"
+
+
+def test_pareto_front_is_what_no_other_point_beats():
+    front = [(seconds, loss) for seconds, loss, _ in sweep.pareto_front(ROWS)]
+    assert front == [(0.1, 3.0), (0.2, 2.5), (0.3, 2.0)]
+    assert sweep.pareto_front([ROWS[-1]]) == []
+
+
+def test_report_files(tmp_path):
+    import csv
+
+    files = sweep.write_report(ROWS, tmp_path)
+    assert tmp_path / "results.csv" in files
+    with open(tmp_path / "results.csv", newline="") as file:
+        read = list(csv.DictReader(file))
+    assert [r["key"] for r in read] == [r["key"] for r in ROWS]
+    assert [r["held_out_loss"] for r in read] == ["2.5", "2.7", "2.1", "2.3", "2.0", "", ""]
+    assert read[-1]["error"] == "ValueError: no"
+    sweep.write_report([], tmp_path)  # nothing to show is no error
+    sweep.write_report(ROWS[-1:], tmp_path)
+
+
+def test_report_as_parquet(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pip install '.[sweep]'")
+    sweep.write_report(ROWS, tmp_path)
+    read = parquet.read_table(tmp_path / "results.parquet").to_pylist()
+    assert [r["held_out_loss"] for r in read] == [r["held_out_loss"] for r in ROWS]
+    assert read[0]["curve"][1] == {"step": 2, "seconds": 0.2, "held_out_loss": 2.5}
+
+
+def test_report_as_picture():
+    pytest.importorskip("matplotlib", reason="needs pip install '.[sweep]'")
+    from pymicrogpt.sweep import report
+
+    figure = report.draw(ROWS)
+    curves, width = figure.axes
+    front = next(line for line in curves.lines if line.get_drawstyle() == "steps-post")
+    assert list(front.get_xdata()) == [0.1, 0.2, 0.3] and list(front.get_ydata()) == [3, 2.5, 2]
+    assert curves.get_xlabel().startswith("seconds of training") and curves.get_xscale() == "log"
+    assert width.get_xlabel() == "n_embd"
+    losses, lowest = width.lines
+    assert len(losses.get_xdata()) == 5
+    assert dict(zip(lowest.get_xdata(), lowest.get_ydata(), strict=True)) == {
+        16: 2.5,
+        32: 2.1,
+        64: 2,
+    }
+    assert "2.200 after 0.45 s" in figure.get_suptitle()
+    assert report.as_png(ROWS).startswith(b"\x89PNG")
