@@ -57,29 +57,28 @@ def markdown_table(lines: Table) -> list[str]:
 
 def escaped(text: str) -> str:
     """For a cell: what a variant calls itself, or says of itself, stays text."""
-    for character, harmless in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
-        text = text.replace(character, harmless)
-    return text
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return text.replace("|", "\\|").replace("]", "\\]")
 
 
 def markdown(results: Results, figures: list[Drawn]) -> str:
     about = results.run
-    text = ["# Benchmark report", "", provenance(results).replace(" | ", " · "), ""]
+    text = ["# Benchmark report", "", escaped(provenance(results).replace(" | ", " · ")), ""]
     text += [
         "The same with every round, in one file for the browser: [index.html](index.html).",
         "",
     ]
-    text += [f"- {WARNING} {words}" for words in warnings(results)]
+    text += [f"- {WARNING} {escaped(words)}" for words in warnings(results)]
     text += [""]
     for part in sections(results, figures):
         text += ["#" * part.level + " " + part.heading, ""]
         text += [part.text, ""]
-        text += [f"![{drawn.title}]({drawn.name})\n" for drawn in part.figures]
+        text += [f"![{escaped(drawn.title)}]({drawn.name})\n" for drawn in part.figures]
         for lines in part.tables:
             text += [*markdown_table(lines), ""]
-        text += [f"{words}\n" for words in part.missing]
+        text += [f"{escaped(words)}\n" for words in part.missing]
     text += ["## Method", "", METHOD, "## Machine", "", "| | |", "|---|---|"]
-    text += [f"| {key} | {' '.join(str(value).split())} |" for key, value in about.items()]
+    text += [f"| {escaped(key)} | {escaped(str(value))} |" for key, value in about.items()]
     text += [
         "",
         "`results.json` holds every round in pyperf's format: `pyperf stats results.json`, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -178,12 +179,18 @@ class Measurement:
             self.worker = None
 
     def _calibrate(self, reply: dict) -> None:
-        """Steps per round; whole trainings where a round is longer than one."""
+        """Steps per round; whole trainings where a round is longer than one.
+
+        Of slow rows a power of two: these train few documents, which differ, and must be the same
+        ones in another run although its clock is not.
+        """
         steps = self.effort.round_seconds * reply["steps"] / max(reply["seconds"], 1e-9)
         training = self.task.workload.num_steps
         if steps > training:
             steps = round(steps / training) * training
-        self.steps = max(1, int(steps))
+        elif steps < 32:
+            steps = 2 ** max(0, round(math.log2(steps)))
+        self.steps = int(steps)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:

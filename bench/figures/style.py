@@ -135,6 +135,7 @@ def bar_height() -> float:
 def name_bars(axes: Axes, names: list[str]) -> None:
     """Names of horizontal bars at 0, 1, ...: left of them, or where it is narrow above them."""
     axes.grid(visible=False, axis="y")
+    names = [textwrap.shorten(name, 48, placeholder=" ...") for name in names]
     if not _narrow:
         axes.set_yticks(range(len(names)), names, fontsize=12)
         axes.set_ylim(len(names) - 0.4, -0.6)

@@ -1,0 +1,155 @@
+"""Medians with intervals, what is recorded beside each round, and whether two runs agree."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from test_bench import synthetic
+
+from bench import repeatability, tables
+from bench.machine import CpuTimes, Watch
+from bench.results import Results, over
+from bench.statistics import LEVEL, RESAMPLES, SEED, SPREAD_LIMIT, estimate, ratio
+
+
+def test_interval_is_the_percentile_bootstrap_of_the_median():
+    values = [1.0, 1.1, 0.9, 1.3, 1.05, 0.95, 1.2, 1.0, 1.15]
+    found = estimate(values)
+    drawn = np.random.default_rng(SEED).integers(0, 9, (RESAMPLES, 9))
+    medians = sorted(np.median(np.array(values)[row]) for row in drawn)
+    assert found.value == 1.05
+    assert found.low == pytest.approx(medians[round(0.025 * RESAMPLES)])
+    assert found.high == pytest.approx(medians[round(0.975 * RESAMPLES) - 1])
+    assert (found.low, found.high) == (0.95, 1.2)
+    assert estimate(values) == found  # the same file gives the same figures
+
+
+@pytest.mark.parametrize("count", [3, 5, 9, 15])
+def test_interval_holds_the_median_as_often_as_it_says(count):
+    rng = np.random.default_rng(1)
+    trials = 200
+    hits = 0
+    for _ in range(trials):
+        found = estimate(rng.lognormal(0, 0.1, count))
+        hits += found.low <= 1 <= found.high
+    # Three standard deviations of a share of 200 trials are 0.046 at 0.95 and 0.092 at 0.75; and
+    # the bootstrap of few rounds is known to be a little narrow.
+    assert hits / trials > found.level - (0.1 if count == 3 else 0.065)
+
+
+def test_few_rounds_say_what_their_range_is_worth():
+    assert estimate([2.0, 1.0, 4.0]).level == 0.75
+    assert (estimate([2.0, 1.0, 4.0]).low, estimate([2.0, 1.0, 4.0]).high) == (1.0, 4.0)
+    assert estimate([1.0] * 5).level == 0.9375
+    assert estimate([1.0] * 6).level == LEVEL
+    assert estimate([1.0]).level == 0
+    assert estimate([1.0]).doubts() == ["one round, no interval"]
+    assert estimate([1.0, 1.01, 1.02]).doubts() == ["3 rounds, interval of 75 %"]
+    with pytest.raises(ValueError, match="no round"):
+        estimate([])
+
+
+def test_a_wide_spread_and_a_ratio_around_one_are_doubted():
+    assert estimate([1.0, 1.01, 1.02] * 3).doubts() == []
+    (doubt,) = estimate([1.0, 2.0, 3.0] * 3).doubts()
+    assert doubt.startswith("spread of ±")
+    assert estimate([0.99, 1.0, 1.02] * 3).doubts_as_ratio() == ["no difference shown"]
+    assert estimate([1.01, 1.02, 1.03] * 3).doubts_as_ratio() == []
+    exact = estimate([1.0, 1.0 + 2 * SPREAD_LIMIT] * 3)
+    assert exact.spread < SPREAD_LIMIT or exact.doubts()
+
+
+def test_ratios_are_formed_within_rounds():
+    # A machine that slows down by 10 from round to round: the ratio of each round is 2.
+    slow = [2.0 * 10**i for i in range(7)]
+    fast = [1.0 * 10**i for i in range(7)]
+    found = ratio(slow, fast)
+    assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
+    assert ratio(slow[:3], fast).rounds == 3  # a row whose budget was spent
+
+
+def test_speedup_is_of_the_same_rounds():
+    results = synthetic()
+    row, base = results.find("d16", "avx512", 16), results.baseline("d16")
+    row.values, base.values = [1.0, 2.0, 3.0], [10.0, 40.0, 90.0]
+    assert results.speedup(row).value == 20.0  # the ratio of the medians, too, but:
+    base.values = [100.0, 40.0, 30.0]
+    assert results.speedup(row).value == 20.0
+    assert over(base, row).value == 1 / 20.0
+
+
+def test_a_watch_tells_what_else_went_on(tmp_path):
+    watch = Watch()
+    watch.start = CpuTimes(busy=100, stolen=10, total=1000)
+    now = CpuTimes(busy=250, stolen=20, total=1200)
+    CpuTimes.now, real = classmethod(lambda cls: now), CpuTimes.now
+    try:
+        facts = watch.facts()
+    finally:
+        CpuTimes.now = real
+    assert facts["steal_percent"] == 5.0
+    assert facts["busy_cores"] == round((os.cpu_count() or 1) * 0.75, 2)
+
+
+def test_warnings_name_what_a_reader_must_know():
+    results = synthetic(wrong={"avx2"})
+    words = "\n".join(tables.warnings(results))
+    assert "too few rounds" in words  # the synthetic ones have three
+    assert "Error: d16, AVX2, batch 1: wrong: avx2" in words
+    for row in results.rows:
+        row.values, row.rounds = row.values * 3, row.rounds * 3
+        for r in row.rounds:
+            r.activity = {"busy_cores": 1.02}
+    results.rows = [row for row in results.rows if row.status != "error"]
+    assert tables.warnings(results) == []
+    results.run.update(steal_percent=2.5, load_avg_1min=1.7)
+    for row in results.rows:
+        for r in row.rounds:
+            r.activity = {"busy_cores": 1.8}
+    words = "\n".join(tables.warnings(results))
+    for said in ("0.8 cores busy", "load average was 1.7", "2.5 % of the processor time"):
+        assert said in words
+    results.find("d64", "scalar", 1).values = [1.0, 2.0, 3.0] * 3
+    assert "d64, C++ scalar, batch 1" in "\n".join(tables.warnings(results))
+
+
+def test_files_of_the_first_format_load_without_their_wrong_memory(tmp_path):
+    results = synthetic(workloads=("d16",))
+    for row in results.rows:
+        for r in row.rounds:
+            r.activity = {"steal_percent": 0.5, "busy_cores": 1.25, "load_avg_1min": 0.75}
+    file = tmp_path / "results.json"
+    results.save(file)
+    assert Results.load(file) == results
+    data = json.loads(file.read_text(encoding="utf-8"))
+    data["pymicrogpt"]["format"] = 1
+    for row in data["pymicrogpt"]["rows"]:
+        del row["engine_memory"]
+    file.write_text(json.dumps(data), encoding="utf-8")
+    assert {row.peak_memory for row in Results.load(file).rows} == {0}
+
+
+def test_repeatability_finds_a_row_that_changed(tmp_path, capsys):
+    first, second = synthetic(workloads=("d16",)), synthetic(workloads=("d16",))
+    for name, results in (("a", first), ("b", second)):
+        (tmp_path / name).mkdir()
+        results.save(tmp_path / name / "results.json")
+    runs = [str(tmp_path / "a"), str(tmp_path / "b" / "results.json")]
+    assert repeatability.main(runs) == 0
+    assert "rows agree within 10 %" in capsys.readouterr().out
+    row = second.find("d16", "avx512", 16)
+    row.values = [value / 1.12 for value in row.values]
+    second.save(tmp_path / "b" / "results.json")
+    assert repeatability.main(runs) == 1
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "beyond" in line)
+    assert line.startswith("d16/b16/avx512 ")
+    assert "+12.0 %" in line
+    assert repeatability.main([*runs, "--limit", "15"]) == 0
+    second.rows.remove(row)
+    second.save(tmp_path / "b" / "results.json")
+    assert repeatability.main(runs) == 1
+    assert "in one run alone" in capsys.readouterr().out
+    assert repeatability.main([runs[0], str(tmp_path / "missing.json")]) == 2
