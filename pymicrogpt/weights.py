@@ -124,12 +124,11 @@ def write_tensors(
     data = safetensors.numpy.save(tensors, {HEADER_KEY: json.dumps(description)})
 
     def compare(temporary: Path) -> None:
-        shapes = {name: array.shape for name, array in tensors.items()}
         with open_tensors(temporary) as file:
-            again = file.read(shapes, set(DTYPES))
-        for name, array in tensors.items():
-            if array.dtype != again[name].dtype or array.tobytes() != again[name].tobytes():
-                raise WeightsError(f"{path}: tensor {name} did not read back as it was written")
+            if (file.description or {}).get("sha256") != description["sha256"]:
+                raise WeightsError(f"{path} did not read back as it was written")
+            # Raises unless the SHA-256 is that of the tensors here.
+            file.read({name: array.shape for name, array in tensors.items()}, set(DTYPES))
         if before_rename is not None:
             before_rename()
 
@@ -145,7 +144,7 @@ class TensorFile:
     def __init__(self, path: Path, handle: Any) -> None:
         self.path = path
         self._handle = handle
-        self.names: list[str] = list(handle.keys())
+        self.names: set[str] = set(handle.keys())
         self.description: dict[str, Any] | None = None
         text = (handle.metadata() or {}).get(HEADER_KEY)
         if text is not None:
@@ -155,8 +154,9 @@ class TensorFile:
         """All tensors, after names, shapes and dtypes proved to be those asked for."""
         if missing := [name for name in shapes if name not in self.names]:
             raise WeightsError(f"{self.path}: tensor {missing[0]} is missing")
-        if unknown := [name for name in self.names if name not in shapes]:
-            raise WeightsError(f"{self.path}: tensor {unknown[0]} is not part of this model")
+        if unknown := self.names.difference(shapes):
+            name = _short(min(unknown))
+            raise WeightsError(f"{self.path}: tensor {name} is not part of this model")
         for name, shape in shapes.items():
             header = self._handle.get_slice(name)
             if (dtype := header.get_dtype()) not in dtypes:
@@ -287,10 +287,13 @@ def _digest(description: dict[str, Any], tensors: Tensors) -> str:
     return sha256.hexdigest()
 
 
+def _fact(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
+
+
 def _card(config: Config, tokenizer: Tokenizer, training: Mapping[str, Any]) -> str:
     facts = "".join(
-        f"- {str(name).replace('_', ' ')}: {' '.join(str(value).split())}\n"
-        for name, value in training.items()
+        f"- {str(name).replace('_', ' ')}: {_fact(value)}\n" for name, value in training.items()
     )
     number = config.num_params(tokenizer.vocab_size)
     return f"""{CARD_MARK}
