@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli import CommandError, integer, new_parser, number, one_line
+from .display import clock
 
 if TYPE_CHECKING:
     from .corpus import Corpus
-    from .sweep import Row, Space
+    from .sweep import Progress, Row, Space
 
+INFINITY = float("inf")
 # Options by the setting that each is an axis of.
 AXES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "n_layer": ("--n-layer", int, "layers"),
@@ -166,7 +168,8 @@ def sweep(args: argparse.Namespace) -> int:
         return 0 if standings else 1
     if display.rows and args.scheduler is None:
         workers = min(args.workers or available_cores(), len(display.rows))
-        print(f"{busy_fraction(display.rows, workers):.1%} of {workers} cores was training")
+        busy = 100 * busy_fraction(display.rows, workers)
+        print(f"{workers} workers, {busy:.1f} % of their time in trials")
     if standings:
         show_table(*table(rows, args.top))
     for row in failed[:3]:
@@ -182,6 +185,10 @@ def space_of(args: argparse.Namespace) -> Space:
 
     names = (*AXES, "seeds", "random", "draw_seed", "evals")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if not given and not args.space:
+        raise CommandError(
+            "nothing to vary: give values, as in --learning-rate 0.003,0.01,0.03 --n-embd 16,32"
+        )
     try:
         return Space.from_toml(args.space, **given) if args.space else Space.of(**given)
     except (TypeError, ValueError) as error:
@@ -205,7 +212,9 @@ def keep_best(row: Row, train: Corpus, out_dir: Path) -> Path:
     from .sweep import retrain
 
     folder = out_dir / "best"
-    retrain(row, train).model.save(folder)
+    model = retrain(row, train).model
+    model.training["held_out_loss"] = row["held_out_loss"]
+    model.save(folder)
     return folder
 
 
@@ -225,10 +234,11 @@ class Display:
         self.done = self.total = 0
         self.rows: list[Row] = []  # that came since the start
         self._began = time.monotonic()
-        self._best = float("inf")
+        self._best = INFINITY
         self._live = sys.stdout.isatty() and not as_json
 
-    def show(self, done: int, total: int, row: Row | None) -> None:
+    def show(self, progress: Progress) -> None:
+        done, total, row = progress.done, progress.total, progress.row
         tenth = done * 10 // total > self.done * 10 // total
         self.done, self.total = done, total
         if row is None:
@@ -242,16 +252,17 @@ class Display:
         if not row["error"]:
             self._best = min(self._best, row["held_out_loss"])
         if self._live:
-            print(f"\r{self._line()}\x1b[K", end="", flush=True)
+            print(f"\r{self._line(progress.share)}\x1b[K", end="", flush=True)
         elif tenth:
-            print(self._line(), flush=True)
+            print(self._line(progress.share), flush=True)
 
     def close(self) -> None:
         if self._live and self.rows:
             print()
 
-    def _line(self) -> str:
+    def _line(self, share: float) -> str:
         seconds = time.monotonic() - self._began
-        left = seconds / len(self.rows) * (self.total - self.done)
-        best = f"  best held-out loss {self._best:.4f}" if self.rows else ""
-        return f"{self.done}/{self.total} trials  {seconds:.0f} s, about {left:.0f} s left{best}"
+        line = f"{self.done}/{self.total} trials  {clock(seconds)}"
+        if share < 1:
+            line += f", about {clock(seconds / share - seconds)} left"
+        return line + (f"  best held-out loss {self._best:.4f}" if self._best < INFINITY else "")

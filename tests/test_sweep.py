@@ -181,7 +181,7 @@ def test_store_refuses_what_is_no_trial_and_a_second_sweep(tmp_path):
 def test_run_keeps_every_row_and_runs_nothing_twice(tmp_path):
     space = Space.grid(n_embd=[8, 9, 8], learning_rate=[0.01, 0.02], seeds=2, **QUICK)
     seen = []
-    rows = sweep.run(space, TRAIN, HELD_OUT, tmp_path, progress=lambda *args: seen.append(args))
+    rows = sweep.run(space, TRAIN, HELD_OUT, tmp_path, progress=seen.append)
     assert len(rows) == 8  # n_embd 8 twice is once
     unique = Space(tuple({key(t, ""): t for t in space.trials}.values()))
     assert [without_times(row) for row in rows] == in_this_process(unique)
@@ -192,13 +192,14 @@ def test_run_keeps_every_row_and_runs_nothing_twice(tmp_path):
         if not row["error"]:
             assert [point[0] for point in row["curve"]] == [10, 20, 30, 40]
             assert row["curve"][-1][1:] == [row["train_seconds"], row["held_out_loss"]]
-    assert [args[:2] for args in seen] == [(i, 8) for i in range(9)]
+    assert [(p.done, p.total) for p in seen] == [(i, 8) for i in range(9)]
+    assert seen[0].share == 0 and seen[-1].share == pytest.approx(1)
     lines = (tmp_path / "trials.jsonl").read_text().splitlines()
     assert {json.loads(line)["key"] for line in lines} == {row["key"] for row in rows}
     assert len(lines) == 8
 
-    def nothing(done, total, row):
-        assert row is None, "ran again"
+    def nothing(progress):
+        assert progress.row is None, "ran again"
 
     assert sweep.run(space, TRAIN, HELD_OUT, tmp_path, progress=nothing) == rows
     again = []
@@ -208,7 +209,7 @@ def test_run_keeps_every_row_and_runs_nothing_twice(tmp_path):
         HELD_OUT,
         tmp_path,
         retry_failed=True,
-        progress=lambda done, total, row: row and again.append(row["key"]),
+        progress=lambda progress: progress.row and again.append(progress.row["key"]),
     )
     assert sorted(again) == sorted(row["key"] for row in failed)
     # Another corpus is another trial.
@@ -235,6 +236,8 @@ def test_a_time_budget_becomes_steps():
     assert long["curve"][-1][0] == long["num_steps"]
     trainer = sweep.retrain(long, TRAIN)
     assert trainer.evaluate(HELD_OUT) == long["held_out_loss"]
+    elsewhere = sweep.retrain({**short, "engine": "of another machine"}, TRAIN)
+    assert elsewhere.step == short["num_steps"]
 
 
 def kills_its_process(settings, digest):
@@ -265,8 +268,8 @@ def test_a_trial_that_kills_its_process_takes_no_other_with_it(tmp_path, monkeyp
 def test_a_worker_that_is_killed_from_outside_costs_no_trial(tmp_path):
     space = Space.grid(learning_rate=[0.01, 0.02], seeds=10, **QUICK)
 
-    def kill_one(done, total, row):
-        if done in (3, 11) and row:
+    def kill_one(progress):
+        if progress.done in (3, 11):
             random.choice(multiprocessing.active_children()).kill()
 
     rows = sweep.run(space, TRAIN, HELD_OUT, tmp_path, workers=2, progress=kill_one)
@@ -400,6 +403,7 @@ def test_command_with_toml_json_and_failures(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ([], "nothing to vary"),
         (["--n-embd", "16,x"], "integers a,b,c or a range"),
         (["--learning-rate", "0.1..0.01"], "low < high"),
         (["--learning-rate", "0.01..0.1"], "only a random space can draw"),
@@ -435,8 +439,8 @@ def test_dask_does_the_same_though_a_worker_is_killed(tmp_path):
         [victim, _] = [nanny.pid for nanny in cluster.workers.values()]
         killed = []
 
-        def kill(done, total, row):
-            if done == 4:
+        def kill(progress):
+            if progress.done == 4:
                 os.kill(victim, signal.SIGKILL)
                 killed.append(victim)
 

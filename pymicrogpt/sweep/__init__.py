@@ -13,11 +13,12 @@ if __name__ == "__main__":  # worker processes import this file
 
 from .ranking import Standing, busy_fraction, pareto_front, ranking
 from .report import write_report
-from .run import run
+from .run import Progress, run
 from .space import Range, Space
 from .trial import Row, SweepError, retrain
 
 __all__ = [
+    "Progress",
     "Range",
     "Row",
     "Space",

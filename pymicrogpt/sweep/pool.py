@@ -19,6 +19,7 @@ from .trial import Data, Row, SweepError, failed_row, receive
 Function = Callable[[Settings, str], Row]
 AHEAD = 2  # trials that a worker holds: it starts the next while we write down the last
 DEATHS = 2  # of its process, after which a trial counts as failed
+FALSE_STARTS = 3  # of a process in a row, after which the sweep gives up
 
 
 def available_cores() -> int:
@@ -57,7 +58,7 @@ def run_local(
             try:
                 row = future.result()
             except BrokenProcessPool:
-                deaths[id(settings)] += 1
+                deaths[id(settings)] += slot.was_ready()
                 todo.extendleft(held for held, _ in reversed(slot.held))
                 if deaths[id(settings)] < DEATHS:
                     todo.appendleft(settings)
@@ -66,8 +67,9 @@ def run_local(
                     reason = f"its worker process died, {DEATHS} times (out of memory?)"
                     row = failed_row(settings, data.digest, reason)
                 slot.restart()
-            while todo and len(slot.held) < AHEAD and slot.take(function, todo):
-                pass
+            while todo and len(slot.held) < AHEAD:
+                if not slot.take(function, todo):
+                    break
             if row:
                 yield row
     finally:
@@ -82,6 +84,7 @@ class _Slot:
         self.data = data
         self.done = done
         self.held: deque[tuple[Settings, Future[Row]]] = deque()
+        self.false_starts = 0
         self._start()
 
     def _start(self) -> None:
@@ -100,21 +103,29 @@ class _Slot:
             ) from None
 
     def take(self, function: Function, todo: deque[Settings]) -> bool:
-        """Takes the next trial, if there is one and the process lives. If it does not, the trials
-        that it holds are about to say so."""
+        """Takes the next trial, if there is one. Not where the process is dead and the trials that
+        it holds are about to say so."""
         if not todo:
             return False
         try:
             future = self.pool.submit(function, todo[0], self.data.digest)
         except BrokenProcessPool:
-            if not self.held:
-                raise SweepError("a worker process died before it had work") from None
-            return False
+            if self.held:
+                return False
+            self.restart()
+            return self.take(function, todo)
         self.held.append((todo.popleft(), future))
         future.add_done_callback(lambda _: self.done.put(self))
         return True
 
+    def was_ready(self) -> bool:
+        """Of a process that died: whether that was later than at its start."""
+        return self.pid.exception() is None
+
     def restart(self) -> None:
+        self.false_starts = 0 if self.was_ready() else self.false_starts + 1
+        if self.false_starts == FALSE_STARTS:
+            raise SweepError("worker processes die as they start; is there no memory left?")
         self.held.clear()
         self.pool.shutdown()
         self._start()

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import write_atomically
 from .ranking import Standing, pareto_front, ranking
 from .space import DEFAULTS, varied
 from .trial import Row
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 INK, QUIET, GRID = "#222222", "#666666", "#dddddd"
 BLUE, RED, GREY = "#3f90da", "#bd1f01", "#94a4a2"  # of petroff10, told apart by all eyes
+LABEL_WIDTH = 0.16  # of the axes
+LABEL_LINES = 5
 
 
 def write_report(rows: Sequence[Row], out_dir: str | os.PathLike[str]) -> list[Path]:
@@ -159,31 +162,46 @@ def draw(rows: Sequence[Row]) -> Figure:
 def _draw_curves(
     axes: Axes, rows: list[Row], names: list[str], limits: tuple[float, float]
 ) -> None:
+    way, end = "a trial, on its way", "its end"
     for row in rows:
         _, seconds, losses = zip(*row["curve"], strict=True)
-        axes.plot(seconds, losses, color=GREY, linewidth=0.8, alpha=0.5)
-        axes.plot(seconds[-1], losses[-1], "o", color=BLUE, markersize=4, alpha=0.7)
+        axes.plot(seconds, losses, color=GREY, linewidth=0.8, alpha=0.5, label=way)
+        axes.plot(seconds[-1], losses[-1], "o", color=BLUE, markersize=4, alpha=0.7, label=end)
+        way = end = ""  # once in the legend
+    low, high = limits
+    axes.set_ylim(low - 0.3 * (high - low), high)  # room for labels
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds of training, one core (log scale)", fontsize=11)
+    axes.set_ylabel("held-out loss", fontsize=11)
     front = pareto_front(rows)
     if front:
         times, losses, _ = zip(*front, strict=True)
-        axes.plot(times, losses, color=RED, linewidth=2, drawstyle="steps-post")
-    axes.set_xscale("log")
-    axes.set_ylim(*limits)
-    axes.set_xlabel("seconds of training, one core (log scale)", fontsize=11)
-    axes.set_ylabel("held-out loss", fontsize=11)
-    handles = {
-        "a trial, on its way": {"color": GREY},
-        "its end": {"color": BLUE, "marker": "o", "linestyle": ""},
-        "Pareto front: the least loss for the time": {"color": RED, "linewidth": 2},
-    }
-    from matplotlib.lines import Line2D
+        label = "Pareto front: the least loss for the time"
+        axes.plot(times, losses, color=RED, linewidth=2, drawstyle="steps-post", label=label)
+        _label_ends(axes, front, names)
+        axes.legend(loc="upper right", fontsize=10, edgecolor="none")
 
-    axes.legend(
-        [Line2D([], [], **style) for style in handles.values()],  # type: ignore[arg-type]
-        list(handles),
-        fontsize=10,
-        edgecolor="none",
-    )
+
+def _label_ends(axes: Axes, front: list[tuple[float, float, Row]], names: list[str]) -> None:
+    """The settings of the trials that end on the front, from the best, where there is room."""
+    if not names or len(names) > LABEL_LINES:
+        return
+    left, right = map(math.log, axes.get_xlim())
+    free = right
+    for seconds, loss, row in reversed(front):
+        place = math.log(seconds)
+        if seconds == row["train_seconds"] and place <= free:
+            free = place - LABEL_WIDTH * (right - left)
+            axes.annotate(
+                "\n".join(f"{name} {value(row['settings'][name])}" for name in names),
+                (seconds, loss),
+                xytext=(-6, -8),
+                textcoords="offset points",
+                ha="right",
+                va="top",
+                fontsize=9,
+                color=INK,
+            )
 
 
 def _draw_setting(axes: Axes, rows: list[Row], name: str, limits: tuple[float, float]) -> None:
@@ -250,12 +268,3 @@ def _write_around(figure: Figure, rows: Sequence[Row], names: list[str]) -> None
         "Everywhere: " + ", ".join(f"{name} {value(x)}" for name, x in constant.items()),
     ]
     figure.supxlabel("\n".join(notes), x=0.012, ha="left", fontsize=9, color=QUIET)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

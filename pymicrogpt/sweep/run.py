@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import checked_int
@@ -17,6 +18,14 @@ from .trial import Data, Row, SweepError, cost, key, run_trial
 FILE = "trials.jsonl"
 
 
+@dataclass(frozen=True)
+class Progress:
+    done: int  # trials of the space
+    total: int
+    share: float  # of the work of this call, estimated, 0 .. 1
+    row: Row | None  # the one that has come; None at the beginning
+
+
 def run(
     space: Space,
     train: Corpus,
@@ -26,7 +35,7 @@ def run(
     workers: int | None = None,
     scheduler: str | None = None,
     retry_failed: bool = False,
-    progress: Callable[[int, int, Row | None], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> list[Row]:
     """Trains every trial of `space` on `train`, measures it on `held_out`, and returns the rows
     (see run_trial) in the order of the space, equal trials once.
@@ -37,8 +46,7 @@ def run(
 
     workers: processes on this machine, one core each; all cores by default
     scheduler: address of a Dask scheduler, tcp://...; its workers are used instead
-    progress: called with the trials done, the trials of the sweep, and the row that has come
-        (None at the beginning)
+    progress: called at the beginning and after each row
 
     SweepError where the sweep cannot start or go on.
     """
@@ -58,15 +66,17 @@ def run(
         }
         todo = [settings for k, settings in trials.items() if k not in done]
         todo.sort(key=cost, reverse=True)
+        work, worked = sum(map(cost, todo)), 0.0
         if progress:
-            progress(len(done), len(trials), None)
+            progress(Progress(len(done), len(trials), 0.0, None))
         if todo:
             with closing(_rows(todo, data, workers, scheduler)) as rows:
                 for row in rows:
                     store.append(row)
                     done.add(row["key"])
+                    worked += cost(row["settings"])
                     if progress:
-                        progress(len(done), len(trials), row)
+                        progress(Progress(len(done), len(trials), worked / work, row))
         return [store.rows[k] for k in trials]
 
 

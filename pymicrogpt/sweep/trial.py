@@ -114,9 +114,13 @@ def empty_row(settings: Settings, data_digest: str) -> Row:
 
 
 def retrain(row: Row, train: Corpus) -> Trainer:
-    """The trial of `row` once more, trained to its end. In the same engine the result is the same
-    to the bit."""
-    settings = {**row["settings"], "engine": row["engine"], "num_steps": row["num_steps"]}
+    """The trial of `row` once more, trained to its end: in its engine with the same result to the
+    bit, or, where this machine lacks that, in the best that it has."""
+    from ..engines import engines
+
+    here = {info.name for info in engines() if info.available}
+    engine = row["engine"] if row["engine"] in here else "auto"
+    settings = {**row["settings"], "engine": engine, "num_steps": row["num_steps"]}
     trainer = _trainer(settings, train)
     trainer.run()
     return trainer
