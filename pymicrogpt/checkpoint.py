@@ -27,6 +27,17 @@ from .weights import (
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 SLOTS = ("parameter", "first_moment", "second_moment")
+SETTINGS = {
+    "batch_size": (int,),
+    "learning_rate": (float,),
+    "num_steps": (int,),
+    "seed": (int,),
+    "threads": (int, str),
+    "beta1": (float,),
+    "beta2": (float,),
+    "eps": (float,),
+    "prefix_sharing": (bool,),
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class Checkpoint:
     config: Config
     tokenizer: Tokenizer
     engine: str
-    settings: dict[str, Any]  # the other arguments of Trainer
+    settings: dict[str, Any]  # the other arguments of Trainer: SETTINGS
     step: int  # steps done
     next_document: int  # of those in training order: the first of the next batch
     num_documents: int
@@ -103,11 +114,24 @@ class Checkpoint:
                     **file.description["training"],
                 )
                 checkpoint._check()
-            except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            except (
+                LookupError,
+                TypeError,
+                ValueError,
+                ArithmeticError,
+                AttributeError,
+            ) as error:
                 raise WeightsError(f"{path} holds no state of a training: {error}") from None
         return checkpoint
 
     def _check(self) -> None:
+        if self.settings.keys() != SETTINGS.keys():
+            raise ValueError(f"settings must be {', '.join(SETTINGS)}")
+        for name, types in SETTINGS.items():
+            if type(self.settings[name]) not in types:
+                raise TypeError(f"{name} is {self.settings[name]!r}")
+        if not (isinstance(self.engine, str) and isinstance(self.notes, dict)):
+            raise TypeError("engine must be a name, and notes a JSON object")
         checked_int("step", self.step, 0, self.settings["num_steps"])
         if self.next_document != self.step * self.settings["batch_size"] % self.num_documents:
             raise ValueError(f"next_document {self.next_document} is not the one of {self.step}")

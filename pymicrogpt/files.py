@@ -31,8 +31,10 @@ def write_atomically(
         if before_rename is not None:
             before_rename(temporary)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = os.fspath(path)  # a full disk does not say where it is
         raise
     sync_directory(path.parent)
     _remove_abandoned(path)

@@ -6,6 +6,8 @@ import sys
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import pymicrogpt as mg
 from pymicrogpt import corpus as module
@@ -317,3 +319,30 @@ def test_split_that_is_none():
     for fraction in (0.0, 1.0, -1, float("nan")):
         with pytest.raises(ValueError, match="fraction must be greater than 0 and less than 1"):
             mg.Corpus.from_documents(["a", "a"]).split(fraction)
+
+
+@given(text=st.text(min_size=1), block_size=st.integers(1, 9))
+def test_blocks_keep_every_character(text, block_size):
+    corpus = mg.Corpus.from_text(text, block_size)
+    assert "".join(corpus.documents) == text
+    assert {len(document) for document in corpus.documents[:-1]} <= {block_size}
+    assert 1 <= len(corpus.documents[-1]) <= block_size
+
+
+@given(
+    documents=st.lists(st.text("abcde", min_size=1, max_size=4), min_size=2, max_size=12),
+    fraction=st.floats(0.0, 1.0, exclude_min=True, exclude_max=True),
+    seed=st.integers(),
+)
+def test_any_split(documents, fraction, seed):
+    corpus = mg.Corpus.from_documents(documents)
+    try:
+        train, rest = corpus.split(fraction, seed)
+    except mg.CorpusError:  # rightly: whatever is taken out, a character is lost
+        for i in range(len(documents)):
+            others = set("".join([*documents[:i], *documents[i + 1 :]]))
+            assert set(documents[i]) - others
+        return
+    assert sorted(train.documents + rest.documents) == sorted(documents)
+    assert train.alphabet == corpus.alphabet
+    assert 1 <= len(rest) <= max(1, round(fraction * len(corpus))) and len(train) >= 1
