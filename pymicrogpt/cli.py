@@ -8,6 +8,7 @@ ended the work (130 for Ctrl-C).
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import platform
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from .model import GPT
 
 
+MOST_THREADS = 1024  # a slip of the finger asks for more
+AT_ONCE = 100_000  # samples from an engine, which holds them all in memory
+
+
 class CommandError(Exception):
     """Told in one line; the exit code is 2."""
 
@@ -44,9 +49,12 @@ class Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Runs one command line (default: that of this process) and returns its exit code. SystemExit
     for --help, --version and arguments that do not parse."""
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that lacks a character shows its number instead.
-        if hasattr(stream, "reconfigure"):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that lacks a character shows its number instead.
             stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
     try:
@@ -262,7 +270,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def threads(text: str) -> int | str:
-    return text if text == "auto" else integer(1)(text)
+    return text if text == "auto" else integer(1, MOST_THREADS)(text)
 
 
 def train(args: argparse.Namespace) -> int:
@@ -346,9 +354,10 @@ def texts(model: GPT, args: argparse.Namespace) -> Iterator[str]:
         if args.max_new_tokens is not None:
             raise CommandError("--max-new-tokens goes without --engine")
         seed = random.getrandbits(63) if args.seed is None else args.seed
-        yield from model.generate(
-            args.num_samples, args.temperature, seed=seed, engine=args.engine, **how
-        )
+        for first in range(0, args.num_samples, AT_ONCE):
+            n = min(AT_ONCE, args.num_samples - first)
+            yield from model.generate(n, args.temperature, seed=seed, engine=args.engine, **how)
+            seed += 1
         return
     if args.seed is not None:
         model.rng.seed(args.seed)

@@ -219,6 +219,7 @@ def test_plot_without_matplotlib(capsys, monkeypatch):
         (["train", "--learning-rate", "nan"], "--learning-rate: must be greater than 0"),
         (["train", "--val-fraction", "1"], "--val-fraction: must be greater than 0 and less"),
         (["train", "--threads", "many"], "--threads: must be an integer, not 'many'"),
+        (["train", "--threads", "100000"], "--threads: must be at most 1024"),
         (["train", "--max-step", "5"], "unrecognized arguments: --max-step"),
         (["train", "--n-embd", "10"], "10 is not divisible by 4"),
         (["train", "--engine", "gpu"], "engine 'gpu' is unknown"),
@@ -369,6 +370,24 @@ def test_a_crash_costs_only_what_came_after_the_last_save(monkeypatch, capsys):
     assert notes("out") == notes("through")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_killed_again_and_again(monkeypatch):
+    args = [*SMALL, "--max-steps", "20000", "--eval-interval", "1000", "--log-interval", "100"]
+    code = "from pymicrogpt import cli, run; run.SAVE_SECONDS = 0.0; cli.main()"
+    command_line = [sys.executable, "-c", code, "train", "--json"]
+    for lines in range(3, 12, 2):
+        again = ["--resume"] if Path("out/checkpoint.safetensors").exists() else args
+        training = subprocess.Popen([*command_line, *again], stdout=subprocess.PIPE)
+        for _ in range(lines):
+            training.stdout.readline()
+        training.kill()
+        training.communicate()
+    assert 0 < Checkpoint.load("out").step < 20_000
+    assert command("train", "--resume") == 0
+    assert command("train", *args, "--out-dir", "through") == 0
+    assert weights("out") == weights("through")
+
+
 def test_resume_with_another_text_or_engine(capsys, folder, monkeypatch):
     assert interrupt(signal.SIGINT, *LONG)[0] == 130
     Path("other.txt").write_text("xyz\n" * 9)
@@ -405,6 +424,14 @@ def test_a_reader_that_goes_away():
     sampling.stdout.close()
     assert sampling.stderr.read() == ""
     assert sampling.wait() == 128 + signal.SIGPIPE
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the shell is not sh")
+def test_closed_streams():
+    line = f"'{sys.executable}' -m pymicrogpt train --max-steps 9 --out-dir"
+    assert subprocess.run(f"{line} out >&-", shell=True).returncode == 0
+    assert subprocess.run(f"{line} /dev/null 2>&- >&-", shell=True).returncode == 2
+    assert Checkpoint.load("out").step == 9
 
 
 def test_output_without_utf8():
