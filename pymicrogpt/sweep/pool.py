@@ -18,7 +18,7 @@ from .trial import Data, Row, SweepError, failed_row, receive
 
 Function = Callable[[Settings, str], Row]
 AHEAD = 2  # trials that a worker holds: it starts the next while we write down the last
-DEATHS = 2  # of its process, after which a trial counts as failed
+DEATHS = 3  # of its process, after which a trial counts as failed (as for Dask)
 FALSE_STARTS = 3  # of a process in a row, after which the sweep gives up
 
 
@@ -35,7 +35,7 @@ def run_local(
     """Rows as they come. Closing the generator, or an exception in it, stops the workers.
 
     Each worker is a pool of one process, because a pool of which one process dies fails all that
-    it holds: so it is one trial, and known which. That is tried once more in a new process.
+    it holds: so it is one trial, and known which. That is tried again in a new process.
     """
     todo = deque(trials)
     deaths: Counter[int] = Counter()  # by id() of the settings
