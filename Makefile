@@ -3,6 +3,7 @@
 #   ARGS=...              passed on: make report ARGS="--quick", make test ARGS="-k corpus"
 #   PYTHON=...            the interpreter to use instead of the first suitable one
 #   SYSTEM_PACKAGES=no    leave apt and Homebrew alone
+#   TORCH=...             what `make peers` installs of PyTorch: TORCH=torch==2.13.0
 
 python := .venv/bin/python
 pip := $(python) -m pip --disable-pip-version-check
@@ -11,7 +12,7 @@ jobs := $(shell getconf _NPROCESSORS_ONLN)
 export PYTHON SYSTEM_PACKAGES
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help report test kernels sanitize neon lint clean
+.PHONY: help report test peers kernels sanitize neon lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +34,12 @@ $(python):
 
 $(cmake): | $(python)
 	$(pip) install --quiet cmake
+
+# Without a GPU's libraries, which are gigabytes; an index that has no such PyTorch needs TORCH.
+TORCH := torch --index-url https://download.pytorch.org/whl/cpu
+peers: .venv/installed ## install PyTorch and JAX, for their rows in the report
+	$(pip) install --quiet 'jax>=0.5' threadpoolctl
+	$(pip) install --quiet $(TORCH)
 
 # Optional: without them the benchmark's rows say what to install. Tried once.
 .venv/toolchains: | $(python)

@@ -171,6 +171,8 @@ class Measurement:
                 reply = self.worker.finish()
                 self.row.peak_memory = reply["peak_memory"]
                 self.row.engine_memory = reply["engine_memory"]
+                if reply["cores"]:
+                    self.row.info["cores"] = f"{reply['cores']:.2f}"
         self.stop()
 
     def stop(self) -> None:

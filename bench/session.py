@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -117,5 +118,17 @@ def engine_available(engine: str) -> Callable[[], str | None]:
             if info.name == engine:
                 return None if info.available else info.reason
         return "not compiled into this build of pymicrogpt"
+
+    return available
+
+
+def packages_available(*names: str, pip: str = "") -> Callable[[], str | None]:
+    """For Variant.available: which packages are missing, and the pip command that installs them."""
+
+    def available() -> str | None:
+        missing = [name for name in names if find_spec(name) is None]
+        if missing:
+            return f"no {' and '.join(missing)}; pip install {pip or ' '.join(missing)}"
+        return None
 
     return available

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.task import Task
 
 # Order and colours of tables and figures.
-GROUPS = ("pure Python", "autograd tape", "hand-derived", "SIMD", "other")
+GROUPS = ("pure Python", "autograd tape", "array libraries", "hand-derived", "SIMD", "other")
 
 
 class Session(Protocol):
@@ -55,7 +55,7 @@ class Variant:
     batches: tuple[int, ...] = (1, 16)
     dtype: str = "float32"  # decides the tolerances
     warmup: float = 0.3  # seconds of untimed steps; 0: the very first step is timed
-    slow_on: tuple[str, ...] = ()  # a step takes seconds: not in --quick, gradients not compared
+    slow_on: tuple[str, ...] = ()  # a step or its compilation takes seconds: not in --quick
     timeout: float = 120.0  # seconds that one answer of the worker may take
     variation_of: str = ""  # the variant that this one changes in one respect
 

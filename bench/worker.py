@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from bench.task import Task, WrongResult
 from bench.variant import Variant, load_variants
 
 LOSS_WINDOW = 50  # steps over which the loss shown is averaged
+ONE_CORE = 1.1  # processor time over wall time that a row may take: one thread, and some room
+JUDGED_AFTER = 0.5  # seconds of steps, since a program's processor time comes in units of 10 ms
 
 
 class CheckedSession:
@@ -29,6 +32,7 @@ class CheckedSession:
         self.step = 0
         self.losses: list[float] = []  # of the training that is going on
         self.final: dict[str, float | int] = {}  # loss at the end of the last whole training
+        self.wall = self.processor = 0.0  # seconds of all steps so far
         first = self.session.verify()
         if first is not None:
             task.check_gradients(variant.dtype, *first)
@@ -37,7 +41,7 @@ class CheckedSession:
         """Times `steps` steps. WrongResult where a loss is not what it must be."""
         seconds, positions = 0.0, 0
         for done in self._trainings(steps):
-            losses, elapsed = self.session.run(done)
+            losses, elapsed = self._watched(done)
             if len(losses) != done:
                 raise WrongResult(f"{len(losses)} losses for {done} steps")
             self.task.check_losses(self.variant.dtype, self.step, losses)
@@ -55,12 +59,29 @@ class CheckedSession:
             **(self.final or self._loss()),
         }
 
-    def memory(self) -> dict[str, int]:
-        """Bytes: of the process that trains, and what the session says that its model takes."""
+    def _watched(self, steps: int) -> tuple[list[float], float]:
+        """The session's run. WrongResult where it keeps more than one core busy."""
+        wall, processor = time.perf_counter(), processor_seconds(self.pid)
+        found = self.session.run(steps)
+        self.wall += time.perf_counter() - wall
+        self.processor += processor_seconds(self.pid) - processor
+        if self.wall > JUDGED_AFTER and self.processor > ONE_CORE * self.wall:
+            raise WrongResult(f"it keeps {self.processor / self.wall:.2f} cores busy, not one")
+        return found
+
+    @property
+    def pid(self) -> int:
+        """Of the process that trains."""
         process = getattr(self.session, "process", None)
+        return process.pid if process else os.getpid()
+
+    def needed(self) -> dict[str, int | float]:
+        """Bytes of the process that trains, bytes that the session says that its model takes, and
+        cores: processor time over wall time of all steps, 0 where the system does not tell."""
         return {
-            "peak_memory": peak_memory(process.pid if process else os.getpid()),
+            "peak_memory": peak_memory(self.pid),
             "engine_memory": getattr(self.session, "nbytes", 0),
+            "cores": self.processor / self.wall if self.wall else 0.0,
         }
 
     def _loss(self) -> dict[str, float | int]:
@@ -80,6 +101,16 @@ class CheckedSession:
             done = min(steps, self.task.workload.num_steps - self.step)
             yield done
             steps -= done
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time of a process so far, all its threads; 0 where the system does not tell."""
+    if pid == os.getpid():
+        return time.process_time()
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")  # user and system
+    return 0.0
 
 
 def peak_memory(pid: int) -> int:
@@ -114,7 +145,7 @@ def main() -> None:
         reply({"info": checked.session.info})
         for line in sys.stdin:
             reply(checked.run(int(line)))
-        reply(checked.memory())
+        reply(checked.needed())
         checked.session.close()
     except WrongResult as error:
         reply({"error": f"wrong: {error}"})

@@ -42,7 +42,8 @@ def synthetic(workloads=("d16", "d64"), leave_out=(), wrong=()) -> Results:
     at_16 = {
         "cpython": 171_000, "cpython-nogc": 88_000, "pypy": 30_100, "rust-tape": 104,
         "tape": 114, "tape32": 97, "scalar": 35, "autovec": 8, "avx2": 5.2, "avx512": 4.9,
-        "avx2-nosharing": 6, "avx512-nosharing": 5.5,
+        "avx2-nosharing": 6, "avx512-nosharing": 5.5, "numpy": 23, "torch-eager": 70,
+        "torch-compile": 35, "jax": 15,
     }  # fmt: skip
     rows, described = [], {}
     for workload in map(WORKLOADS.get, workloads):
@@ -100,7 +101,16 @@ def run_bench(*args: str) -> tuple[int, Results | None]:
 
 def test_every_implementation_of_the_design_has_a_variant():
     expected = {"cpython", "cpython-nogc", "pypy", "tape", "tape32", "rust-tape", "scalar"}
-    expected |= {"autovec", "avx2", "avx512", "neon"}
+    expected |= {
+        "autovec",
+        "avx2",
+        "avx512",
+        "neon",
+        "numpy",
+        "torch-eager",
+        "torch-compile",
+        "jax",
+    }
     variants = load_variants()
     assert expected <= set(variants)
     for name, variant in variants.items():

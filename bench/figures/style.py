@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COLOURS = {
     "pure Python": ("#94a4a2", "#717581"),
     "autograd tape": ("#ffa90e", "#e76300", "#b9ac70"),
+    "array libraries": ("#2e8b57", "#8fbc5a", "#1f5f4a", "#5fb89a"),
     "hand-derived": ("#3f90da", "#92dadd"),
     "SIMD": ("#832db6", "#bd1f01"),
     "other": ("#a96b59",),
