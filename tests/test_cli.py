@@ -349,8 +349,11 @@ def test_an_interrupted_training_goes_on_to_the_same_end(name, capsys):
 
 
 def test_a_crash_costs_only_what_came_after_the_last_save(monkeypatch, capsys):
-    args = ["train", *SMALL, "--max-steps", "400", "--eval-interval", "20", "--log-interval", "10"]
+    Path("few.txt").write_text("abcd\ndcba\n")  # the best model is an early one
+    args = ["train", "few.txt", *SMALL, "--max-steps", "400", "--val-fraction", "0.5"]
+    args += ["--eval-interval", "20", "--json", "--temperature", "5", "--log-interval", "10"]
     assert command(*args, "--out-dir", "through") == 0
+    through = events(capsys.readouterr().out)
 
     monkeypatch.setattr(run, "SAVE_SECONDS", 0.0)
     steps = mg.Trainer.run
@@ -364,8 +367,10 @@ def test_a_crash_costs_only_what_came_after_the_last_save(monkeypatch, capsys):
         patch.setattr(mg.Trainer, "run", crash)
         with pytest.raises(SystemError):
             command(*args)
-    assert Checkpoint.load("out").step >= 200
-    assert command("train", "--resume", "--num-samples", "3") == 0
+    assert Checkpoint.load("out").step >= 200 > notes("out")["best_step"]
+    capsys.readouterr()
+    assert command("train", "--resume", *SMALL, *args[-5:]) == 0
+    assert events(capsys.readouterr().out)[-3:] == through[-3:]  # samples
     assert weights("out") == weights("through")
     assert notes("out") == notes("through")
 
