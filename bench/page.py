@@ -54,6 +54,7 @@ td:last-child:not(.number) { white-space: normal; min-width: 18rem; }
 thead th { background: var(--soft); }
 tbody tr { border-top: 1px solid var(--line); }
 tbody th { font-weight: inherit; }
+.warnings h2 { border: 0; margin: 0; font-size: 1.15rem; }
 .error td, .error th { color: var(--bad); font-weight: bold; }
 .doubtful td:last-child { color: var(--warn); }
 th button { all: unset; cursor: pointer; font-weight: bold; }
@@ -154,22 +155,23 @@ def headline(results: Results) -> tuple[str, str]:
         marked = claim("microseconds", row, row.microseconds, number)
     else:
         factor, row = max(sped, key=lambda pair: pair[0])
-        before, number, after = "", digits(factor) + TIMES, " as fast as CPython"
+        before, number, after = "", digits(factor) + TIMES, " as fast as CPython at batch 1"
         marked = claim("speedup", row, factor, number)
     before = f"{row.prose} trains {row.workload} {before}"
     return escape(before) + marked + after, before + number + after
 
 
 def cards(results: Results) -> str:
-    """For each workload the fastest row and its numbers."""
-    items = []
+    """For each workload and batch size the fastest row and its numbers."""
+    fastest: dict[tuple[str, int], Row] = {}
     for name in results.workloads:
-        row = results.fastest(name)
-        if not row:
-            continue
+        for row in sorted(results.of(name), key=lambda row: (row.batch, row.microseconds)):
+            fastest.setdefault((name, row.batch), row)
+    items = []
+    for row in fastest.values():
         time, speedup = row.estimate, results.speedup(row)
         lines = [
-            f"{escape(name)}: {escape(row.title)}",
+            f"{escape(row.workload)}: {escape(row.title)}",
             f"<strong>{claim('microseconds', row, time.value, digits(time.value))} µs</strong> "
             f"per sample ({ends('microseconds', row, time)})",
         ]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -37,8 +38,11 @@ def _small_corpus(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def synthetic(workloads=("d16", "d64"), leave_out=(), wrong=()) -> Results:
-    """A result as of a run on a machine without NEON, with numbers of the right size."""
+def synthetic(workloads=("d16", "d64"), leave_out=(), wrong=(), more=0) -> Results:
+    """A result as of a run on a machine without NEON, with numbers of the right size.
+
+    `more` rows have a group that no other has.
+    """
     at_16 = {
         "cpython": 171_000, "cpython-nogc": 88_000, "pypy": 30_100, "rust-tape": 104,
         "tape": 114, "tape32": 97, "scalar": 35, "autovec": 8, "avx2": 5.2, "avx512": 4.9,
@@ -78,6 +82,12 @@ def synthetic(workloads=("d16", "d64"), leave_out=(), wrong=()) -> Results:
                 row.rounds = [Round(value * 100, 50, 100, 713) for value in row.values]
                 row.loss, row.loss_first_step, row.loss_last_step = 2.34, 951, 1000
                 row.info = {"isa": "AVX\nand more", "compiler": ""}
+    for i in range(more):
+        row = replace(rows[-1], status="ok", reason="", variant=f"more{i}", loss=2.34)
+        row.label, row.group, row.batch = f"A library of arrays, {i}", "other", 16 if i % 2 else 1
+        row.values = [1e-4 * 0.8**i * noise for noise in (1.0, 1.3, 0.9)]
+        row.rounds = [Round(1.0, 1, 1, 7)] * 3
+        rows.append(row)
     about = {
         "cpu_model_name": "A Processor With A Rather Long Name @ 3.70GHz",
         "cpu_count": 2,
@@ -266,6 +276,7 @@ def shown_texts(figure):
     [
         {},
         {"workloads": tuple(WORKLOADS)},
+        {"workloads": ("d16",), "more": 14},
         {"leave_out": ("cpython", "avx512")},
         {"workloads": ("d256",), "wrong": set(load_variants()) - {"tape"}},
     ],

@@ -27,7 +27,7 @@ def bars(results: Results, workload: str) -> Figure:
 
     left = 0.8 * min(1.0, *(factor.low for factor in factors))
     highest = max(factor.high for factor in factors)
-    right = highest * (highest / left) ** (0.45 if style.narrow() else 0.33)  # room for the labels
+    right = highest * (highest / left) ** (0.45 if style.narrow() else 0.37)  # room for the labels
     for y, (row, factor) in enumerate(zip(rows, factors, strict=True)):
         colour = style.COLOURS[row.group][0]
         colour = style.paler(colour) if row.batch == 1 else colour

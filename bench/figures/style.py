@@ -175,7 +175,7 @@ def group_legend(axes: Axes, groups: list[str], loc: str = "") -> None:
     ]
     place = {"loc": loc}
     if not loc:
-        columns = 2 if _narrow else len(handles)
+        columns = 2 if _narrow else 4
         place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns}
     axes.legend(handles=handles, **place, fontsize=size(11), framealpha=0.9, edgecolor="none")
 
