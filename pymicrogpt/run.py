@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -81,6 +81,8 @@ class Settings:
             corpus = Corpus.from_file(self.corpus, mode="stream", block_size=self.block_size)
         else:
             corpus = Corpus.load(self.corpus)
+        if self.corpus is not None:  # where it lies is nothing for the card of the model
+            corpus = replace(corpus, source=Path(self.corpus).name)
         if not self.eval_interval:
             return corpus, None
         return corpus.split(self.val_fraction, seed=self.seed)
@@ -228,7 +230,7 @@ class Run:
                 "out_dir": str(self.directory),
             }
         )
-        return 0 if self.state.ended else signals.received
+        return 0 if self.state.ended else signals.received or signal.SIGINT
 
     def save(self) -> None:
         """Writes the model and the checkpoint as they are now."""
@@ -246,7 +248,7 @@ class Run:
         pace = Pace(trainer.step, settings.max_steps, settings.batch_size)
         seconds_before = state.seconds
         saved = time.perf_counter()
-        losses: list[NDArray[np.float64]] = []  # since the last line of progress
+        total, count = 0.0, 0  # of the losses since the last line of progress
         chunk = 1
         while True:
             step = trainer.step
@@ -263,7 +265,7 @@ class Run:
                 "event": "progress",
                 "step": step,
                 "max_steps": settings.max_steps,
-                "loss": float(np.concatenate(losses).mean()) if losses else None,
+                "loss": total / count if count else None,
                 "val_loss": val_loss,
                 "best": val_loss is not None and self._count(step, val_loss),
                 "seconds": state.seconds,
@@ -273,7 +275,7 @@ class Run:
                 state.history.append((step, event["loss"], val_loss))
                 if len(state.history) > MOST_HISTORY:
                     del state.history[:-1:2]
-                losses = []
+                total, count = 0.0, 0
                 display.show(event)
             display.live(event)
             if at_end:
@@ -287,9 +289,10 @@ class Run:
                 saved = time.perf_counter()
             next_stop = min((step // n + 1) * n for n in intervals)
             with signals.at_once(), pace.stepping():
-                losses.append(trainer.run(min(chunk, next_stop - step)))
-            check_finite(losses[-1], step + 1, settings)
-            if pace.last < CHUNK_SECONDS / 2 and len(losses[-1]) == chunk:
+                losses = trainer.run(min(chunk, next_stop - step))
+            check_finite(losses, step + 1, settings)
+            total, count = total + float(losses.sum()), count + len(losses)
+            if pace.last < CHUNK_SECONDS / 2 and len(losses) == chunk:
                 chunk *= 2
             elif pace.last > CHUNK_SECONDS:
                 chunk = max(1, chunk // 2)
