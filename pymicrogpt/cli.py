@@ -230,13 +230,7 @@ def add_train(subparsers: Any) -> None:
     consent.add_argument("--resume", action="store_true", help="go on from the checkpoint in DIR")
     consent.add_argument("--overwrite", action="store_true", help="replace another run in DIR")
     add_sampling(parser)
-    parser.add_argument(
-        "--plot",
-        nargs="?",
-        const="",
-        metavar="PNG",
-        help="draw the losses (without a name: DIR/loss.png)",
-    )
+    parser.add_argument("--plot", action="store_true", help="draw the losses: DIR/loss.png")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
 
 
@@ -277,7 +271,7 @@ def train(args: argparse.Namespace) -> int:
     from .display import new_display
     from .run import Run, Settings
 
-    if args.plot is not None and find_spec("matplotlib") is None:
+    if args.plot and find_spec("matplotlib") is None:
         raise CommandError("--plot needs matplotlib: pip install 'pymicrogpt[plot]'")
     names = asdict(Settings()).keys()
     given = {name: value for name, value in vars(args).items() if name in names}
@@ -307,10 +301,10 @@ def train(args: argparse.Namespace) -> int:
     )
     for i, text in enumerate(drawn, 1):
         display.show({"event": "sample", "number": i, "text": text})
-    if args.plot is not None:
+    if args.plot:
         from .plot import draw_losses
 
-        draw_losses(run.state, Path(args.plot or out_dir / "loss.png"))
+        draw_losses(run.state, out_dir / "loss.png")
     return 0
 
 

@@ -28,6 +28,5 @@ def draw_losses(state: State, path: Path) -> None:
             axes.legend()
         axes.set(title=title, xlabel="step", ylabel="loss (nats a token)")
         axes.grid(alpha=0.3)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png", dpi=150)
+        figure.savefig(path, dpi=150)
         plt.close(figure)

@@ -196,8 +196,9 @@ def test_plot():
     args = [*SMALL, "--max-steps", "20"]
     assert command("train", *args, "--plot") == 0
     assert Path("out/loss.png").read_bytes().startswith(b"\x89PNG")
-    assert command("train", *args, "--plot", "curve", "--eval-interval", "5", "--overwrite") == 0
-    assert Path("curve").read_bytes().startswith(b"\x89PNG")
+    Path("out/loss.png").unlink()
+    assert command("train", *args, "--plot", "--eval-interval", "5", "--overwrite") == 0
+    assert Path("out/loss.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_plot_without_matplotlib(capsys, monkeypatch):
