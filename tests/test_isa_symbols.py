@@ -86,6 +86,40 @@ def test_kernels_multiply_and_add_in_the_widest_registers(table, register):
     assert len(re.findall(fma, code(kernel_object(table)))) > 100
 
 
+def innermost_loops(assembly: str) -> list[list[str]]:
+    """Instructions of every stretch that a jump at its end repeats and no other jump cuts."""
+    instructions = re.findall(r"^ *([0-9a-f]+):\t(.*)$", assembly, re.MULTILINE)
+    index = {address: i for i, (address, _) in enumerate(instructions)}
+    loops = []
+    for i, (_, text) in enumerate(instructions):
+        jump = re.match(r"j\w+ +([0-9a-f]+)", text)
+        if jump and index.get(jump[1], i + 1) <= i:
+            body = [text for _, text in instructions[index[jump[1]] : i + 1]]
+            if not any(t.startswith("j") for t in body[:-1]):
+                loops.append(body)
+    return loops
+
+
+@pytest.mark.skipif(not X86, reason="x86 instructions")
+@pytest.mark.parametrize(("table", "most"), [("avx512", 24), ("avx2", 12)])
+def test_tiles_stay_in_registers(table, most):
+    """The inner loops of the matrix kernels: no vector touches the stack, and beside the
+    multiply-adds there are not more than as many other instructions and four."""
+
+    def sums(loop: list[str]) -> int:
+        return sum(text.startswith("vfmadd231") for text in loop)
+
+    tiles = [
+        loop
+        for loop in innermost_loops(code(kernel_object(table)))
+        if sums(loop) >= 8 and re.search(r"product|weight", loop[-1])  # the function's name
+    ]
+    assert max(map(sums, tiles)) >= most
+    for loop in tiles:
+        assert not [t for t in loop if t[0] == "v" and re.search(r"\(%r[sb]p", t)], "\n".join(loop)
+        assert len(loop) <= 2 * sums(loop) + 4, "\n".join(loop)
+
+
 @pytest.mark.skipif(not X86, reason="x86 instructions")
 @pytest.mark.parametrize("table", ["avx2", "autovec_v3", "scalar_v3"])
 def test_avx2_objects_have_no_avx512(table):
