@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -119,6 +120,14 @@ def test_toml(tmp_path):
     changed = Space.from_toml(file, random=7, seconds=2)
     assert len(changed) == 14
     assert {(t["num_steps"], t["seconds"]) for t in changed.trials} == {(None, 2.0)}
+
+
+def test_the_documented_toml(tmp_path):
+    document = Path(__file__).parent.parent / "docs" / "sweeps.md"
+    [text] = re.findall(r"```toml\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+    file = tmp_path / "space.toml"
+    file.write_text(text)
+    assert len(Space.from_toml(file)) == 300
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ DEFAULTS: Settings = {
     "beta1": 0.85,
     "beta2": 0.99,
     "num_steps": 1000,
-    "seconds": None,  # of training; as many steps as this takes, found out in each trial
+    "seconds": None,  # of CPU time; as many steps as train in it, found out in each trial
     "seed": 42,
     "engine": "auto",
     "evals": 10,  # measurements of the held-out loss, evenly over the steps

@@ -50,12 +50,14 @@ def key(settings: Settings, data_digest: str) -> str:
 
 
 def cost(settings: Settings) -> float:
-    """Multiplications, about, to start the longest trials first."""
-    if settings["seconds"] is not None:
-        return settings["seconds"]
-    width = settings["n_embd"]
-    per_position = width * (12 * settings["n_layer"] * width + 100)
-    return settings["num_steps"] * settings["batch_size"] * per_position
+    """Seconds that a trial takes, very roughly: to begin with the longest, and to say how much is
+    left."""
+    seconds = settings["seconds"]
+    if seconds is None:
+        width = settings["n_embd"]
+        per_position = width * (12 * settings["n_layer"] * width + 100)
+        seconds = settings["num_steps"] * settings["batch_size"] * per_position / 3e9
+    return seconds + 0.15  # to shuffle the corpus, and to measure the loss
 
 
 # By digest: what this process has received. Workers of a cluster may serve several sweeps.
@@ -75,9 +77,10 @@ def run_trial(settings: Settings, data_digest: str) -> Row:
     """Trains one model on one thread. An exception becomes the row's `error`.
 
     The row: key, settings, data (the digest of the corpus), engine, num_params, num_steps,
-    train_seconds (of training alone), held_out_loss at the end, train_loss (mean of the last
-    interval), curve [[step, seconds, held_out_loss], ...], error (None where all went well),
-    worker, and started and ended in seconds of the Unix epoch.
+    train_seconds (CPU time of training alone, which what else the machine does hardly changes),
+    held_out_loss at the end, train_loss (mean of the last interval), curve [[step, seconds,
+    held_out_loss], ...], error (None where all went well), worker, and started and ended in
+    seconds of the Unix epoch.
     """
     row = empty_row(settings, data_digest)
     row["started"] = time.time()
@@ -135,9 +138,9 @@ def _train(settings: Settings, data: Data, row: Row) -> None:
     seconds = 0.0
     for i in range(1, evals + 1):
         steps = trainer.num_steps * i // evals - trainer.step
-        start = time.perf_counter()
+        start = time.thread_time()
         losses = trainer.run(steps)
-        seconds += time.perf_counter() - start
+        seconds += time.thread_time() - start
         held_out, train = trainer.evaluate(data.held_out), float(losses.mean())
         if not (math.isfinite(held_out) and math.isfinite(train)):
             raise FloatingPointError(
@@ -163,9 +166,9 @@ def _steps_within(seconds: float, settings: Settings, train: Corpus) -> int:
     trainer = _trainer({**settings, "num_steps": 10**9}, train)
     steps, taken = 1, 0.0
     while taken < PROBE * seconds:
-        start = time.perf_counter()
+        start = time.thread_time()
         trainer.run(steps)
-        elapsed = time.perf_counter() - start
+        elapsed = time.thread_time() - start
         taken += elapsed
         steps *= 2
     return max(1, round(seconds * steps / 2 / elapsed))
