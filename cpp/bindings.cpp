@@ -86,16 +86,17 @@ PYBIND11_MODULE(_core, m) {
     return list;
   });
   m.def("peak",
-        [](const std::string& engine) {
+        [](const std::string& engine, int runs) {
+          if (runs < 1) throw std::invalid_argument("runs must be at least 1");
           Peak peak;
           {
             py::gil_scoped_release release;
-            peak = measure_peak(engine);
+            peak = measure_peak(engine, runs);
           }
           return py::dict(py::arg("fma_flops") = peak.fma_flops, py::arg("l1_bytes") = peak.l1_bytes,
                           py::arg("l2_bytes") = peak.l2_bytes);
         },
-        py::arg("engine"));
+        py::arg("engine"), py::arg("runs") = 80);
   m.def("build_info", [] {
     return py::dict(py::arg("compiler") = PYMICROGPT_COMPILER,
                     py::arg("flags") = PYMICROGPT_BUILD_FLAGS);

@@ -11,11 +11,11 @@ namespace {
 
 // Best rate of work(rounds), which returns how much it did, over runs of about a millisecond.
 template <class Work>
-double best_rate(Work work) {
+double best_rate(int runs, Work work) {
   using Clock = std::chrono::steady_clock;
   double best = 0.0, seconds = 0.0;
   int64_t rounds = 16;
-  for (int run = 0; run < 80; run += seconds >= 1e-3) {
+  for (int run = 0; run < runs; run += seconds >= 1e-3) {
     const auto start = Clock::now();
     const double done = work(rounds);
     seconds = std::chrono::duration<double>(Clock::now() - start).count();
@@ -27,7 +27,7 @@ double best_rate(Work work) {
 
 }  // namespace
 
-Peak measure_peak(const std::string& engine) {
+Peak measure_peak(const std::string& engine, int runs) {
   const Kernels* kernels = find_kernels(choose(engine).name);
   if (kernels == nullptr || !kernels->full)
     throw std::invalid_argument("engine '" + engine + "' has no vectors of its own to measure");
@@ -37,9 +37,9 @@ Peak measure_peak(const std::string& engine) {
   };
   const auto buffer = std::make_unique<Buffer>();
   const float* data = buffer->data;
-  return {best_rate([&](int64_t n) { return kernels->fma_loop(n); }),
-          best_rate([&](int64_t n) { return kernels->read_loop(data, l1, n); }),
-          best_rate([&](int64_t n) { return kernels->read_loop(data, l2, n); })};
+  return {best_rate(runs, [&](int64_t n) { return kernels->fma_loop(n); }),
+          best_rate(runs, [&](int64_t n) { return kernels->read_loop(data, l1, n); }),
+          best_rate(runs, [&](int64_t n) { return kernels->read_loop(data, l2, n); })};
 }
 
 }  // namespace microgpt

@@ -10,8 +10,8 @@ struct Peak {
   double l2_bytes;         // read per second from 256 KiB
 };
 
-// With the vectors of an engine's ISA; the best of many short runs, a quarter of a second in all.
+// With the vectors of an engine's ISA; each the best of `runs` runs of about a millisecond.
 // Throws std::invalid_argument where the engine cannot run here or has no vectors of its own.
-Peak measure_peak(const std::string& engine);
+Peak measure_peak(const std::string& engine, int runs);
 
 }  // namespace microgpt

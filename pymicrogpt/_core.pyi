@@ -17,9 +17,10 @@ def engines() -> list[EngineRecord]: ...
 def build_info() -> dict[str, str]:
     """Compiler, its version and the flags of each translation unit."""
 
-def peak(engine: str) -> dict[str, float]:
+def peak(engine: str, runs: int = 80) -> dict[str, float]:
     """Measured roofs of one core with the vectors of an engine, per second: "fma_flops",
-    "l1_bytes", "l2_bytes". ValueError where the engine has no vectors or cannot run here."""
+    "l1_bytes", "l2_bytes", each the best of `runs` runs of a millisecond. ValueError where the
+    engine has no vectors or cannot run here, or `runs` is below 1."""
 
 class Generator:
     """Draws many documents at once in a SIMD engine, fastest about `documents` of them."""
