@@ -83,6 +83,7 @@ def load_model(
     """Config, tokenizer, parameters (float32) and how they were trained."""
     folder = Path(directory)
     config_file = folder / CONFIG_FILE
+    before = _identity(folder / WEIGHTS_FILE)
     beside = _read_config_file(config_file)
     with open_tensors(folder / WEIGHTS_FILE) as file:
         description = file.description
@@ -96,7 +97,8 @@ def load_model(
             config, tokenizer = read_config(beside, config_file, file)
         else:
             config, tokenizer = read_config(description.get("config"), file.path, file)
-            if beside is not None:
+            # Where another process saves meanwhile, the copy may be of the model before or after.
+            if beside is not None and _identity(file.path) == before:
                 _check_same(description["config"], beside, file.path, config_file)
         training = description.get("training")
         if not isinstance(training, dict):
@@ -247,6 +249,14 @@ def _check_same(inside: dict[str, Any], beside: dict[str, Any], path: Path, copy
                 f"{copy} contradicts {path}: {name} is {_short(beside.get(name))} there and "
                 f"{_short(inside.get(name))} in the weights, which need no {copy.name}; remove it"
             )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _short(value: Any) -> str:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pymicrogpt as mg
-from pymicrogpt import files
+from pymicrogpt import files, weights
 from pymicrogpt.init import init_parameters
 
 CONFIG = mg.Config(n_layer=2, n_embd=12, n_head=3, block_size=6)
@@ -383,6 +383,20 @@ def test_another_config(saved, changes, contradiction, alone):
         rewrite(saved, lambda tensors: None)
         with pytest.raises(mg.WeightsError, match=alone):
             mg.GPT.load(saved)
+
+
+def test_loaded_while_another_process_saves(saved, monkeypatch):
+    intact = weights._read_config_file
+    other = make(mg.Config(n_embd=8), seed=2)
+
+    def saved_meanwhile(path):
+        described = intact(path)
+        monkeypatch.undo()
+        other.save(saved)
+        return described
+
+    monkeypatch.setattr(weights, "_read_config_file", saved_meanwhile)
+    assert_same(mg.GPT.load(saved), other)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, "\xff", '"x"'])
