@@ -12,6 +12,7 @@ import hashlib
 import html
 import re
 from collections.abc import Iterable
+from itertools import takewhile
 
 from bench import figures
 from bench.figures import Drawn
@@ -64,7 +65,7 @@ th[aria-sort=descending] button::after { content: " \\2193"; }
 """
 SCRIPT = """
 const value = cell => {
-  const text = cell.textContent.trim(), number = parseFloat(text.replace(/[,<\\s]/g, ""));
+  const text = cell?.textContent.trim() ?? "", number = parseFloat(text.replace(/[,<\\s]/g, ""));
   return /^[<\\d]/.test(text) && !isNaN(number) ? number : text;
 };
 for (const table of document.querySelectorAll("table")) {
@@ -251,20 +252,27 @@ def data_uri(kind: str, content: bytes) -> str:
 
 
 def table(lines: Table, caption: str) -> str:
-    """A table that scrolls inside of its box where the page is narrow."""
+    """A table that scrolls inside of its box where the page is narrow.
+
+    The last cell of a line takes the place of empty ones before it: a reason is seen at once.
+    """
     columns, right = used_columns(lines), number_columns(lines)
 
-    def cell(tag: str, i: int, text: str) -> str:
+    def cell(tag: str, i: int, text: str, more: str = "") -> str:
         style = ' class="number"' if i in right else ""
-        return f"<{tag}{style}>{escape(text)}</{tag.split()[0]}>"
+        return f"<{tag}{style}{more}>{escape(text)}</{tag.split()[0]}>"
+
+    def cells(line: tuple[str, ...]) -> str:
+        first, *middle, last = (line[i] for i in columns)
+        empty = len(list(takewhile(lambda text: not text, reversed(middle))))
+        empty = 0 if columns[-1] in right else empty  # a number stays in its column
+        middle = middle[: len(middle) - empty]
+        text = cell('th scope="row"', columns[0], first)
+        text += "".join(cell("td", i, t) for i, t in zip(columns[1:], middle, strict=False))
+        return text + cell("td", columns[-1], last, f' colspan="{empty + 1}"' if empty else "")
 
     head = "".join(cell('th scope="col"', i, lines[0][i]) for i in columns)
-    body = "".join(
-        f"<tr{row_class(line)}>"
-        + "".join(cell("td" if i else 'th scope="row"', i, line[i]) for i in columns)
-        + "</tr>\n"
-        for line in lines[1:]
-    )
+    body = "".join(f"<tr{row_class(line)}>{cells(line)}</tr>\n" for line in lines[1:])
     label = escape(caption)
     return (
         f'<div class="box" role="region" tabindex="0" aria-label="{label}">\n<table>\n'

@@ -1,10 +1,11 @@
 """The report: a table for the terminal, README.md, index.html, figures, and their folder.
 
-`python -m bench.report DIR` draws the report in DIR again, from its results.json and nothing else.
+`python -m bench.report RUN` draws a report again, from its results.json and nothing else.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -122,10 +123,20 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def main() -> int:
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "reports")
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.report",
+        description="Draw a report again, from its result file and nothing else.",
+    )
+    parser.add_argument(
+        "run", nargs="?", type=Path, default="reports", help="results.json or its folder (reports)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: where the file is")
+    args = parser.parse_args(argv)
+    file = args.run / "results.json" if args.run.is_dir() else args.run
+    out = args.out or file.parent
     try:
-        write(Results.load(out / "results.json"), out)
+        write(Results.load(file), out)
     except (OSError, ValueError) as error:
         print(f"bench.report: {error}", file=sys.stderr)
         return 2

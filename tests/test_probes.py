@@ -273,9 +273,8 @@ def test_results_survive_the_file_and_the_report_is_drawn_from_it_alone(tmp_path
 
     monkeypatch.setattr(probes, "run_probes", None)
     monkeypatch.setattr(_core, "Trainer", None)
-    monkeypatch.setattr(sys, "argv", ["bench.report", str(tmp_path)])
     (tmp_path / "phases_d128.png").touch()
-    assert report.main() == 0
+    assert report.main([str(tmp_path)]) == 0
     names = {"phases_d16.png", "phases_d64.png", "roofline.png", "batch.png", "threads.png"}
     assert names <= {file.name for file in tmp_path.iterdir()}
     assert not (tmp_path / "phases_d128.png").exists()

@@ -67,12 +67,12 @@ def waterfall(results: Results, workload: str, steps: list[Rung]) -> Figure:
         loc="upper right" if style.narrow() else "upper left",
     )
     parts = " and ".join(f"{steps[i + 1].prose} ({style.times(gains[i].value)})" for i in largest)
+    left, below = ("above", "Behind") if style.narrow() else ("to its left", "Below")
     notes = [
-        f"Each step multiplies what stands {'above' if style.narrow() else 'to its left'}; the "
-        f"last is {steps[-1].row.title}. "
-        f"{'Behind' if style.narrow() else 'Below'} the factor: time per sample. Factors are "
-        f"medians of the ratios of rounds, whiskers 95 % intervals over CPython. {style.WARNING}: "
-        "a step whose own factor is known no better than ±10 %, is of few rounds, or may be none."
+        f"Each step multiplies what stands {left}; the last is {steps[-1].row.title}. {below} the "
+        "factor: time per sample. Factors are medians of the ratios of rounds; whiskers are of the "
+        f"whole up to there. {style.whisker_note(reached[1:])} {style.warning_note()[:-1]}; or the "
+        "step may be none."
     ]
     text = f"{workload}: {style.times(reached[-1].value)} over CPython; most of it is {parts}"
     style.finish(figure, results, text, notes)

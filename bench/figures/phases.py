@@ -45,16 +45,13 @@ def bars(results: Results, probe: Probe) -> Figure:
         axes.set_title(
             f"batch {batch}: {each}", loc="left", fontsize=style.size(13), color=style.INK
         )
+    every = [time for _, times in cases for time in times.values()]
     notes = [
-        f"{probe.label}. Median of {rounds(probe)} profiles, whiskers their 95 % intervals; "
-        "reading the clock is part of them."
+        f"{probe.label}. Medians of {every[0].rounds} profiles; reading the clock is part of them. "
+        + style.whisker_note(every)
     ]
     style.finish(figure, results, title(probe, cases), notes)
     return figure
-
-
-def rounds(probe: Probe) -> int:
-    return len(next(iter(probe.cases[0]["phases"].values())))
 
 
 def title(probe: Probe, cases: list[tuple[int, dict[str, Estimate]]]) -> str:

@@ -96,7 +96,7 @@ def plot(results: Results, rows: list[Row]) -> Figure:
         f"{rows[0].label}; roofs measured on one core. Bytes of a step, a model: weights in both "
         "layouts and both moments once, activations written and read once. FLOPs: a prefix that "
         "documents share counts once for each, so that points may lie above the roof. "
-        "Hollow: batch 1, full: batch 16. Whiskers: 95 % intervals."
+        f"Hollow: batch 1, full: batch 16. {style.whisker_note(row.estimate for row in rows)}"
     ]
     style.finish(figure, results, title(points, peak), notes)
     return figure

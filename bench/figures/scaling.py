@@ -58,7 +58,8 @@ def plot(results: Results, lines: list[list[Row]]) -> Figure:
     axes.set_xlabel("n_embd", fontsize=style.size(12))
     axes.set_ylabel("µs per sample (log scale)", fontsize=style.size(12))
     label_ends(axes, results, lines, colours, widths[-1])
-    notes = ["Dashed: batch 1. Solid: batch 16. Less is better. Whiskers: 95 % intervals."]
+    whiskers = style.whisker_note(row.estimate for rows in lines for row in rows)
+    notes = [f"Dashed: batch 1. Solid: batch 16. Less is better. {whiskers}"]
     style.finish(figure, results, title(results, widths), notes)
     return figure
 

@@ -48,7 +48,8 @@ def bars(results: Results, workload: str) -> Figure:
         f"{style.TIMES} over {base.title} (log scale), and µs per sample", fontsize=style.size(12)
     )
     style.group_legend(axes, [row.group for row in rows], loc="upper right")
-    notes = ["Pale bars: batch 1. " + style.WARNING_NOTE, *missing(results, workload)]
+    words = f"Pale bars: batch 1. {style.whisker_note(factors)} {style.warning_note()}"
+    notes = [words, *missing(results, workload)]
     style.finish(figure, results, title(workload, rows[-1], base), notes)
     return figure
 

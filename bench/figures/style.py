@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -225,10 +225,24 @@ def warned(text: str, doubts: list[str]) -> str:
     return f"{text} {WARNING}" if doubts else text
 
 
-WARNING_NOTE = (
-    f"Whiskers: 95 % intervals (of fewer than six rounds, their range). {WARNING}: known no better "
-    f"than \N{PLUS-MINUS SIGN}{100 * SPREAD_LIMIT:.0f} %, or of few rounds."
-)
+def whisker_note(found: Iterable[Estimate]) -> str:
+    """What the whiskers of a figure are worth."""
+    fewest = min(found, key=lambda estimate: estimate.rounds)
+    if fewest.level == LEVEL:
+        return f"Whiskers: {100 * LEVEL:.0f} % intervals."
+    if fewest.rounds == 1:
+        return "Whiskers: intervals; none where there was one round."
+    return (
+        f"Whiskers: {100 * LEVEL:.0f} % intervals, but of fewer than six rounds their range, worth "
+        f"{100 * fewest.level:.0f} % for {fewest.rounds}."
+    )
+
+
+def warning_note() -> str:
+    return (
+        f"{WARNING}: known no better than \N{PLUS-MINUS SIGN}{100 * SPREAD_LIMIT:.0f} %, or of few "
+        "rounds."
+    )
 
 
 def interval(found: Estimate) -> str:

@@ -49,9 +49,9 @@ def plot(results: Results, bars: list[tuple[str, dict]]) -> Figure:
     axes.set_xlabel("speed-up of two threads over one", fontsize=style.size(12))
     label = results.probed("threads")[0].label
     notes = [
-        f"{label}. Median of the ratios of {len(bars[0][1]['one'])} rounds, one thread and two in "
-        "turns; whiskers: 95 % intervals. Below 1, two threads are slower. Losses agree to the "
-        f"last bit. {style.WARNING}: the interval holds 1, or is wider than ±10 %."
+        f"{label}. Median of the ratios of {factors[0].rounds} rounds, one thread and two in "
+        "turns. Below 1, two threads are slower. Losses agree to the last bit. "
+        f"{style.whisker_note(factors)} {style.warning_note()[:-1]}, or the interval holds 1."
     ]
     style.finish(figure, results, title(bars), notes, threads="one and two threads")
     return figure
