@@ -12,7 +12,7 @@ jobs := $(shell getconf _NPROCESSORS_ONLN)
 export PYTHON SYSTEM_PACKAGES
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help report test peers kernels sanitize neon lint clean
+.PHONY: help report test peers kernels sanitize tsan neon lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -47,19 +47,23 @@ peers: .venv/installed ## install PyTorch and JAX, for their rows in the report
 	@command -v rustc >/dev/null || tools/install.sh rustc rust || true
 	@touch $@
 
-# $(call kernel_tests,FOLDER,CMAKE OPTIONS): build tests/cpp under build/FOLDER and run it.
+# $(call kernel_tests,FOLDER,CMAKE OPTIONS[,BUILD OPTIONS,CTEST OPTIONS]): build tests/cpp under
+# build/FOLDER and run it.
+comma := ,
 define kernel_tests
 $(cmake) -S . -B build/$(1) --log-level=WARNING -DPYMICROGPT_PYTHON=OFF -DPYMICROGPT_TESTS=ON $(2)
-$(cmake) --build build/$(1) --parallel $(jobs)
-.venv/bin/ctest --test-dir build/$(1) --output-on-failure --parallel $(jobs)
+$(cmake) --build build/$(1) --parallel $(jobs) $(3)
+.venv/bin/ctest --test-dir build/$(1) --output-on-failure --parallel $(jobs) $(4)
 endef
 
 kernels: $(cmake) ## run the C++ kernel tests alone
 	$(call kernel_tests,kernels)
 
-sanitizers := address,undefined
 sanitize: $(cmake) ## run the kernel tests under AddressSanitizer and UBSan
-	$(call kernel_tests,sanitize,-DPYMICROGPT_SANITIZE=$(sanitizers))
+	$(call kernel_tests,sanitize,-DPYMICROGPT_SANITIZE=address$(comma)undefined)
+
+tsan: $(cmake) ## run the tests of threads under ThreadSanitizer
+	$(call kernel_tests,tsan,-DPYMICROGPT_SANITIZE=thread,--target test_threads,-R threads)
 
 # Static, so that the emulator needs no aarch64 system libraries.
 aarch64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \

@@ -3,8 +3,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <atomic>
 #include <chrono>
 #include <cmath>
+#include <stdexcept>
 
 #include "build.h"
 #include "generator.h"
@@ -27,6 +29,31 @@ std::vector<T> vector_of(const py::array_t<T, py::array::c_style>& array, const 
   return {array.data(), array.data() + array.size()};
 }
 
+// What Python holds of a T. Calls work without the GIL or on what such a call changes, so only one
+// of them may be inside; see Alone.
+template <class T>
+struct Object : T {
+  using T::T;
+  std::atomic<bool> busy{false};
+};
+using PyTrainer = Object<Trainer>;
+using PyGenerator = Object<Generator>;
+
+class Alone {
+ public:
+  template <class T>
+  explicit Alone(Object<T>& object) : busy_(object.busy) {
+    if (busy_.exchange(true))
+      throw std::runtime_error("this trainer or model is at work in another thread; give each its own");
+  }
+  ~Alone() { busy_ = false; }
+  Alone(const Alone&) = delete;
+  Alone& operator=(const Alone&) = delete;
+
+ private:
+  std::atomic<bool>& busy_;
+};
+
 Slot slot_of(const std::string& name) {
   if (name == "parameter") return Slot::parameter;
   if (name == "first_moment") return Slot::first_moment;
@@ -44,7 +71,7 @@ void check_steps(const Trainer& trainer, int64_t num_steps) {
                           std::to_string(trainer.settings().num_steps) + " are left");
 }
 
-py::array_t<double> run(Trainer& trainer, int64_t num_steps) {
+py::array_t<double> run(PyTrainer& trainer, int64_t num_steps) {
   check_steps(trainer, num_steps);
   py::array_t<double> losses(num_steps);
   double* loss = losses.mutable_data();
@@ -52,6 +79,8 @@ py::array_t<double> run(Trainer& trainer, int64_t num_steps) {
   int64_t done = 0;
   while (done < num_steps) {
     {
+      const Alone alone(trainer);
+      check_steps(trainer, num_steps - done);  // a signal's handler may have run some
       py::gil_scoped_release release;
       // Back to Python ten times a second, so that Ctrl-C works; the clock is read every 16 steps.
       const auto stop = Clock::now() + std::chrono::milliseconds(100);
@@ -102,22 +131,23 @@ PYBIND11_MODULE(_core, m) {
                     py::arg("flags") = PYMICROGPT_BUILD_FLAGS);
   });
 
-  py::class_<Generator>(m, "Generator")
+  py::class_<PyGenerator>(m, "Generator")
       .def(py::init([](const std::string& engine, int n_layer, int n_embd, int n_head,
                        int block_size, int vocab_size, int64_t documents) {
-             return std::make_unique<Generator>(
+             return std::make_unique<PyGenerator>(
                  engine, Config{n_layer, n_embd, n_head, block_size, vocab_size}, documents);
            }),
            py::arg("engine"), py::kw_only(), py::arg("n_layer"), py::arg("n_embd"),
            py::arg("n_head"), py::arg("block_size"), py::arg("vocab_size"), py::arg("documents"))
       .def("load",
-           [](Generator& g, const Doubles& parameters) {
+           [](PyGenerator& g, const Doubles& parameters) {
              check_flat(parameters, g.config());
+             const Alone alone(g);
              g.load(parameters.data());
            },
            py::arg("parameters"))
       .def("generate",
-           [](Generator& g, int64_t first, int64_t count, double temperature, uint64_t seed,
+           [](PyGenerator& g, int64_t first, int64_t count, double temperature, uint64_t seed,
               int top_k, const Ints& prompt) {
              if (first < 0 || count < 0) throw py::value_error("first and count must not be negative");
              if (!(temperature > 0.0)) throw py::value_error("temperature must be positive");
@@ -130,6 +160,7 @@ PYBIND11_MODULE(_core, m) {
                  throw py::value_error("prompt must hold tokens other than BOS");
              std::vector<int32_t> documents;
              {
+               const Alone alone(g);
                py::gil_scoped_release release;
                documents = g.generate(first, count, temperature, seed, top_k, start);
              }
@@ -139,12 +170,12 @@ PYBIND11_MODULE(_core, m) {
            py::arg("first"), py::arg("count"), py::arg("temperature"), py::arg("seed"),
            py::arg("top_k"), py::arg("prompt"));
 
-  py::class_<Trainer>(m, "Trainer")
+  py::class_<PyTrainer>(m, "Trainer")
       .def(py::init([](const std::string& engine, const Ints& tokens, const Longs& offsets,
                        int n_layer, int n_embd, int n_head, int block_size, int vocab_size,
                        int batch_size, double learning_rate, double beta1, double beta2, double eps,
                        int64_t num_steps, int threads, bool prefix_sharing) {
-             return std::make_unique<Trainer>(
+             return std::make_unique<PyTrainer>(
                  engine, Config{n_layer, n_embd, n_head, block_size, vocab_size},
                  Settings{batch_size, learning_rate, beta1, beta2, eps, num_steps}, prefix_sharing, threads,
                  vector_of(tokens, "tokens"), vector_of(offsets, "offsets"));
@@ -154,26 +185,28 @@ PYBIND11_MODULE(_core, m) {
            py::arg("vocab_size"), py::arg("batch_size"), py::arg("learning_rate"),
            py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("num_steps"),
            py::arg("threads"), py::arg("prefix_sharing"))
-      .def_property_readonly("engine", [](const Trainer& t) { return t.record().name; })
-      .def_property_readonly("isa", [](const Trainer& t) { return t.record().isa; })
-      .def_property_readonly("lanes", [](const Trainer& t) { return t.record().lanes; })
-      .def_property_readonly("dtype", [](const Trainer& t) { return t.record().dtype; })
-      .def_property_readonly("nbytes", [](Trainer& t) { return t.engine().bytes(); })
-      .def_property_readonly("threads", [](Trainer& t) { return t.engine().threads(); })
+      .def_property_readonly("engine", [](const PyTrainer& t) { return t.record().name; })
+      .def_property_readonly("isa", [](const PyTrainer& t) { return t.record().isa; })
+      .def_property_readonly("lanes", [](const PyTrainer& t) { return t.record().lanes; })
+      .def_property_readonly("dtype", [](const PyTrainer& t) { return t.record().dtype; })
+      .def_property_readonly("nbytes", [](PyTrainer& t) { return t.engine().bytes(); })
+      .def_property_readonly("threads", [](PyTrainer& t) { return t.engine().threads(); })
       .def_property(
-          "step", [](const Trainer& t) { return t.steps_done; },
-          [](Trainer& t, int64_t step) {
+          "step", [](const PyTrainer& t) { return t.steps_done; },
+          [](PyTrainer& t, int64_t step) {
             if (step < 0 || step > t.settings().num_steps)
               throw py::value_error("step must lie in 0 .. num_steps = " +
                                     std::to_string(t.settings().num_steps));
+            const Alone alone(t);
             t.steps_done = step;
           })
       .def("run", &run, py::arg("num_steps"))
       .def("profile",
-           [](Trainer& t, int64_t num_steps) {
-             check_steps(t, num_steps);
+           [](PyTrainer& t, int64_t num_steps) {
              std::vector<double> seconds;
              {
+               const Alone alone(t);
+               check_steps(t, num_steps);
                py::gil_scoped_release release;
                seconds = t.profile(num_steps);
              }
@@ -183,34 +216,38 @@ PYBIND11_MODULE(_core, m) {
            },
            py::arg("num_steps"))
       .def("gradients",
-           [](Trainer& t) {
+           [](PyTrainer& t) {
              Doubles gradients = flat(t);
              double* data = gradients.mutable_data();
              double loss;
              {
+               const Alone alone(t);
                py::gil_scoped_release release;
                loss = t.gradient(data);
              }
              return py::make_tuple(loss, gradients);
            })
       .def("loss",
-           [](Trainer& t, const Ints& tokens, const Longs& offsets) {
+           [](PyTrainer& t, const Ints& tokens, const Longs& offsets) {
              const auto tokens_ = vector_of(tokens, "tokens");
              const auto offsets_ = vector_of(offsets, "offsets");
+             const Alone alone(t);
              py::gil_scoped_release release;
              return t.loss(tokens_, offsets_);
            },
            py::arg("tokens"), py::arg("offsets"))
       .def("get",
-           [](const Trainer& t, const std::string& slot) {
+           [](PyTrainer& t, const std::string& slot) {
              Doubles values = flat(t);
-             const_cast<Trainer&>(t).engine().read(slot_of(slot), values.mutable_data());
+             const Alone alone(t);
+             t.engine().read(slot_of(slot), values.mutable_data());
              return values;
            },
            py::arg("slot"))
       .def("set",
-           [](Trainer& t, const std::string& slot, const Doubles& values) {
+           [](PyTrainer& t, const std::string& slot, const Doubles& values) {
              check_flat(values, t.config());
+             const Alone alone(t);
              t.engine().write(slot_of(slot), values.data());
            },
            py::arg("slot"), py::arg("values"));

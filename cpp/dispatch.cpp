@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 #include <stdexcept>
+#include <thread>
 
 #if __has_include(<unistd.h>)
 #include <unistd.h>

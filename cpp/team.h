@@ -1,11 +1,7 @@
 // The threads of a trainer. They wait on a flag while steps follow each other and sleep as soon as
 // none has come for a moment, so that an idle trainer costs nothing.
 #pragma once
-#include <atomic>
-#include <condition_variable>
-#include <mutex>
-#include <thread>
-#include <vector>
+#include <memory>
 
 namespace microgpt {
 
@@ -24,21 +20,13 @@ class Team {
   void barrier();
 
  private:
-  void serve(int rank);
-  void join();
+  class Crew;
+
+  void abandon_if_forked();
 
   const int size_;
-  std::vector<std::thread> threads_;
-  void (*work_)(void*, int) = nullptr;
-  void* arg_ = nullptr;
-
-  alignas(64) std::atomic<unsigned> call_{0};      // counts run()s; even ends the team when stop_
-  alignas(64) std::atomic<int> arrived_{0};        // at the barrier
-  alignas(64) std::atomic<unsigned> crossed_{0};   // barriers so far
-  std::atomic<bool> stop_{false};
-  std::atomic<int> asleep_{0};
-  std::mutex mutex_;
-  std::condition_variable wake_;
+  unsigned forks_;              // of this process when the crew was made
+  std::unique_ptr<Crew> crew_;  // the other threads; null where there are none
 };
 
 }  // namespace microgpt

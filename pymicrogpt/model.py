@@ -56,6 +56,9 @@ class GPT:
         # By engine, with the number of documents that it was made for.
         self._generators: dict[str, tuple[int, _core.Generator]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_generators": {}}  # made again when they are needed
+
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes model.safetensors (float32), config.json and README.md, a model card, to
         `directory`, which is made where it is missing. Whenever this stops, the directory holds the

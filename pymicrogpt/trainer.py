@@ -45,6 +45,10 @@ class Trainer:
 
     TypeError and ValueError say which argument is wrong, and what is allowed.
 
+    Trainers in several threads of Python run at once, without its lock, and do not disturb each
+    other. One trainer belongs to one thread at a time: in a compiled engine, RuntimeError for a
+    call during another. After a fork, parent and child each have a trainer of their own.
+
     notes: JSON values by name that save() keeps and resume() gives back: the caller's own
     """
 
@@ -221,6 +225,12 @@ class Trainer:
         saved.restore_random(trainer._rng)
         trainer.notes = saved.notes
         return trainer
+
+    def __getstate__(self) -> Any:
+        raise TypeError(
+            "a Trainer is neither copied nor pickled: save() it, and Trainer.resume() makes "
+            "another that goes on from there"
+        )
 
     @property
     def engine(self) -> str:

@@ -23,6 +23,7 @@ TESTS = [
     "model.reference",
     "plain",
     "tape",
+    "threads",
     *(f"kernels.{isa}" for isa in SIMD),
     *(f"model.{table}" for table in SIMD + PLAIN),
 ]
