@@ -306,7 +306,8 @@ class Trainer:
         return self.loss_and_gradients()[1]
 
     def evaluate(self, documents: Corpus | Sequence[str]) -> float:
-        """Mean loss over `documents`, each counting once whatever its length. ValueError for a
+        """Mean loss over `documents` (a Corpus, or what Corpus.from_documents takes), each counting
+        once whatever its length, and of each its first block_size predictions. ValueError for a
         character that the training corpus does not have."""
         if not isinstance(documents, Corpus):
             documents = Corpus.from_documents(documents)

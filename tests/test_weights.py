@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -248,6 +249,24 @@ def test_a_full_disk(saved, monkeypatch):
     monkeypatch.undo()
     assert_same(mg.GPT.load(saved), make())
     assert set(os.listdir(saved)) == {"README.md", "config.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize("number, kept", [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_file_system_that_syncs_no_directories(tmp_path, monkeypatch, number, kept):
+    intact = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, "no")
+        intact(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if kept:
+        make().save(tmp_path)
+        assert_same(mg.GPT.load(tmp_path), make())
+    else:
+        with pytest.raises(OSError, match="no"):
+            make().save(tmp_path)
 
 
 @pytest.mark.parametrize("lost", ["a bit", "the header"])
