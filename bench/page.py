@@ -55,6 +55,8 @@ td:last-child:not(.number) { white-space: normal; min-width: 18rem; }
 thead th { background: var(--soft); }
 tbody tr { border-top: 1px solid var(--line); }
 tbody th { font-weight: inherit; }
+th:first-child { position: sticky; left: 0; background: var(--back); }
+@media (max-width: 40rem) { tbody th { white-space: normal; min-width: 9rem; } }
 .warnings h2 { border: 0; margin: 0; font-size: 1.15rem; }
 .error td, .error th { color: var(--bad); font-weight: bold; }
 .doubtful td:last-child { color: var(--warn); }

@@ -169,7 +169,7 @@ class Results:
                         "loops": r.documents,
                         "steps": r.steps,
                         "positions": r.positions,
-                        **r.activity,
+                        **{f"round_{key}": value for key, value in r.activity.items()},
                     },
                     collect_metadata=False,
                 )
@@ -225,7 +225,7 @@ class Results:
                                 facts["steps"],
                                 facts["loops"],
                                 facts["positions"],
-                                {key: facts[key] for key in ACTIVITY if key in facts},
+                                {k: facts[f"round_{k}"] for k in ACTIVITY if f"round_{k}" in facts},
                             )
                         )
         except (ValueError, KeyError, TypeError) as error:
