@@ -40,20 +40,24 @@ def main(argv: list[str] | None = None) -> int:
     for key in ALIKE:
         if first.run.get(key) != second.run.get(key):
             print(f"{key} differs: {first.run.get(key)} and {second.run.get(key)}")
-    names = dict.fromkeys(row.name for run in (first, second) for row in run.rows if row.ok)
-    names = [name for name in names if not name.endswith(f"/{BASELINE}")]
+    rows = [row for run in (first, second) for row in run.rows]
+    names = list(dict.fromkeys(r.name for r in rows if r.ok and r.variant != BASELINE))
     if not names:
         print("bench.repeatability: no row to compare", file=sys.stderr)
         return 2
     width = max(map(len, names))
     beyond = 0
     for name in names:
-        found = [value(run, name) for run in (first, second)]
-        if None in found:
+        one, other = value(first, name), value(second, name)
+        if one is None or other is None:
             print(f"{name:{width}}  in one run alone")
             beyond += 1
             continue
-        (what, a), (_, b) = found
+        (what, a), (other_what, b) = one, other
+        if what != other_what:
+            print(f"{name:{width}}  CPython in one run alone")
+            beyond += 1
+            continue
         change = 100 * (b.value / a.value - 1)
         agrees = abs(change) <= args.limit
         beyond += not agrees

@@ -159,3 +159,9 @@ def test_repeatability_finds_a_row_that_changed(tmp_path, capsys):
     assert repeatability.main(runs) == 1
     assert "in one run alone" in capsys.readouterr().out
     assert repeatability.main([runs[0], str(tmp_path / "missing.json")]) == 2
+    second.rows.remove(second.baseline("d16"))
+    second.save(tmp_path / "b" / "results.json")
+    assert repeatability.main(runs) == 1
+    assert "CPython in one run alone" in capsys.readouterr().out
+    assert repeatability.main([runs[1], runs[1]]) == 0
+    assert "µs per sample" in capsys.readouterr().out

@@ -68,11 +68,11 @@ def plot(results: Results, probes: list[Probe]) -> Figure:
     below.set_xlim(
         sizes[0] * (0.5 if style.narrow() else 0.72), sizes[-1] * (sizes[-1] / sizes[0]) ** room
     )
-    times = [time for probe in probes for on in (True, False) for time in line(probe, on).values()]
+    every = [time for probe in probes for on in (True, False) for time in line(probe, on).values()]
     notes = [
         f"{probes[0].label}. Solid: documents of a batch share their common prefixes. Dashed: they "
         "do not. Less is better. Rows left: distinct prefixes by positions. "
-        + style.whisker_note(times)
+        + style.whisker_note(every)
     ]
     style.finish(figure, results, title(probes), notes)
     return figure
