@@ -180,7 +180,8 @@ def cards(results: Results) -> str:
         ]
         if speedup and row.variant != BASELINE:
             factor = claim("speedup", row, speedup.value, digits(speedup.value) + TIMES)
-            lines.append(f"{factor} CPython ({ends('speedup', row, speedup)})")
+            mark = f" {WARNING}" if speedup.doubts() else ""
+            lines.append(f"{factor} CPython ({ends('speedup', row, speedup)}){mark}")
         rate, peak = results.gflops(row), results.run.get("peak_gflops")
         text = f"{claim('gflops', row, rate, digits(rate))} GFLOP/s"
         if peak:

@@ -144,7 +144,7 @@ def run(args: argparse.Namespace, variants: dict[str, Variant], argv: list[str] 
     for workload in workloads:
         print("\n" + report.text_table(results, workload))
     report.write(results, args.out)
-    print(f"\nreport: {args.out / 'README.md'}")
+    print(f"\nreport: {args.out / 'index.html'}, {args.out / 'README.md'}")
     return 1 if any(found.status == "error" for found in [*rows, *probed]) else 0
 
 

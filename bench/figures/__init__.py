@@ -43,7 +43,7 @@ class Drawn:
 
     @cached_property
     def png(self) -> bytes:
-        """The image, of 256 colours: a quarter of the bytes of one of all colours."""
+        """The image, of 256 colours: half the bytes of one of all colours."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from PIL import Image
 
