@@ -89,6 +89,9 @@ def test_equal_values_of_another_type_are_the_same_trial():
         (lambda: Space.grid(seconds=0), "seconds must be greater than 0"),
         (lambda: Space.grid(evals=0), "evals must be at least 1"),
         (lambda: Space.grid(seeds=0), "seeds must be at least 1"),
+        (lambda: Space.grid(seed=1), "seed is no axis: give seeds"),
+        (lambda: Data(["ab"], HELD_OUT), "train must be a Corpus, not list"),
+        (lambda: Data(HELD_OUT, mg.Corpus.from_documents(["!"])), "held_out has '!', which no"),
         (lambda: Space.random(0), "trials must be at least 1"),
         (lambda: Space.random(1, n_embd=Range(1.0, 9.0)), "a range of n_embd needs integers"),
         (lambda: Space.random(1, n_embd=[3, 5], n_head=2), "none of 1,000 draws is a shape"),
@@ -97,7 +100,7 @@ def test_equal_values_of_another_type_are_the_same_trial():
         (lambda: Range("1", 2), "low of a range must be a number"),
     ],
 )
-def test_a_bad_space_says_what_is_wrong(make, message):
+def test_bad_input_says_what_is_wrong(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
 
@@ -285,6 +288,17 @@ def test_a_worker_that_is_killed_from_outside_costs_no_trial(tmp_path):
     assert [without_times(row) for row in rows] == in_this_process(space)
 
 
+def hears_ctrl_c(settings, digest):
+    os.kill(os.getpid(), signal.SIGINT)
+    return run_trial(settings, digest)
+
+
+def test_workers_leave_ctrl_c_to_the_parent():
+    space = Space.grid(seeds=2, **QUICK)
+    rows = pool.run_local(hears_ctrl_c, space.trials, Data(TRAIN, HELD_OUT), 1)
+    assert [row["error"] for row in rows] == [None, None]
+
+
 def test_workers_are_busy(tmp_path):
     space = Space.grid(num_steps=[2000, 3000], seeds=6)
     rows = sweep.run(space, TRAIN, HELD_OUT, tmp_path, workers=2)
@@ -365,7 +379,7 @@ def test_stopped_and_killed_sweeps_go_on(tmp_path):
     process = start(folder)
     wait_for_rows(folder, kept.count(b"\n") + 5)
     process.kill()
-    process.communicate()
+    process.communicate(timeout=20)  # which the workers that it has left do not keep open
     assert gone(process.pid), "workers outlive the sweep that started them"
     with open(folder / "trials.jsonl", "ab") as file:
         file.write(b'{"key": "to')  # as a kill in the middle of a line leaves it
@@ -436,15 +450,22 @@ def test_bad_arguments_are_one_line(tmp_path, arguments, message):
 # -- Dask --
 
 
-def test_dask_does_the_same_though_a_worker_is_killed(tmp_path):
+def test_dask_does_the_same_though_workers_die(tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="needs pip install '.[sweep]'")
+    import dask
+
+    from pymicrogpt.sweep.cluster import run_on_cluster
+
+    monkeypatch.setenv("SWEEP_TEST_DEATHS", str(tmp_path / "deaths"))
     space = Space.grid(
         n_embd=[8, 16, 9], learning_rate=[0.01, 0.02], seeds=3, num_steps=200, evals=4
     )
     local = sweep.run(space, TRAIN, HELD_OUT, tmp_path / "local")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
-    ) as cluster:
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+    ):
+        address = cluster.scheduler_address
         [victim, _] = [nanny.pid for nanny in cluster.workers.values()]
         killed = []
 
@@ -453,17 +474,21 @@ def test_dask_does_the_same_though_a_worker_is_killed(tmp_path):
                 os.kill(victim, signal.SIGKILL)
                 killed.append(victim)
 
-        address = cluster.scheduler_address
         rows = sweep.run(
             space, TRAIN, HELD_OUT, tmp_path / "dask", scheduler=address, progress=kill
         )
         assert killed
         assert [without_times(row) for row in rows] == [without_times(row) for row in local]
         assert len({row["worker"] for row in rows if row["worker"]}) >= 2
-        # The cluster serves the next sweep, on another corpus, as well.
-        more = Space.grid(n_embd=8, **QUICK)
-        [row] = sweep.run(more, HELD_OUT, TRAIN, tmp_path / "dask", scheduler=address)
-        assert not row["error"]
+
+        # The cluster serves the next sweep, on another corpus, and a trial that no worker survives.
+        data = Data(HELD_OUT, HELD_OUT)
+        trials = Space.grid(seeds=[42, 43], **QUICK).trials
+        found = run_on_cluster(kills_its_process, trials, data, address)
+        errors = {row["settings"]["seed"]: row["error"] for row in found}
+        assert errors[42] is None
+        assert "its workers died" in errors[43]
+        assert len((tmp_path / "deaths").read_text()) == 2
 
 
 def test_no_scheduler_is_told_in_one_line(tmp_path, monkeypatch):
@@ -480,7 +505,7 @@ def test_no_scheduler_is_told_in_one_line(tmp_path, monkeypatch):
 
 
 def made_up(seed, width, curve, error=None):
-    [settings] = Space.grid(seed=seed, n_embd=width).trials
+    [settings] = Space.grid(seeds=[seed], n_embd=width).trials
     return {
         **{name: None for name in ("num_steps", "engine", "worker", "started", "ended")},
         "key": f"{seed} {width}",

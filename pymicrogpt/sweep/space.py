@@ -148,13 +148,7 @@ class Space:
             chosen = list(range(first, first + checked_int("seeds", seeds)))
         if not chosen:
             raise ValueError("seeds is empty")
-        trials = []
-        for combination in combinations:
-            if "seed" in combination:
-                trials.append({**DEFAULTS, **combination})
-            else:
-                trials += [{**DEFAULTS, **combination, "seed": seed} for seed in chosen]
-        return cls(tuple(trials))
+        return cls(tuple({**DEFAULTS, "seed": s, **c} for c in combinations for s in chosen))
 
     def __len__(self) -> int:
         return len(self.trials)
@@ -176,6 +170,8 @@ def _axes(axes: Mapping[str, Any]) -> dict[str, Range | list[Any]]:
     """Checked values by name, in the order of DEFAULTS, so that a draw does not depend on it."""
     if unknown := [name for name in axes if name not in DEFAULTS]:
         raise ValueError(f"{unknown[0]!r} is no setting; there are {', '.join(DEFAULTS)}")
+    if "seed" in axes:
+        raise ValueError("seed is no axis: give seeds, how many or which")
     if "num_steps" in axes and "seconds" in axes:
         raise ValueError("give num_steps or seconds, not both")
     checked: dict[str, Range | list[Any]] = {}

@@ -28,13 +28,23 @@ class SweepError(RuntimeError):
 
 @dataclass(frozen=True)
 class Data:
-    """What every trial of a sweep is trained and measured on."""
+    """What every trial of a sweep is trained and measured on. TypeError for what is no Corpus,
+    ValueError where a held-out document has a character that no other has: see Corpus.split."""
 
     train: Corpus
     held_out: Corpus
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
+        for name in ("train", "held_out"):
+            part = getattr(self, name)
+            if not isinstance(part, Corpus):
+                raise TypeError(f"{name} must be a Corpus, not {type(part).__name__}")
+        if unknown := set(self.held_out.alphabet) - set(self.train.alphabet):
+            raise ValueError(
+                f"held_out has {min(unknown)!r}, which no document to train on has; "
+                "Corpus.split takes care of that"
+            )
         parts = [[part.documents, part.block_size] for part in (self.train, self.held_out)]
         object.__setattr__(self, "digest", digest(parts))
 
