@@ -1,0 +1,318 @@
+"""Whether a commit is slower than another: `python -m bench.compare BASE [HEAD]`.
+
+Both are built from what git has, each in a folder of its own under build/compare, kept by the hash
+of their tree. HEAD is by default the working tree: its tracked files as they are now.
+
+A round starts a new process for each side, since where its memory comes to lie can make a process
+a third slower for as long as it lives. For every engine, workload and batch size the two train the
+same steps in slices of a few milliseconds, in the order base, head, head, base. Whatever else the
+machine does makes a slice longer, so that the least slice of each side counts, and a round gives
+the ratio of the two. The verdict is on the median of the rounds with its bootstrap interval
+(bench/statistics.py), and on the limit of --fail:
+
+    slower    the whole interval is beyond the limit: the exit code is 1
+    faster    the same in the other direction
+    same      the whole interval is within the limit
+    unclear   neither, when --seconds were over; rounds go on as long as a verdict is unclear
+
+An engine that BASE has and HEAD has not fails too. The exit code is 2 where nothing could be
+compared. Processes are not pinned: one that may not move suffers from every neighbour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.machine import ROOT
+from bench.runner import Worker, WorkerFailed
+from bench.statistics import Estimate, estimate
+
+ENGINES = ("avx512", "avx2", "neon", "autovec", "scalar", "tape32")
+CACHE = ROOT / "build" / "compare"
+LEAST_ROUNDS, MOST_ROUNDS = 8, 40
+ORDER = (0, 1, 1, 0) * 2  # base and head
+SLICE_SECONDS = 0.004
+TIMEOUT = 120.0  # seconds for one answer of a worker
+
+
+class CannotCompare(Exception):
+    """The reason is for people."""
+
+
+@dataclass(frozen=True)
+class Case:
+    engine: str
+    n_embd: int
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.engine} d{self.n_embd} batch {self.batch}"
+
+
+@dataclass
+class Comparison:
+    """One case: ratios of the times, head over base, one a round; or why there are none."""
+
+    case: Case
+    limit: float  # per cent
+    ratios: list[float] = field(default_factory=list)
+    missing: str = ""  # "base" or "head" where that side cannot run it
+
+    @property
+    def estimate(self) -> Estimate:
+        return estimate(self.ratios)
+
+    @property
+    def verdict(self) -> str:
+        if self.missing:
+            return {"base": "new", "head": "gone", "both": "not here"}[self.missing]
+        beyond, found = 1 + self.limit / 100, self.estimate
+        if found.low > beyond:
+            return "slower"
+        if found.high < 1 / beyond:
+            return "faster"
+        return "same" if found.low >= 1 / beyond and found.high <= beyond else "unclear"
+
+    @property
+    def fails(self) -> bool:
+        return self.verdict in ("slower", "gone")
+
+
+# A round of all cases given: the slices of base and head in seconds per position, None for a side
+# that cannot run the case.
+Measure = Callable[[list[Case]], dict[Case, list[list[float] | None]]]
+
+
+def compare(
+    cases: Iterable[Case],
+    measure: Measure,
+    limit: float,
+    out_of_time: Callable[[], bool],
+    tell: Callable[[str], None] = lambda words: None,
+) -> list[Comparison]:
+    """Rounds until every verdict is clear, or there is no time for more."""
+    found = [Comparison(case, limit) for case in cases]
+    for index in range(MOST_ROUNDS):
+        at_least = index < LEAST_ROUNDS
+        open_ = [c for c in found if not c.missing and (at_least or c.verdict == "unclear")]
+        if not open_ or (index >= 3 and out_of_time()):
+            break
+        tell(f"round {index + 1}: {len(open_)} cases")
+        slices = measure([c.case for c in open_])
+        for comparison in open_:
+            base, head = slices[comparison.case]
+            if base and head:
+                comparison.ratios.append(min(head) / min(base))
+            else:
+                comparison.missing = "both" if not base and not head else "head" if base else "base"
+    return [c for c in found if c.missing != "both"]
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise CannotCompare(f"git {arguments[0]}: {done.stderr.strip() or 'failed'}")
+    return done.stdout.strip()
+
+
+def tree_of(revision: str | None) -> tuple[str, str]:
+    """The hash of the tree of a revision, and what to call it; None is the working tree."""
+    if revision is None:
+        changes = git("-c", "user.name=-", "-c", "user.email=-", "stash", "create")
+        revision, name = changes or "HEAD", "working tree" if changes else "HEAD"
+    else:
+        name = revision
+    try:
+        return git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{tree}}"), name
+    except CannotCompare as error:
+        raise CannotCompare(f"there is no commit {revision} here ({error})") from error
+
+
+def build(tree: str, tell: Callable[[str], None]) -> Path:
+    """The folder with the package of a tree, built now unless it was before."""
+    setting = [sys.version, *(os.environ.get(name, "") for name in ("CC", "CXX", "CXXFLAGS"))]
+    key = f"{tree[:16]}-{hashlib.sha256(repr(setting).encode()).hexdigest()[:8]}"
+    target = CACHE / key
+    if target.is_dir():
+        return target
+    CACHE.mkdir(parents=True, exist_ok=True)
+    tell(f"building {tree[:12]}")
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        archive, source, site = (Path(folder) / name for name in ("tar", "source", "site"))
+        git("archive", "--format=tar", f"--output={archive}", tree)
+        with tarfile.open(archive) as tar:
+            tar.extractall(source)  # our own repository's files
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        command += ["--disable-pip-version-check", "--target", str(site), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise CannotCompare(f"tree {tree[:12]} does not build:\n{done.stderr[-2000:]}")
+        shutil.move(site, target)
+    return target
+
+
+class Sides:
+    """Measures rounds with a process for each of the two builds."""
+
+    def __init__(self, sites: list[Path]):
+        import pymicrogpt
+
+        self.jobs = [
+            {
+                "site": str(site),
+                "packages": [p for p in sys.path if p and Path(p).resolve() != ROOT],
+                "documents": pymicrogpt.Corpus.load().documents,
+            }
+            for site in sites
+        ]
+        self.steps: dict[Case, int] = {}
+
+    def __call__(self, cases: list[Case]) -> dict[Case, list[list[float] | None]]:
+        # -S: the editable install of this environment would come before the build.
+        command = [sys.executable, "-S", str(Path(__file__).with_name("compare_worker.py"))]
+        workers: list[Worker] = []
+        try:
+            for job in self.jobs:
+                workers.append(Worker(command, TIMEOUT))
+                workers[-1].ask(json.dumps(job))
+            return {case: self.slices(case, workers) for case in cases}
+        except WorkerFailed as failure:
+            side = "base" if len(workers) == 1 else "base or head"
+            raise CannotCompare(f"{side}: {failure}") from failure
+        finally:
+            for worker in workers:
+                worker.kill()
+
+    def slices(self, case: Case, workers: list[Worker]) -> list[list[float] | None]:
+        request = {"engine": case.engine, "n_embd": case.n_embd, "batch": case.batch}
+        can = [worker.ask(json.dumps({"open": request}))["available"] for worker in workers]
+        if not all(can):
+            return [[1.0] if side else None for side in can]
+        times: list[list[float]] = [[], []]
+        if case not in self.steps:
+            seconds, steps = 0.0, 1
+            while seconds < SLICE_SECONDS / 2:
+                steps *= 2
+                seconds = workers[0].ask(json.dumps({"run": steps}))["seconds"]
+            self.steps[case] = max(1, int(steps * SLICE_SECONDS / seconds))
+            workers[0].ask(json.dumps({"open": request}))  # both train from the first step
+        for side in (*range(2), *ORDER):
+            reply = workers[side].ask(json.dumps({"run": self.steps[case]}))
+            times[side].append(reply["seconds"] / reply["positions"])
+        return [of_one[1:] for of_one in times]  # the first of each warmed it up
+
+
+def rows(comparisons: list[Comparison]) -> list[tuple[str, ...]]:
+    """The cells of the table: its head first."""
+    cells = [("engine", "workload", "batch", "time, head / base", "95 % interval", "verdict")]
+    for c in comparisons:
+        case = (c.case.engine, f"d{c.case.n_embd}", str(c.case.batch))
+        if c.missing:
+            cells.append((*case, "-", "-", c.verdict))
+        else:
+            e = c.estimate
+            cells.append((*case, f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}", c.verdict))
+    return cells
+
+
+def plain(comparisons: list[Comparison]) -> str:
+    table = rows(comparisons)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in table)
+    return "\n".join(lines)
+
+
+def markdown(comparisons: list[Comparison], title: str) -> str:
+    head, *body = rows(comparisons)
+    body = [(*row[:-1], f"**{row[-1]}**" if c.fails else row[-1])
+            for row, c in zip(body, comparisons, strict=True)]  # fmt: skip
+    lines = [head, ("---", "---", "---:", "---:", "---:", "---"), *body]
+    return f"### {title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def conclusion(comparisons: list[Comparison], limit: float) -> str:
+    count = {v: sum(c.verdict == v for c in comparisons) for v in ("slower", "gone", "unclear")}
+    words = [f"{count['slower']} of {len(comparisons)} slower by more than {limit:g} %"]
+    words += [f"{count[v]} {v}" for v in ("gone", "unclear") if count[v]]
+    return ", ".join(words)
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+    def names(text: str) -> list[str]:
+        return [name for name in text.split(",") if name]
+
+    def numbers(text: str) -> list[int]:
+        return [int(name.removeprefix("d")) for name in names(text)]
+
+    parser.add_argument("base", metavar="BASE", help="a commit, branch or tag")
+    parser.add_argument("head", metavar="HEAD", nargs="?", help="default: the working tree")
+    parser.add_argument("--fail", type=float, default=5.0, metavar="PERCENT", help="default: 5")
+    parser.add_argument("--engines", type=names, default=list(ENGINES), metavar="A,B")
+    parser.add_argument("--workloads", type=numbers, default=[16, 64], metavar="d16,d64")
+    parser.add_argument("--batches", type=numbers, default=[1, 16], metavar="1,16")
+    parser.add_argument("--seconds", type=float, default=300.0, help="for rounds; default: 300")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="the table for a pull request"
+    )
+    args = parser.parse_args(argv)
+    if not args.fail > 0:
+        parser.error("--fail must be above 0")
+    if unknown := set(args.engines) - set(ENGINES):
+        parser.error(f"unknown engine {', '.join(sorted(unknown))}; known: {', '.join(ENGINES)}")
+    if any(n < 1 for n in args.batches) or any(n < 4 or n % 4 for n in args.workloads):
+        parser.error("batches must be at least 1, workloads d and a multiple of 4")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = arguments(argv)
+
+    def tell(words: str) -> None:
+        print(words, file=sys.stderr, flush=True)
+
+    cases = [
+        Case(engine, n_embd, batch)
+        for n_embd in args.workloads
+        for batch in args.batches
+        for engine in args.engines
+        if batch == 1 or not engine.startswith("tape")  # as published
+    ]
+    try:
+        (base, base_name), (head, head_name) = tree_of(args.base), tree_of(args.head)
+        sides = Sides([build(tree, tell) for tree in (base, head)])
+        end = time.monotonic() + args.seconds
+        found = compare(cases, sides, args.fail, lambda: time.monotonic() > end, tell)
+    except CannotCompare as error:
+        print(f"bench.compare: {error}", file=sys.stderr)
+        return 2
+    if not found:
+        print("bench.compare: none of these engines runs here", file=sys.stderr)
+        return 2
+    print(plain(found))
+    print(conclusion(found, args.fail))
+    if args.markdown:
+        title = f"{head_name} against {base_name}: {conclusion(found, args.fail)}"
+        args.markdown.write_text(markdown(found, title), encoding="utf-8")
+    return 1 if any(c.fails for c in found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
