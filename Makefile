@@ -12,7 +12,7 @@ jobs := $(shell getconf _NPROCESSORS_ONLN)
 export PYTHON SYSTEM_PACKAGES
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help report test peers kernels sanitize tsan neon lint clean
+.PHONY: help report test peers kernels sanitize tsan fuzz neon lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,10 @@ sanitize: $(cmake) ## run the kernel tests under AddressSanitizer and UBSan
 
 tsan: $(cmake) ## run the tests of threads under ThreadSanitizer
 	$(call kernel_tests,tsan,-DPYMICROGPT_SANITIZE=thread,--target test_threads,-R threads)
+
+seconds := 60
+fuzz: .venv/installed ## damaged files for every loader, for seconds=60
+	PYTHONPATH=. $(python) tests/fuzz.py --seconds $(seconds)
 
 # Static, so that the emulator needs no aarch64 system libraries.
 aarch64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
