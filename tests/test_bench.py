@@ -22,6 +22,7 @@ from bench.results import Results, Round, Row
 from bench.run_all import main, without_folders
 from bench.task import Task, WrongResult, tolerance
 from bench.variant import load_variants
+from bench.worker import peak_memory
 from bench.workload import WORKLOADS
 
 ROOT = Path(__file__).parents[1]
@@ -480,6 +481,23 @@ def test_cpython_and_engines_in_one_run():
     mean = results.workloads["d16"]["mean_positions"]
     for value, r in zip(row.values, row.rounds, strict=True):
         assert value == pytest.approx(r.seconds / r.positions * mean)
+    assert 8 * 4192 < row.engine_memory < 10_000_000
+    assert base.engine_memory == 0
+    if Path("/proc/stat").exists():
+        for r in row.rounds:
+            assert set(r.activity) == {"steal_percent", "busy_cores", "load_avg_1min"}
+            assert 0.5 < r.activity["busy_cores"] <= os.cpu_count()
+        assert {"steal_percent", "load_avg_1min", "load_avg_1min_after"} <= set(results.run)
+        assert base.peak_memory > 5_000_000
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_peak_memory_is_that_of_the_program_and_not_of_its_parent():
+    ballast = np.ones(25_000_000)  # 200 MB; getrusage of the child would count them
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert 1_000_000 < peak_memory(child.pid) < 100_000_000
+        child.communicate(b"\n")
+    assert peak_memory(os.getpid()) > ballast.nbytes
 
 
 def old_report(folder: Path) -> dict[str, bytes]:
