@@ -494,7 +494,10 @@ def test_cpython_and_engines_in_one_run():
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_peak_memory_is_that_of_the_program_and_not_of_its_parent():
     ballast = np.ones(25_000_000)  # 200 MB; getrusage of the child would count them
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as child:
+        child.stdout.readline()  # it has begun
         assert 1_000_000 < peak_memory(child.pid) < 100_000_000
         child.communicate(b"\n")
     assert peak_memory(os.getpid()) > ballast.nbytes
