@@ -115,7 +115,9 @@ def show_table(header: list[str], lines: list[list[str]]) -> None:
         except ImportError:
             pass
         else:
-            drawn = Table(*header, header_style="bold")
+            drawn = Table(header_style="bold")
+            for name in header:
+                drawn.add_column(name, justify="right")
             for line in lines:
                 drawn.add_row(*line)
             Console().print(drawn)
