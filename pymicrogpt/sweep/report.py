@@ -42,9 +42,8 @@ def write_report(rows: Sequence[Row], out_dir: str | os.PathLike[str]) -> list[P
 
 def flat(row: Row) -> dict[str, Any]:
     """Settings and results beside each other. num_steps and engine are those that it became."""
-    settings = {**row["settings"]}
     results = {k: v for k, v in row.items() if k not in ("settings", "curve")}
-    return {"key": results.pop("key"), **settings, **results}
+    return {"key": row["key"], **row["settings"], **results}
 
 
 def as_csv(rows: Sequence[Row]) -> bytes:
@@ -191,7 +190,7 @@ def _label_ends(axes: Axes, front: list[tuple[float, float, Row]], names: list[s
     left, right = map(math.log, axes.get_xlim())
     free = right
     for seconds, loss, row in reversed(front):
-        place = math.log(seconds)
+        place = math.log(max(seconds, 1e-9))  # a coarse clock may say 0
         if seconds == row["train_seconds"] and place <= free:
             free = place - LABEL_WIDTH * (right - left)
             axes.annotate(

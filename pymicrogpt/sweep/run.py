@@ -48,15 +48,15 @@ def run(
     scheduler: address of a Dask scheduler, tcp://...; its workers are used instead
     progress: called at the beginning and after each row
 
-    SweepError where the sweep cannot start or go on.
+    SweepError where the sweep cannot start or go on; TypeError and ValueError for wrong arguments.
     """
     if workers is not None:
         workers = checked_int("workers", workers)
         if scheduler is not None:
             raise ValueError("a scheduler has its own workers; give workers or scheduler, not both")
+    data = Data(train, held_out)
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    data = Data(train, held_out)
     trials = {key(settings, data.digest): settings for settings in space.trials}
     with Store(out_dir / FILE) as store:
         done = {
