@@ -12,7 +12,7 @@ jobs := $(shell getconf _NPROCESSORS_ONLN)
 export PYTHON SYSTEM_PACKAGES
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help report test peers kernels sanitize tsan fuzz neon lint clean
+.PHONY: help report test peers kernels sanitize tsan fuzz neon docs lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,10 @@ neon: $(cmake)
 	@command -v qemu-aarch64 >/dev/null || tools/install.sh qemu-user qemu
 	$(call kernel_tests,neon,$(aarch64))
 endif
+
+docs: .venv/installed ## build/docs/: the documents and the API reference as HTML
+	@$(python) -c "import pdoc" 2>/dev/null || $(pip) install --quiet 'pdoc>=14'
+	PYTHONPATH=. $(python) tools/docs.py build/docs
 
 lint: .venv/linters ## ruff and mypy
 	.venv/bin/ruff check .

@@ -42,13 +42,21 @@ def checked_float(name: str, value: Any, *, below: float = math.inf, zero: bool 
 
 @dataclass(frozen=True)
 class Config:
-    """The shape of a model. TypeError for what is no integer; ValueError for less than 1, and
-    where n_embd is not divisible by n_head."""
+    """The shape of a model.
 
-    n_layer: int = 1  # L
-    n_embd: int = 16  # C
-    n_head: int = 4  # H
-    block_size: int = 16  # T, the longest context in tokens
+    n_layer: L, the number of layers
+    n_embd: C, the width
+    n_head: H, the heads of attention, of n_embd / n_head features each
+    block_size: T, the longest context in tokens, BOS included
+
+    TypeError for what is no integer; ValueError for less than 1, and where n_embd is not divisible
+    by n_head.
+    """
+
+    n_layer: int = 1
+    n_embd: int = 16
+    n_head: int = 4
+    block_size: int = 16
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -61,7 +69,8 @@ class Config:
             )
 
     @property
-    def head_dim(self) -> int:  # D
+    def head_dim(self) -> int:
+        """D, the features of a head."""
         return self.n_embd // self.n_head
 
     def parameter_shapes(self, vocab_size: int) -> dict[str, tuple[int, int]]:
@@ -77,4 +86,5 @@ class Config:
         return shapes
 
     def num_params(self, vocab_size: int) -> int:
+        """Numbers that are trained."""
         return sum(rows * cols for rows, cols in self.parameter_shapes(vocab_size).values())

@@ -33,7 +33,7 @@ class CorpusNotFoundError(CorpusError, FileNotFoundError):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents, each a non-empty string, and where they are from, in words.
+    """Documents, each a non-empty string, and their source, in words.
 
     Lines (block_size None): a document is a line without the white space around it. The model
     learns how documents begin, go on and end.

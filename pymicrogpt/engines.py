@@ -8,12 +8,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EngineInfo:
-    name: str  # what Trainer(engine=...) takes
+    """An engine, as engines() lists it.
+
+    name: what Trainer(engine=...) takes
+    available: whether it runs here
+    reason: why it cannot; empty where it can
+    isa: what it was compiled for, in words
+    lanes: values per vector
+    dtype: of its parameters, "float32" or "float64"
+    """
+
+    name: str
     available: bool
-    reason: str  # why it cannot run here; empty when it can
+    reason: str
     isa: str
-    lanes: int  # values per vector
-    dtype: str  # "float32" or "float64"
+    lanes: int
+    dtype: str
 
 
 def reference_engine() -> EngineInfo:

@@ -39,14 +39,17 @@ class Tokenizer:
 
     @property
     def alphabet(self) -> tuple[str, ...]:
+        """The character of each id, BOS left out."""
         return self._alphabet
 
     @property
-    def vocab_size(self) -> int:  # V
+    def vocab_size(self) -> int:
+        """V, the number of ids: the characters and BOS."""
         return len(self._alphabet) + 1
 
     @property
     def bos(self) -> int:
+        """The id of BOS, V - 1."""
         return len(self._alphabet)
 
     def __eq__(self, other: object) -> bool:

@@ -32,24 +32,31 @@ Array = NDArray[np.float64]
 class Trainer:
     """Trains one model with Adam, in one engine.
 
+    corpus: what to train on; its characters and BOS are the alphabet
+    config: the shape of the model; the original's by default
     engine: a name that engines() lists as available, or "auto" for the best of this machine
         (PYMICROGPT_ISA forces what "auto" chooses)
     batch_size: documents per step; their mean loss is minimised, and 1 is the original
     learning_rate: of the first step; it falls linearly to 0 over num_steps
+    num_steps: the steps of the whole training
     seed: of the one stream of randomness that shuffles the documents, draws the parameters and
         then samples
     threads: for the SIMD engines, which can share a step between several; "auto" tries one and all
         on the first steps and keeps what is faster. The result is the same to the bit.
+    beta1: how much of Adam's first moment stays at a step, 0 <= beta1 < 1
+    beta2: the same of the second moment
+    eps: what Adam adds to the root of the second moment
     prefix_sharing: compute what documents of a batch with a common beginning have in common only
         once. The result is the same; engines "reference", "tape" and "tape32" never share.
+
+    The attribute `notes` holds the caller's own JSON values by name: save() keeps them, and
+    resume() gives them back.
 
     TypeError and ValueError say which argument is wrong, and what is allowed.
 
     Trainers in several threads of Python run at once, without its lock, and do not disturb each
     other. One trainer belongs to one thread at a time: in a compiled engine, RuntimeError for a
     call during another. After a fork, parent and child each have a trainer of their own.
-
-    notes: JSON values by name that save() keeps and resume() gives back: the caller's own
     """
 
     def __init__(
@@ -239,6 +246,7 @@ class Trainer:
 
     @property
     def isa(self) -> str:
+        """What the engine was compiled for, or the Python that runs the reference, in words."""
         return self._engine.isa
 
     @property
@@ -248,6 +256,7 @@ class Trainer:
 
     @property
     def num_params(self) -> int:
+        """Numbers that are trained."""
         return self.config.num_params(self.tokenizer.vocab_size)
 
     @property

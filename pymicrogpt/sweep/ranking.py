@@ -12,11 +12,16 @@ from .trial import Row
 
 @dataclass(frozen=True)
 class Standing:
-    """How one combination of settings did, over its seeds."""
+    """How one combination of settings did, over its seeds.
+
+    settings: those of the first row
+    rows: of the seeds that succeeded, the lowest loss first; at least one
+    failed: seeds that did not
+    """
 
     settings: Settings
-    rows: list[Row]  # of the seeds that succeeded, the lowest loss first; at least one
-    failed: int  # seeds that did not
+    rows: list[Row]
+    failed: int
 
     @property
     def loss(self) -> float:
@@ -31,7 +36,7 @@ class Standing:
 
     @property
     def seconds(self) -> float:
-        """Mean training time."""
+        """Mean training time, in seconds of CPU time."""
         return statistics.fmean(row["train_seconds"] for row in self.rows)
 
 

@@ -20,10 +20,18 @@ FILE = "trials.jsonl"
 
 @dataclass(frozen=True)
 class Progress:
-    done: int  # trials of the space
+    """How far a sweep has come.
+
+    done: trials of the space that have a row
+    total: trials of the space
+    share: of the work of this call, estimated, 0 .. 1
+    row: the one that has come; None at the beginning
+    """
+
+    done: int
     total: int
-    share: float  # of the work of this call, estimated, 0 .. 1
-    row: Row | None  # the one that has come; None at the beginning
+    share: float
+    row: Row | None
 
 
 def run(

@@ -58,6 +58,7 @@ class Range:
             raise ValueError(f"a logarithmic range starts above 0, not at {self.low}")
 
     def draw(self, rng: random.Random) -> float:
+        """A value from `rng`."""
         if self.log:
             value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
         else:
