@@ -40,9 +40,10 @@ ones hardly do. The corpus's documents are joined where a context of 16 would ho
 
 def parts(results: Results, figures: list[Drawn]) -> list[Part]:
     """Empty where nothing was probed."""
-    if not results.probes:
+    of_engine = [probe for probe in results.probes if probe.name not in ("quality", "pareto")]
+    if not of_engine:
         return []
-    found = [Part(f"How close {results.probes[0].label} comes to the machine")]
+    found = [Part(f"How close {of_engine[0].label} comes to the machine")]
     wanted: tuple[tuple[str, str, str, Callable[[Results], Table] | None], ...] = (
         ("Phases of a step", PHASES, "phases", None),
         ("Roofline", ROOFLINE, "roofline", roofline_table),

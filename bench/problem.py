@@ -17,6 +17,9 @@ and then answers each line that it reads with one line:
                  document indices to updated weights, without parsing or printing.
     gradients    {"loss": x, "gradients": [num_params numbers]}
                  loss and flat gradient of the next batch in the layout of the file; no step.
+    parameters   {"parameters": [num_params numbers]}
+                 as they are now, in the same layout: for the loss against time (bench/quality.py);
+                 a program that does not know this request has no such line in the report.
     quit         nothing; the program ends with exit code 0, as it does at the end of its input.
 
 Anything else, a bad file, or a `run` past num_steps: a message on standard error, exit code 2.

@@ -74,6 +74,8 @@ def read_model(path, reference):
 def answer(model, request):
     if request == ["gradients"]:
         return {"loss": model.gradient(), "gradients": [p.grad for p in model.params]}
+    if request == ["parameters"]:
+        return {"parameters": [p.data for p in model.params]}
     if len(request) == 2 and request[0] == "run":
         start = time.perf_counter()
         losses = [model.step() for _ in range(int(request[1]))]

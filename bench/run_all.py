@@ -1,6 +1,7 @@
 """Verify and time every implementation, draw the figures, write the report.
 
-By default d16 and d64, in under five minutes on two cores; see --quick and --full.
+By default d16 and d64, in about five minutes on two cores; PyTorch and JAX, where they are
+installed, add some for compiling. See --quick and --full.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench import machine, probes, published, report
+from bench import machine, pareto, probes, published, quality, report
 from bench.results import Results, Row
 from bench.runner import Effort, Measurement, run_workload
 from bench.task import Task
@@ -135,6 +136,13 @@ def run(args: argparse.Namespace, variants: dict[str, Variant], argv: list[str] 
             run_workload(measurements, effort, tell)
         if engine := probes.best_engine(variants):
             probed = probes.run_probes(engine, tasks_of, rows, args.effort, tell)
+        evaluator = engine or "autovec"
+        probed += quality.run_quality(
+            evaluator, variants, workloads, rows, corpus, quality.EFFORTS[args.effort],
+            Path(folder, "quality"), tell, args.extra,
+        )  # fmt: skip
+        if everything and engine and all(probe.status == "ok" for probe in probed[-1:]):
+            probed.append(pareto.run_pareto(corpus, engine, variants[engine].label, tell))
     after = watch.facts()
     if "load_avg_1min" in after:
         after["load_avg_1min_after"] = after.pop("load_avg_1min")  # the other is from before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import probe_report
+from bench import probe_report, quality_report
 from bench.figures import Drawn
 from bench.results import Results
 from bench.tables import Part, comparison_table, heading, memory_table, no_baseline, table
@@ -35,7 +35,7 @@ def sections(results: Results, figures: list[Drawn]) -> list[Part]:
         parts.append(Part("Size", "", drawn))
     if lines := memory_table(results):
         parts.append(Part("Memory", MEMORY, take("memory.png"), [lines]))
-    probed = probe_report.parts(results, figures)
+    probed = [*quality_report.parts(results, figures), *probe_report.parts(results, figures)]
     parts += probed
     take(*(figure.name for part in probed for figure in part.figures))
     if named:

@@ -46,6 +46,9 @@ class EngineSession:
     def nbytes(self) -> int:
         return self.core.nbytes
 
+    def parameters(self) -> np.ndarray:
+        return self.core.get("parameter")
+
     def run(self, steps: int) -> tuple[list[float], float]:
         start = time.perf_counter()
         losses = self.core.run(steps)
@@ -93,6 +96,9 @@ class ProgramSession:
             return None
         reply = self.ask("gradients")
         return reply["loss"], np.array(reply["gradients"], float)
+
+    def parameters(self) -> np.ndarray:
+        return np.array(self.ask("parameters")["parameters"], float)
 
     def run(self, steps: int) -> tuple[list[float], float]:
         reply = self.ask(f"run {steps}")

@@ -41,6 +41,9 @@ class Session(Protocol):
 
     def close(self) -> None: ...
 
+    # A session may have `parameters() -> np.ndarray`, flat as in verify(): bench/quality.py
+    # evaluates them.
+
 
 @dataclass(frozen=True)
 class Variant:

@@ -369,7 +369,7 @@ def test_a_run_probes_the_best_engine(tmp_path, monkeypatch):
     assert Results.load(Path("out/results.json")).probes == []
     assert main([*arguments, ENGINE]) == 0
     results = Results.load(Path("out/results.json"))
-    assert {probe.name for probe in results.probes} == set(probes.PROBES)
+    assert {probe.name for probe in results.probes} == {*probes.PROBES, "quality"}
     skipped = {probe.name for probe in results.probes if probe.status != "ok"}
     assert skipped == ({"threads"} if probes.cores() < 2 else set())
     assert (Path("out") / "roofline.png").exists()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Of files that a report may have written, and that the next one replaces or removes.
 PATTERNS = (
     "speedup_*.png", "ladder_*.png", "scaling.png", "memory.png", "phases_*.png", "batch.png",
-    "threads.png", "roofline.png",
+    "threads.png", "roofline.png", "quality_*.png", "pareto.png",
 )  # fmt: skip
 
 
@@ -57,9 +57,22 @@ class Drawn:
 
 def draw(results: Results, narrow: bool = False) -> list[Drawn]:
     """Every figure for which the results have enough, in a layout for the page or the phone."""
-    from bench.figures import batch, ladder, memory, phases, roofline, scaling, speedup, threads
+    from bench.figures import (
+        batch,
+        ladder,
+        memory,
+        pareto,
+        phases,
+        quality,
+        roofline,
+        scaling,
+        speedup,
+        threads,
+    )
 
-    modules = (speedup, ladder, scaling, memory, phases, batch, threads, roofline)
+    modules = (
+        speedup, ladder, scaling, memory, quality, pareto, phases, batch, threads, roofline,
+    )  # fmt: skip
     with style.layout(narrow):
         return [Drawn(*found) for module in modules for found in module.draw(results)]
 

@@ -590,8 +590,13 @@ fn answer(model: &mut Model, command: &str) -> Result<String, String> {
             let gradient = json_list(gradient.iter().map(|&g| f64::from(g)));
             Ok(format!("{{\"loss\": {loss}, \"gradients\": {gradient}}}"))
         }
+        ["parameters"] => {
+            let values = &model.tape.value[..model.problem.parameters.len()];
+            let parameters = json_list(values.iter().map(|&p| f64::from(p)));
+            Ok(format!("{{\"parameters\": {parameters}}}"))
+        }
         _ => Err(format!(
-            "unknown command {command:?}: expected run K, gradients or quit"
+            "unknown command {command:?}: expected run K, gradients, parameters or quit"
         )),
     }
 }
