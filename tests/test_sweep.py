@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import multiprocessing
@@ -185,6 +186,29 @@ def test_store_refuses_what_is_no_trial_and_a_second_sweep(tmp_path):
         )
         with pytest.raises(SweepError, match=r"trials.jsonl, line 2, is not a trial"):
             Store(path)
+
+
+def test_a_full_disk_names_the_file_and_keeps_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "trials.jsonl"
+    write = os.write
+    room = [60]
+
+    def write_while_there_is_room(fd, data):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(fd, data[: room[0]])
+        room[0] -= written
+        return written
+
+    with Store(path) as store:
+        store.append(a_row("a"))
+        monkeypatch.setattr(os, "write", write_while_there_is_room)
+        store.append(a_row("b"))
+        with pytest.raises(SweepError, match=r"trials.jsonl: No space left"):
+            store.append(a_row("c", filler="c" * 60))
+        monkeypatch.undo()
+    with Store(path) as store:
+        assert list(store.rows) == ["a", "b"]
 
 
 # -- local processes --

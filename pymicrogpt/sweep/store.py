@@ -29,9 +29,14 @@ class Store:
 
     def append(self, row: Row) -> None:
         line = memoryview((json.dumps(row, allow_nan=False) + "\n").encode())
-        while line:
-            line = line[os.write(self._fd, line) :]
-        os.fsync(self._fd)
+        try:
+            while line:
+                line = line[os.write(self._fd, line) :]
+            os.fsync(self._fd)
+        except OSError as error:
+            raise SweepError(
+                f"cannot write {self.path}: {error.strerror}; the trials before this one are kept"
+            ) from error
         self.rows[row["key"]] = row
 
     def __enter__(self) -> Store:
