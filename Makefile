@@ -12,10 +12,10 @@ jobs := $(shell getconf _NPROCESSORS_ONLN)
 export PYTHON SYSTEM_PACKAGES
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help report test peers kernels sanitize tsan fuzz neon docs lint clean
+.PHONY: help report test peers kernels sanitize tsan fuzz neon instructions docs lint clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 report: .venv/installed .venv/toolchains ## verify and time every implementation, write reports/
 	$(python) -m bench.run_all $(ARGS)
@@ -86,6 +86,12 @@ endif
 docs: .venv/installed ## build/docs/: the documents and the API reference as HTML
 	@$(python) -c "import pdoc" 2>/dev/null || $(pip) install --quiet 'pdoc>=14'
 	PYTHONPATH=. $(python) tools/docs.py build/docs
+
+instructions: .venv/installed $(cmake) ## count the instructions of a step with callgrind
+	@command -v valgrind >/dev/null || tools/install.sh valgrind
+	$(cmake) -S . -B build/kernels --log-level=WARNING -DPYMICROGPT_PYTHON=OFF -DPYMICROGPT_TESTS=ON
+	$(cmake) --build build/kernels --parallel $(jobs) --target count_steps
+	$(python) -m bench.instructions build/kernels/tests/cpp/count_steps $(ARGS)
 
 lint: .venv/linters ## ruff and mypy
 	.venv/bin/ruff check .
