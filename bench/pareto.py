@@ -52,10 +52,14 @@ def run_pareto(
     budgets: tuple[float, ...] = SECONDS,
 ) -> Probe:
     """A probe "pareto": cases of "n_embd", "batch", "learning_rate", "steps", "budget", and then
-    "seconds" and "held_out" as measured; None where the training diverged."""
+    "seconds" and "held_out" as measured; None where the training diverged. Skipped for a
+    corpus out of which nothing can be held."""
     from pymicrogpt import Config, Trainer
 
-    train, held_out = corpus.split(HELD_OUT, SPLIT_SEED)
+    try:
+        train, held_out = corpus.split(HELD_OUT, SPLIT_SEED)
+    except ValueError as error:
+        return Probe("pareto", "", engine, label, "skipped", str(error))
     cases = []
     for n_embd, batch, rate in product(widths, batches, learning_rates):
         tell("the Pareto front", f"n_embd {n_embd}, batch {batch}, learning rate {rate:g}")

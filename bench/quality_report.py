@@ -44,7 +44,7 @@ def parts(results: Results, figures: list[Drawn]) -> list[Part]:
     found += [
         Part("Loss against time", missing=[f"Not measured: {probe.reason}"])
         for probe in results.probes
-        if probe.name == "quality" and probe.status != "ok"
+        if probe.name in ("quality", "pareto") and probe.status != "ok"
     ]
     for probe in results.probed("pareto"):
         drawn = [figure for figure in figures if figure.name == "pareto.png"]

@@ -141,7 +141,7 @@ def run(args: argparse.Namespace, variants: dict[str, Variant], argv: list[str] 
             evaluator, variants, workloads, rows, corpus, quality.EFFORTS[args.effort],
             Path(folder, "quality"), tell, args.extra,
         )  # fmt: skip
-        if everything and engine and all(probe.status == "ok" for probe in probed[-1:]):
+        if everything and engine:
             probed.append(pareto.run_pareto(corpus, engine, variants[engine].label, tell))
     after = watch.facts()
     if "load_avg_1min" in after:

@@ -12,6 +12,7 @@ import pytest
 import pymicrogpt
 from bench import pareto, quality, report
 from bench.figures import draw
+from bench.figures.style import digits
 from bench.quality_report import parts
 from bench.results import Probe, Results, Row
 from bench.task import Task
@@ -117,8 +118,12 @@ def test_a_corpus_that_cannot_be_split_says_so(tmp_path):
     (probe,) = quality.run_quality(
         "autovec", {}, {}, [], corpus, quality.EFFORTS["quick"], tmp_path, lambda *_: None, []
     )
-    assert probe.status == "skipped"
-    assert probe.reason
+    front = pareto.run_pareto(corpus, "autovec", "auto-vectorised", lambda *_: None)
+    for found in (probe, front):
+        assert found.status == "skipped"
+        assert "nothing can be held out" in found.reason
+    (part, _) = parts(Results({}, {}, [], {}, "", [probe, front]), [])
+    assert "nothing can be held out" in part.missing[0]
 
 
 def test_pareto_trains_the_grid(corpus):
@@ -176,7 +181,7 @@ def synthetic(workloads=("d16", "d64")) -> Results:
                 if variant.variation_of:
                     continue
                 points = [
-                    {"seconds": s, "steps": int(1000 * s), "train": 2.3, "held_out": 3.3 - s / i}
+                    {"seconds": s, "steps": round(9 * s), "train": 2.3, "held_out": 3.3 - 3 * s / i}
                     for s in np.geomspace(BUDGET / 500, BUDGET, 9).tolist()
                 ] if i else []  # fmt: skip
                 case = {"variant": variant.name, "label": variant.label, "group": variant.group}
@@ -232,7 +237,11 @@ def test_titles_and_tables_say_what_was_found():
     found = parts(results, [])
     head, first, *_ = found[0].tables[0]
     assert head[5:] == ("seconds to 2.2", "seconds to 2.0")
-    assert first[6] == "none" or float(first[6]) > 0
+    best = min(results.probed("quality")[0].cases[1:], key=lambda c: c["points"][-1]["held_out"])
+    assert first[5:] == tuple(
+        digits(quality.time_below(best["points"], level)) for level in (2.2, 2.0)
+    )
+    assert "none" in {line[6] for line in found[0].tables[0]}
     assert any("it is broken" in words for words in found[0].missing)
 
 
