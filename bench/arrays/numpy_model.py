@@ -43,6 +43,7 @@ class NumpySession(PaddedSession):
         threadpool_limits(1)
         self.places = tensor_places(task)
         self.one_hot = np.eye(task.vocab_size, dtype=np.float32)
+        self.one_hot_position = np.eye(task.workload.block_size, dtype=np.float32)
         super().__init__(task, {"library": f"numpy {np.__version__}", "dtype": "float32"})
 
     def reset(self, parameters: np.ndarray) -> None:
@@ -74,13 +75,15 @@ class NumpySession(PaddedSession):
         workload, B, w, dw = self.task.workload, self.task.batch_size, self.weights, self.gradients
         first = self.documents.first(step)
         T, C, H = int(self.documents.longest[first]), workload.n_embd, workload.n_head
-        D, R = C // H, B * T
+        D, R = C // H, B * T  # R: rows, padding included
         tokens = self.documents.tokens[first : first + B]
-        inputs, targets = tokens[:, :T], tokens[:, 1 : T + 1].ravel()
-        share = self.documents.weights[first : first + B, :T].reshape(R, 1)
-        rows = np.arange(R)
+        weights = self.documents.weights[first : first + B, :T].ravel()
+        held = np.flatnonzero(weights)  # rows of the rectangle that are no padding
+        share = weights[held, None]
+        inputs, targets = tokens[:, :T].ravel()[held], tokens[:, 1 : T + 1].ravel()[held]
+        rows, position = np.arange(len(held)), held % T
 
-        embedded = (w["wte"][inputs] + w["wpe"][:T]).reshape(R, C)
+        embedded = w["wte"][inputs] + w["wpe"][position]
         first_scale = rms_scale(embedded)
         x = first = embedded * first_scale
         kept = []
@@ -89,7 +92,9 @@ class NumpySession(PaddedSession):
             a = x * scale_a
             qkv = a @ w[f"layer{i}.attn_wqkv"].T
             qkv[:, :C] *= np.float32(D**-0.5)
-            q, k, v = qkv.reshape(B, T, 3, H, D).transpose(2, 0, 3, 1, 4)
+            rectangle = np.zeros((R, 3 * C), np.float32)
+            rectangle[held] = qkv
+            q, k, v = rectangle.reshape(B, T, 3, H, D).transpose(2, 0, 3, 1, 4)
             attention = q @ k.swapaxes(2, 3)  # (B, H, T, T)
             attention += causal_mask(T)
             attention -= attention.max(-1, keepdims=True)
@@ -97,7 +102,7 @@ class NumpySession(PaddedSession):
             attention /= attention.sum(-1, keepdims=True)
             mixed = np.empty((B, T, H, D), np.float32)
             np.matmul(attention, v, out=mixed.swapaxes(1, 2))
-            mixed = mixed.reshape(R, C)
+            mixed = mixed.reshape(R, C)[held]
             x = mixed @ w[f"layer{i}.attn_wo"].T + x
             scale_m = rms_scale(x)
             m = x * scale_m
@@ -125,7 +130,9 @@ class NumpySession(PaddedSession):
             np.matmul(dhidden.T, m, out=dw[f"layer{i}.mlp_fc1"])
             dx += rms_backward(dhidden @ w[f"layer{i}.mlp_fc1"], m, scale_m)
             np.matmul(dx.T, mixed, out=dw[f"layer{i}.attn_wo"])
-            dmixed = (dx @ w[f"layer{i}.attn_wo"]).reshape(B, T, H, D).swapaxes(1, 2)
+            rectangle = np.zeros((R, C), np.float32)
+            rectangle[held] = dx @ w[f"layer{i}.attn_wo"]
+            dmixed = rectangle.reshape(B, T, H, D).swapaxes(1, 2)
             dqkv = np.empty((B, T, 3, H, D), np.float32)
             dq, dk, dv = dqkv.transpose(2, 0, 3, 1, 4)
             np.matmul(attention.swapaxes(2, 3), dmixed, out=dv)
@@ -135,13 +142,12 @@ class NumpySession(PaddedSession):
             np.matmul(dscores, k, out=dq)
             dq *= np.float32(D**-0.5)
             np.matmul(dscores.swapaxes(2, 3), q, out=dk)
-            dqkv = dqkv.reshape(R, 3 * C)
+            dqkv = dqkv.reshape(R, 3 * C)[held]
             np.matmul(dqkv.T, a, out=dw[f"layer{i}.attn_wqkv"])
             dx += rms_backward(dqkv @ w[f"layer{i}.attn_wqkv"], a, scale_a)
         dx = rms_backward(dx, first, first_scale)
-        np.matmul(self.one_hot[inputs.ravel()].T, dx, out=dw["wte"])
-        dx.reshape(B, T, C).sum(0, out=dw["wpe"][:T])
-        dw["wpe"][T:] = 0
+        np.matmul(self.one_hot[inputs].T, dx, out=dw["wte"])
+        np.matmul(self.one_hot_position[position].T, dx, out=dw["wpe"])
         return loss
 
     def adam(self, step: int) -> None:
