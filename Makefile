@@ -93,13 +93,15 @@ instructions: .venv/installed $(cmake) ## count the instructions of a step with 
 	$(cmake) --build build/kernels --parallel $(jobs) --target count_steps
 	$(python) -m bench.instructions build/kernels/tests/cpp/count_steps $(ARGS)
 
-lint: .venv/linters ## ruff and mypy
+lint: .venv/linters ## ruff, mypy, and the workflows against their schema
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy pymicrogpt
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.venv/bin/zizmor --offline --quiet .github/workflows
 
 .venv/linters: | $(python)
-	$(pip) install --quiet ruff mypy numpy safetensors
+	$(pip) install --quiet check-jsonschema ruff mypy numpy safetensors zizmor
 	@touch $@
 
 clean: ## remove everything that was built, .venv included

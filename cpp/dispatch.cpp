@@ -11,6 +11,11 @@
 #if __has_include(<unistd.h>)
 #include <unistd.h>
 #endif
+#if defined(_MSC_VER)
+#define NOMINMAX
+#include <intrin.h>
+#include <windows.h>
+#endif
 
 #include "batch.h"
 #include "build.h"
@@ -36,6 +41,18 @@ unsigned cpu_features() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) features |= kAvx2Fma;
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+    features |= kAvx512;
+#elif defined(_M_X64)
+  int leaf1[4], leaf7[4];
+  __cpuid(leaf1, 1);
+  __cpuidex(leaf7, 7, 0);
+  constexpr unsigned fma = 1u << 12, dq_bw_vl = 1u << 17 | 1u << 30 | 1u << 31;
+  // Windows answers for itself too: it must save the wide registers.
+  if (IsProcessorFeaturePresent(PF_AVX2_INSTRUCTIONS_AVAILABLE) &&
+      (static_cast<unsigned>(leaf1[2]) & fma))
+    features |= kAvx2Fma;
+  if (IsProcessorFeaturePresent(PF_AVX512F_INSTRUCTIONS_AVAILABLE) &&
+      (static_cast<unsigned>(leaf7[1]) & dq_bw_vl) == dq_bw_vl)
     features |= kAvx512;
 #elif defined(__aarch64__) || defined(_M_ARM64)
   features |= kNeon;
