@@ -100,7 +100,7 @@ lint: .venv/linters ## ruff, mypy, and the workflows against their schema
 	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	.venv/bin/zizmor --offline --quiet .github/workflows
 
-.venv/linters: | $(python)
+.venv/linters: Makefile | $(python)
 	$(pip) install --quiet check-jsonschema ruff mypy numpy safetensors zizmor
 	@touch $@
 
