@@ -1,7 +1,7 @@
 """Verify and time every implementation, draw the figures, write the report.
 
-By default d16 and d64, in about five minutes on two cores; PyTorch and JAX, where they are
-installed, add some for compiling. See --quick and --full.
+By default d16 and d64, in about six minutes on two cores, or nine where PyTorch and JAX are
+installed. See --quick and --full.
 """
 
 from __future__ import annotations

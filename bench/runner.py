@@ -183,15 +183,17 @@ class Measurement:
     def _calibrate(self, reply: dict) -> None:
         """Steps per round; whole trainings where a round is longer than one.
 
-        Of slow rows a power of two: these train few documents, which differ, and must be the same
-        ones in another run although its clock is not.
+        Slow rows train few documents, which differ, so that their rounds share out the whole
+        budget. They take a power of two: the same documents in another run, whose clock differs.
         """
-        steps = self.effort.round_seconds * reply["steps"] / max(reply["seconds"], 1e-9)
+        steps_per_second = reply["steps"] / max(reply["seconds"], 1e-9)
+        steps = self.effort.round_seconds * steps_per_second
         training = self.task.workload.num_steps
         if steps > training:
             steps = round(steps / training) * training
         elif steps < 32:
-            steps = 2 ** max(0, round(math.log2(steps)))
+            steps = self.effort.budget / self.effort.rounds * steps_per_second
+            steps = 2 ** max(0, math.floor(math.log2(steps)))
         self.steps = int(steps)
 
     @contextmanager
