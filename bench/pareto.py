@@ -26,20 +26,6 @@ LEARNING_RATES = (0.003, 0.01, 0.03)
 SECONDS = (0.03, 0.1, 0.3, 1.0, 3.0)
 
 
-def finite(cases: list[dict]) -> list[dict]:
-    """Cases whose training ended with a number."""
-    return [case for case in cases if case["held_out"] is not None]
-
-
-def front(cases: list[dict]) -> list[dict]:
-    """Cases than which none is both faster and better, by time; none without a loss."""
-    best: list[dict] = []
-    for case in sorted(finite(cases), key=lambda case: (case["seconds"], case["held_out"])):
-        if not best or case["held_out"] < best[-1]["held_out"]:
-            best.append(case)
-    return best
-
-
 def run_pareto(
     corpus,
     engine: str,

@@ -7,9 +7,9 @@ from fnmatch import fnmatch
 from bench.figures import Drawn
 from bench.figures.quality import duration, final, ranked
 from bench.figures.style import digits
-from bench.pareto import front
 from bench.quality import HELD_OUT, LEVELS, SPLIT_SEED, loss_after, time_below
 from bench.results import Probe, Results
+from bench.statistics import front
 from bench.tables import Part, Table
 
 QUALITY = f"""\

@@ -9,6 +9,8 @@ Few rounds cannot give that much. The range from the least to the greatest of n 
 true median with probability 1 - 2^(1 - n): 75 % for three rounds, 94 % for five. Where that is
 less than LEVEL, the range is the interval, and `level` says how much it is worth. One round has
 no interval.
+
+The Pareto front is here too: what is worth its time.
 """
 
 from __future__ import annotations
@@ -94,3 +96,17 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimat
 def _resamples(count: int) -> np.ndarray:
     """Indices of rounds, (RESAMPLES, count)."""
     return np.random.default_rng(SEED).integers(0, count, (RESAMPLES, count))
+
+
+def finite(cases: list[dict]) -> list[dict]:
+    """Cases whose training ended with a number."""
+    return [case for case in cases if case["held_out"] is not None]
+
+
+def front(cases: list[dict]) -> list[dict]:
+    """Cases than which none is both faster and better, by time; none without a loss."""
+    best: list[dict] = []
+    for case in sorted(finite(cases), key=lambda case: (case["seconds"], case["held_out"])):
+        if not best or case["held_out"] < best[-1]["held_out"]:
+            best.append(case)
+    return best

@@ -1,7 +1,6 @@
 """The command `pymicrogpt`: what can be asked, and how errors are told.
 
-A subcommand is a parser made by `new_parser` whose default `command` is called with the parsed
-arguments and returns the exit code. Exit codes: 0; 2 for bad input; 128 + the signal where one
+Exit codes: 0; 2 for bad input; 128 + the signal where one
 ended the work (130 for Ctrl-C).
 """
 
@@ -16,13 +15,14 @@ import random
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .config import checked_float, checked_int
+from .arguments import CommandError, Parser, integer, new_parser, number, one_line
+from .sweep_cli import add_sweep
 
 if TYPE_CHECKING:
     from .model import GPT
@@ -30,20 +30,6 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 1024  # a slip of the finger asks for more
 AT_ONCE = 100_000  # samples from an engine, which holds them all in memory
-
-
-class CommandError(Exception):
-    """Told in one line; the exit code is 2."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Errors in one line, and no abbreviated options: they would break with the next option."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, **settings})
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {one_line(message)} ({self.prog} --help)\n")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,8 +66,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_parser() -> Parser:
-    from .sweep_cli import add_sweep  # which needs what is below
-
     parser = Parser(
         prog="pymicrogpt", description="Train a tiny GPT on a text file, and sample from it."
     )
@@ -105,48 +89,6 @@ class Version(argparse.Action):
 
         print(f"pymicrogpt {__version__}")
         parser.exit()
-
-
-def new_parser(
-    subparsers: Any, name: str, help: str, command: Callable[[argparse.Namespace], int]
-) -> Parser:
-    parser: Parser = subparsers.add_parser(name, help=help, description=help)
-    parser.set_defaults(command=command)
-    return parser
-
-
-def integer(minimum: int, maximum: int = 2**31 - 1) -> Callable[[str], int]:
-    """For `type=`: an integer in minimum .. maximum."""
-
-    def parse(text: str) -> int:
-        try:
-            return checked_int("it", int(text), minimum, maximum)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(reason(error, text, "an integer")) from None
-
-    return parse
-
-
-def number(below: float = float("inf")) -> Callable[[str], float]:
-    """For `type=`: a number in 0 < x < below."""
-
-    def parse(text: str) -> float:
-        try:
-            return checked_float("it", float(text), below=below)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(reason(error, text, "a number")) from None
-
-    return parse
-
-
-def reason(error: ValueError, text: str, kind: str) -> str:
-    """Of a value that is out of bounds, or is none of its kind at all."""
-    message = str(error)
-    return message[3:] if message.startswith("it must") else f"must be {kind}, not {text!r}"
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def add_train(subparsers: Any) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli import CommandError, integer, new_parser, number, one_line
+from .arguments import CommandError, integer, new_parser, number, one_line
 from .display import clock
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from bench.figures import draw
 from bench.figures.style import digits
 from bench.quality_report import parts
 from bench.results import Probe, Results, Row
+from bench.statistics import front
 from bench.task import Task
 from bench.variant import load_variants
 from bench.workload import WORKLOADS
@@ -166,7 +167,7 @@ def test_times_and_losses_are_interpolated():
 def test_front_has_what_nothing_beats():
     losses = {0.1: 2.5, 0.2: 2.6, 0.3: 2.4, 0.4: None, 0.5: 2.4, 0.6: 2.1}
     cases = [{"seconds": s, "held_out": loss} for s, loss in losses.items()]
-    assert [case["seconds"] for case in pareto.front(cases)] == [0.1, 0.3, 0.6]
+    assert [case["seconds"] for case in front(cases)] == [0.1, 0.3, 0.6]
 
 
 # What is drawn
@@ -232,7 +233,7 @@ def test_titles_and_tables_say_what_was_found():
     results = synthetic()
     titles = {drawn.name: drawn.title for drawn in draw(results)}
     assert "after one second of training" in titles["quality_d16.png"]
-    best = pareto.front(results.probed("pareto")[0].cases)[-1]
+    best = front(results.probed("pareto")[0].cases)[-1]
     assert f"{best['held_out']:.2f} with n_embd {best['n_embd']}" in titles["pareto.png"]
     found = parts(results, [])
     head, first, *_ = found[0].tables[0]

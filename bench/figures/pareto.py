@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bench.figures import style
-from bench.pareto import finite, front
 from bench.results import Probe, Results
+from bench.statistics import finite, front
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
