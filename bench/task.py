@@ -130,6 +130,7 @@ class Task:
     def check_gradients(self, dtype: str, loss: float, gradients: np.ndarray) -> None:
         """Loss and flat gradient of the first batch. WrongResult where they are not the truth."""
         allowed = TOLERANCE[dtype]
+        bound = allowed["gradients"] * self._kinks(dtype)
         self._check_loss(0, loss, allowed["loss"])
         if gradients.shape != self.gradients.shape:
             raise WrongResult(f"{gradients.size} gradients instead of {self.gradients.size}")
@@ -139,11 +140,18 @@ class Task:
             start = tensor.stop
             error = np.linalg.norm(gradients[tensor] - self.gradients[tensor])
             error /= np.linalg.norm(self.gradients[tensor])
-            if not error <= allowed["gradients"]:
+            if not error <= bound:
                 raise WrongResult(
-                    f"gradient of {name} is off by {error:.1e} relative, "
-                    f"allowed is {allowed['gradients']:.0e}"
+                    f"gradient of {name} is off by {error:.1e} relative, allowed is {bound:.0e}"
                 )
+
+    def _kinks(self, dtype: str) -> float:
+        """A hidden unit within rounding of 0, one in some 1e7, may fall on either side of the ReLU,
+        as one did among the 1e6 of batch 256 at n_embd 128: 1.4e-5 in the gradient of wte. 1 up to
+        batch 16 at n_embd 256."""
+        if dtype == "float64":
+            return 1.0
+        return max(1.0, self.batch_size * self.workload.n_embd / 4096)
 
     def check_losses(self, dtype: str, first_step: int, losses: list[float]) -> None:
         """Losses of the steps from `first_step` on: all finite, the first near the truth."""
