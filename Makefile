@@ -12,7 +12,7 @@ jobs := $(shell getconf _NPROCESSORS_ONLN)
 export PYTHON SYSTEM_PACKAGES
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help report test peers kernels sanitize tsan fuzz neon instructions docs lint clean
+.PHONY: help report test peers kernels sanitize tsan fuzz neon emulate instructions docs lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,10 @@ neon: $(cmake)
 	@command -v qemu-aarch64 >/dev/null || tools/install.sh qemu-user qemu
 	$(call kernel_tests,neon,$(aarch64))
 endif
+
+# At -O1: emulated kernels are slow to compile, and fast enough.
+emulate: $(cmake) ## run the AVX-512 kernel tests where the CPU has AVX2 alone
+	$(call kernel_tests,emulate,-DPYMICROGPT_EMULATE=ON,--target test_kernels_avx512 test_model,-R avx512)
 
 docs: .venv/installed ## build/docs/: the documents and the API reference as HTML
 	@$(python) -c "import pdoc" 2>/dev/null || $(pip) install --quiet 'pdoc>=14'

@@ -6,9 +6,11 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <stdexcept>
 
 #include "build.h"
+#include "denormals.h"
 #include "generator.h"
 #include "params.h"
 #include "peak.h"
@@ -126,6 +128,13 @@ PYBIND11_MODULE(_core, m) {
                           py::arg("l2_bytes") = peak.l2_bytes);
         },
         py::arg("engine"), py::arg("runs") = 80);
+  m.def("flush_denormals",
+        [](bool on) {
+          thread_local std::optional<FlushDenormals> flushing;
+          if (on && !flushing) flushing.emplace();
+          if (!on) flushing.reset();
+        },
+        py::arg("on"));
   m.def("build_info", [] {
     return py::dict(py::arg("compiler") = PYMICROGPT_COMPILER,
                     py::arg("flags") = PYMICROGPT_BUILD_FLAGS);
@@ -174,17 +183,20 @@ PYBIND11_MODULE(_core, m) {
       .def(py::init([](const std::string& engine, const Ints& tokens, const Longs& offsets,
                        int n_layer, int n_embd, int n_head, int block_size, int vocab_size,
                        int batch_size, double learning_rate, double beta1, double beta2, double eps,
-                       int64_t num_steps, int threads, bool prefix_sharing) {
+                       int64_t num_steps, int threads, bool prefix_sharing,
+                       bool skip_zeros) {
              return std::make_unique<PyTrainer>(
                  engine, Config{n_layer, n_embd, n_head, block_size, vocab_size},
-                 Settings{batch_size, learning_rate, beta1, beta2, eps, num_steps}, prefix_sharing, threads,
+                 Settings{batch_size, learning_rate, beta1, beta2, eps, num_steps},
+                 Execution{prefix_sharing, skip_zeros, threads},
                  vector_of(tokens, "tokens"), vector_of(offsets, "offsets"));
            }),
            py::arg("engine"), py::arg("tokens"), py::arg("offsets"), py::kw_only(),
            py::arg("n_layer"), py::arg("n_embd"), py::arg("n_head"), py::arg("block_size"),
            py::arg("vocab_size"), py::arg("batch_size"), py::arg("learning_rate"),
            py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("num_steps"),
-           py::arg("threads"), py::arg("prefix_sharing"))
+           py::arg("threads"), py::arg("prefix_sharing"),
+           py::arg("skip_zeros") = true)
       .def_property_readonly("engine", [](const PyTrainer& t) { return t.record().name; })
       .def_property_readonly("isa", [](const PyTrainer& t) { return t.record().isa; })
       .def_property_readonly("lanes", [](const PyTrainer& t) { return t.record().lanes; })
@@ -215,6 +227,12 @@ PYBIND11_MODULE(_core, m) {
              return phases;
            },
            py::arg("num_steps"))
+      .def_property_readonly("activity", [](PyTrainer& t) {
+        const Alone alone(t);
+        const Activity a = t.engine().activity();
+        return py::dict(py::arg("values") = a.values, py::arg("units") = a.units,
+                        py::arg("resting") = a.resting);
+      })
       .def("gradients",
            [](PyTrainer& t) {
              Doubles gradients = flat(t);

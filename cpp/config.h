@@ -10,6 +10,14 @@
 #define PYMICROGPT_INLINE __forceinline
 #endif
 
+// Behind the parameters of a lambda that must be inlined too, so that what it captures stays in
+// registers.
+#if defined(__GNUC__)
+#define PYMICROGPT_INLINED __attribute__((always_inline))
+#else
+#define PYMICROGPT_INLINED
+#endif
+
 // Before a loop of constant length over an array that should live in registers.
 #if defined(__clang__)
 #define PYMICROGPT_UNROLL _Pragma("unroll")

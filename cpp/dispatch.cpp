@@ -139,6 +139,9 @@ class KernelEngine final : public Engine {
     return true;
   }
   void generate(const Draw& draw) override { kernels_.generate(state_.get(), draw); }
+  Activity activity() const override {
+    return kernels_.full ? kernels_.activity(state_.get()) : Activity{};
+  }
   size_t bytes() const override { return bytes_; }
   int threads() const override { return size_; }
 

@@ -23,6 +23,13 @@ struct Draw {
   int32_t *active, *token_of, *node_of;  // scratch: (count) each
 };
 
+// Shares of what the MLP multiplied in the last step that was not zero, means over the layers.
+struct Activity {
+  double values = 0.0;   // hidden values that are not zero
+  double units = 0.0;    // hidden units that are active in some row
+  double resting = 0.0;  // hidden units that stand still: no gradient, no step of Adam that counts
+};
+
 // An engine owns the parameters and the Adam moments of one model in whatever layout it likes.
 class Engine {
  public:
@@ -45,6 +52,7 @@ class Engine {
 
   // Only where the record of the engine says `full`.
   virtual void generate(const Draw&) {}
+  virtual Activity activity() const { return {}; }
 
   virtual size_t bytes() const = 0;  // memory held, in bytes
   virtual int threads() const { return 1; }
@@ -52,12 +60,14 @@ class Engine {
 
 // Where the time of a step goes. Adam is part of the weight gradients, whose epilogue it is.
 enum class Phase {
-  batch, embedding_norms, qkv, attention_forward, forward_matrices, softmax_loss, input_gradients,
-  weight_gradients_adam, attention_backward, norms_backward, embedding_adam, count
+  batch, embedding_norms, qkv, attention_forward, forward_matrices, mlp_forward, softmax_loss,
+  input_gradients, mlp_backward, weight_gradients_adam, mlp_weights_adam, attention_backward,
+  norms_backward, embedding_adam, count
 };
 constexpr const char* kPhaseNames[] = {
     "batch and trie", "embedding and norms", "QKV", "attention forward", "other forward matrices",
-    "softmax and loss", "input gradients", "weight gradients with Adam", "attention backward",
+    "MLP forward", "softmax and loss", "input gradients", "MLP input gradients",
+    "weight gradients with Adam", "MLP weight gradients with Adam", "attention backward",
     "norms backward", "embedding backward with Adam"};
 
 // CPU features that a table may need.
@@ -67,6 +77,7 @@ struct Setup {
   Config config;
   int batch_size;
   bool prefix_sharing;
+  bool skip_zeros;  // else every hidden unit counts as active, with the same results
   double beta1, beta2;  // of Adam: engines may keep its moments scaled by them
 };
 
@@ -99,6 +110,7 @@ struct Kernels {
 
   // Null unless full.
   void (*generate)(void* state, const Draw& draw);
+  Activity (*activity)(const void* state);  // of the last batch
   double (*fma_loop)(int64_t rounds);
   double (*read_loop)(const float* data, int64_t floats, int64_t rounds);
 };

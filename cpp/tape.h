@@ -7,9 +7,11 @@
 #include <cstdint>
 #include <limits>
 #include <stdexcept>
+#include <type_traits>
 #include <vector>
 
 #include "config.h"
+#include "denormals.h"
 #include "engine.h"
 #include "params.h"
 
@@ -199,6 +201,7 @@ class TapeEngine final : public Engine {
 
   // One document's tape at a time: memory does not depend on the size of the batch.
   double gradient(const Batch& batch) override {
+    const Flush flush;
     std::fill_n(tape_.gradients(), first_, Real(0));
     double sum = 0;
     for (int i = 0; i < batch.size; ++i) {
@@ -210,12 +213,14 @@ class TapeEngine final : public Engine {
   }
 
   double step(const Batch& batch, const AdamStep& adam) override {
+    const Flush flush;
     const double loss = gradient(batch);
     update(adam);
     return loss;
   }
 
   double loss(const Batch& batch) override {
+    const Flush flush;
     double sum = 0;
     for (int i = 0; i < batch.size; ++i) {
       sum += tape_.value(forward(batch.documents, batch.at(i)));
@@ -232,6 +237,12 @@ class TapeEngine final : public Engine {
   }
 
  private:
+  // In f64 nothing becomes denormal.
+  struct Leave {
+    Leave() {}
+  };
+  using Flush = std::conditional_t<std::is_same_v<Real, float>, FlushDenormals, Leave>;
+
   template <class Self>
   static auto data(Self& self, Slot slot) -> decltype(self.tape_.values()) {
     switch (slot) {

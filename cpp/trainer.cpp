@@ -18,13 +18,14 @@ void check(const Config& config, const std::vector<int32_t>& tokens,
   require(offsets.size() >= 2, "there are no documents");
   require(offsets.front() == 0 && offsets.back() == static_cast<int64_t>(tokens.size()),
           "offsets must run from 0 to the number of tokens");
+  // Messages are made only where they are needed: there may be millions of tokens.
   for (size_t d = 0; d + 1 < offsets.size(); ++d)
-    require(offsets[d] >= 0 && offsets[d + 1] <= offsets.back() && offsets[d + 1] - offsets[d] >= 2,
-            "document " + std::to_string(d) + " must hold at least two tokens");
+    if (offsets[d] < 0 || offsets[d + 1] > offsets.back() || offsets[d + 1] - offsets[d] < 2)
+      require(false, "document " + std::to_string(d) + " must hold at least two tokens");
   for (size_t i = 0; i < tokens.size(); ++i)
-    require(tokens[i] >= 0 && tokens[i] < config.vocab_size,
-            "token " + std::to_string(i) + " is " + std::to_string(tokens[i]) +
-                ", outside 0 .. vocab_size - 1 = " + std::to_string(config.vocab_size - 1));
+    if (tokens[i] < 0 || tokens[i] >= config.vocab_size)
+      require(false, "token " + std::to_string(i) + " is " + std::to_string(tokens[i]) +
+                         ", outside 0 .. vocab_size - 1 = " + std::to_string(config.vocab_size - 1));
 }
 
 }  // namespace
@@ -40,7 +41,7 @@ void check(const Config& c) {
 }
 
 Trainer::Trainer(const std::string& engine, const Config& config, const Settings& settings,
-                 bool prefix_sharing, int threads, std::vector<int32_t> tokens,
+                 const Execution& execution, std::vector<int32_t> tokens,
                  std::vector<int64_t> offsets)
     : config_(config),
       settings_(settings),
@@ -51,9 +52,11 @@ Trainer::Trainer(const std::string& engine, const Config& config, const Settings
   check(config, tokens_, offsets_);
   require(settings.batch_size >= 1, "batch_size must be at least 1");
   require(settings.num_steps >= 1, "num_steps must be at least 1");
-  require(threads >= 1 || threads == kAutoThreads, "threads must be at least 1");
-  engine_ = make_engine(record_, {config, settings.batch_size, prefix_sharing, settings.beta1, settings.beta2},
-                        threads);
+  require(execution.threads >= 1 || execution.threads == kAutoThreads, "threads must be at least 1");
+  engine_ = make_engine(record_,
+                        {config, settings.batch_size, execution.prefix_sharing,
+                         execution.skip_zeros, settings.beta1, settings.beta2},
+                        execution.threads);
 }
 
 Batch Trainer::next() const {

@@ -15,6 +15,12 @@ struct Settings {
   int64_t num_steps;  // the learning rate falls linearly to zero over these
 };
 
+// How an engine works. Nothing here changes what it computes.
+struct Execution {
+  bool prefix_sharing, skip_zeros;
+  int threads;
+};
+
 // Throws std::invalid_argument on a shape that no model has.
 void check(const Config& config);
 
@@ -22,7 +28,7 @@ class Trainer {
  public:
   // Documents as in config.h. Throws std::invalid_argument on anything that would not train.
   Trainer(const std::string& engine, const Config& config, const Settings& settings,
-          bool prefix_sharing, int threads, std::vector<int32_t> tokens, std::vector<int64_t> offsets);
+          const Execution& execution, std::vector<int32_t> tokens, std::vector<int64_t> offsets);
 
   double step();                                  // one more step; returns its loss
   // Time of each phase over `steps` more steps, in seconds; throws where the engine has no phases.

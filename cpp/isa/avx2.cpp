@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "../config.h"
+#include "../denormals.h"
 
 namespace microgpt {
 namespace {
@@ -16,6 +17,12 @@ struct V {
   PYMICROGPT_INLINE static V set(float x) { return {_mm256_set1_ps(x)}; }
   PYMICROGPT_INLINE static V load_quad(const float* p) {
     return {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p))};
+  }
+  // The same two floats everywhere.
+  PYMICROGPT_INLINE static V load_pair(const float* p) {
+    double pair;
+    __builtin_memcpy(&pair, p, sizeof pair);
+    return {_mm256_castpd_ps(_mm256_set1_pd(pair))};
   }
   PYMICROGPT_INLINE void store(float* p) const { _mm256_storeu_ps(p, r); }
   PYMICROGPT_INLINE void store_quad(float* p) const { _mm_storeu_ps(p, _mm256_castps256_ps128(r)); }
@@ -39,6 +46,9 @@ PYMICROGPT_INLINE V round(V a) {
 PYMICROGPT_INLINE V where_greater(V a, V b, V c) {
   return {_mm256_and_ps(_mm256_cmp_ps(a.r, b.r, _CMP_GT_OQ), c.r)};
 }
+PYMICROGPT_INLINE unsigned unequal(V a, V b) {
+  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a.r, b.r, _CMP_NEQ_UQ)));
+}
 PYMICROGPT_INLINE V pow2(V n) {
   const __m256i field = _mm256_add_epi32(_mm256_cvtps_epi32(n.r), _mm256_set1_epi32(127));
   return {_mm256_castsi256_ps(_mm256_slli_epi32(field, 23))};
@@ -56,6 +66,13 @@ PYMICROGPT_INLINE void split(V x, V& e, V& f) {
 template <int i>
 PYMICROGPT_INLINE V quad(V a) {
   return {_mm256_permute_ps(a.r, i * 0x55)};
+}
+// The first halves of the quads of a and b, element by element in turns, and the second halves.
+[[maybe_unused]] PYMICROGPT_INLINE V interleave_low(V a, V b) { return {_mm256_unpacklo_ps(a.r, b.r)}; }
+[[maybe_unused]] PYMICROGPT_INLINE V interleave_high(V a, V b) { return {_mm256_unpackhi_ps(a.r, b.r)}; }
+// The sums of neighbours: where a came of interleave_low and b of interleave_high, one sum again.
+[[maybe_unused]] PYMICROGPT_INLINE V pair_sums(V a, V b) {
+  return {_mm256_add_ps(_mm256_shuffle_ps(a.r, b.r, 0x88), _mm256_shuffle_ps(a.r, b.r, 0xDD))};
 }
 PYMICROGPT_INLINE V quad_sum(V a) {
   const __m256 b = _mm256_add_ps(a.r, _mm256_permute_ps(a.r, 0xB1));
@@ -82,6 +99,12 @@ PYMICROGPT_INLINE V max4(V a, V b, V c, V d) {
   return {_mm256_max_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xEE))};
 }
 
+// Quad i is the sum of the quads of t[i].
+PYMICROGPT_INLINE V sum_quads(const V* t) {
+  return {_mm256_add_ps(_mm256_permute2f128_ps(t[0].r, t[1].r, 0x20),
+                        _mm256_permute2f128_ps(t[0].r, t[1].r, 0x31))};
+}
+
 // to[16 j + i] = element j of the i-th argument.
 PYMICROGPT_INLINE void store_transposed(float* to, V a, V b, V c, V d) {
   const __m256 ab0 = _mm256_unpacklo_ps(a.r, b.r), ab1 = _mm256_unpackhi_ps(a.r, b.r);
@@ -96,13 +119,6 @@ PYMICROGPT_INLINE void store_transposed(float* to, V a, V b, V c, V d) {
 
 // Ticks of a counter of constant rate.
 PYMICROGPT_INLINE uint64_t now() { return __rdtsc(); }
-
-// Flushes denormals to zero while it lives, in this thread alone: they would only slow Adam down.
-struct FlushDenormals {
-  unsigned saved = _mm_getcsr();
-  FlushDenormals() { _mm_setcsr(saved | 0x8040); }
-  ~FlushDenormals() { _mm_setcsr(saved); }
-};
 
 }  // namespace
 }  // namespace microgpt

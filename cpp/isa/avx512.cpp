@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "../config.h"
+#include "../denormals.h"
 
 namespace microgpt {
 namespace {
@@ -16,6 +17,12 @@ struct V {
   PYMICROGPT_INLINE static V set(float x) { return {_mm512_set1_ps(x)}; }
   PYMICROGPT_INLINE static V load_quad(const float* p) {
     return {_mm512_broadcast_f32x4(_mm_loadu_ps(p))};
+  }
+  // The same two floats everywhere.
+  PYMICROGPT_INLINE static V load_pair(const float* p) {
+    double pair;
+    __builtin_memcpy(&pair, p, sizeof pair);
+    return {_mm512_castpd_ps(_mm512_set1_pd(pair))};
   }
   PYMICROGPT_INLINE void store(float* p) const { _mm512_storeu_ps(p, r); }
   PYMICROGPT_INLINE void store_quad(float* p) const { _mm_storeu_ps(p, _mm512_castps512_ps128(r)); }
@@ -38,6 +45,7 @@ PYMICROGPT_INLINE V round(V a) { return {_mm512_roundscale_ps(a.r, _MM_FROUND_TO
 PYMICROGPT_INLINE V where_greater(V a, V b, V c) {
   return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a.r, b.r, _CMP_GT_OQ), c.r)};
 }
+PYMICROGPT_INLINE unsigned unequal(V a, V b) { return _mm512_cmp_ps_mask(a.r, b.r, _CMP_NEQ_UQ); }
 PYMICROGPT_INLINE V pow2(V n) { return {_mm512_scalef_ps(_mm512_set1_ps(1.0f), n.r)}; }
 PYMICROGPT_INLINE void split(V x, V& e, V& f) {
   // The mantissa in [3/4, 3/2) and the exponent that goes with it.
@@ -51,6 +59,13 @@ PYMICROGPT_INLINE void split(V x, V& e, V& f) {
 template <int i>
 PYMICROGPT_INLINE V quad(V a) {
   return {_mm512_permute_ps(a.r, i * 0x55)};
+}
+// The first halves of the quads of a and b, element by element in turns, and the second halves.
+PYMICROGPT_INLINE V interleave_low(V a, V b) { return {_mm512_unpacklo_ps(a.r, b.r)}; }
+PYMICROGPT_INLINE V interleave_high(V a, V b) { return {_mm512_unpackhi_ps(a.r, b.r)}; }
+// The sums of neighbours: where a came of interleave_low and b of interleave_high, one sum again.
+PYMICROGPT_INLINE V pair_sums(V a, V b) {
+  return {_mm512_add_ps(_mm512_shuffle_ps(a.r, b.r, 0x88), _mm512_shuffle_ps(a.r, b.r, 0xDD))};
 }
 PYMICROGPT_INLINE V quad_sum(V a) {
   const __m512 b = _mm512_add_ps(a.r, _mm512_permute_ps(a.r, 0xB1));
@@ -79,6 +94,15 @@ PYMICROGPT_INLINE V max_across_quads(V a) {
   return {_mm512_max_ps(b, _mm512_shuffle_f32x4(b, b, 0x4E))};
 }
 
+// Quad i is the sum of the quads of t[i].
+PYMICROGPT_INLINE V sum_quads(const V* t) {
+  const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(t[0].r, t[1].r, 0x88),
+                                  _mm512_shuffle_f32x4(t[0].r, t[1].r, 0xDD));
+  const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(t[2].r, t[3].r, 0x88),
+                                  _mm512_shuffle_f32x4(t[2].r, t[3].r, 0xDD));
+  return {_mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD))};
+}
+
 // to[16 j + i] = element j of the i-th argument.
 PYMICROGPT_INLINE void store_transposed(float* to, V a, V b, V c, V d) {
   const __m512 ab0 = _mm512_unpacklo_ps(a.r, b.r), ab1 = _mm512_unpackhi_ps(a.r, b.r);
@@ -95,13 +119,6 @@ PYMICROGPT_INLINE void store_transposed(float* to, V a, V b, V c, V d) {
 
 // Ticks of a counter of constant rate.
 PYMICROGPT_INLINE uint64_t now() { return __rdtsc(); }
-
-// Flushes denormals to zero while it lives, in this thread alone: they would only slow Adam down.
-struct FlushDenormals {
-  unsigned saved = _mm_getcsr();
-  FlushDenormals() { _mm_setcsr(saved | 0x8040); }
-  ~FlushDenormals() { _mm_setcsr(saved); }
-};
 
 }  // namespace
 }  // namespace microgpt

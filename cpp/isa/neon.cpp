@@ -2,6 +2,7 @@
 #include <arm_neon.h>
 
 #include "../config.h"
+#include "../denormals.h"
 
 namespace microgpt {
 namespace {
@@ -15,6 +16,11 @@ struct V {
   PYMICROGPT_INLINE static V load(const float* p) { return {vld1q_f32(p)}; }
   PYMICROGPT_INLINE static V set(float x) { return {vdupq_n_f32(x)}; }
   PYMICROGPT_INLINE static V load_quad(const float* p) { return {vld1q_f32(p)}; }
+  // The same two floats everywhere.
+  PYMICROGPT_INLINE static V load_pair(const float* p) {
+    const float32x2_t pair = vld1_f32(p);
+    return {vcombine_f32(pair, pair)};
+  }
   PYMICROGPT_INLINE void store(float* p) const { vst1q_f32(p, r); }
   PYMICROGPT_INLINE void store_quad(float* p) const { vst1q_f32(p, r); }
 };
@@ -32,6 +38,10 @@ PYMICROGPT_INLINE V masked(uint32x4_t mask, V a) {
   return {vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(a.r)))};
 }
 PYMICROGPT_INLINE V where_greater(V a, V b, V c) { return masked(vcgtq_f32(a.r, b.r), c); }
+PYMICROGPT_INLINE unsigned unequal(V a, V b) {
+  constexpr uint32_t bit[4] = {1, 2, 4, 8};
+  return vaddvq_u32(vbicq_u32(vld1q_u32(bit), vceqq_f32(a.r, b.r)));
+}
 PYMICROGPT_INLINE V pow2(V n) {
   const int32x4_t field = vaddq_s32(vcvtq_s32_f32(n.r), vdupq_n_s32(127));
   return {vreinterpretq_f32_s32(vshlq_n_s32(field, 23))};
@@ -50,6 +60,13 @@ template <int i>
 PYMICROGPT_INLINE V quad(V a) {
   return {vdupq_laneq_f32(a.r, i)};
 }
+// The first halves of the quads of a and b, element by element in turns, and the second halves.
+[[maybe_unused]] PYMICROGPT_INLINE V interleave_low(V a, V b) { return {vzip1q_f32(a.r, b.r)}; }
+[[maybe_unused]] PYMICROGPT_INLINE V interleave_high(V a, V b) { return {vzip2q_f32(a.r, b.r)}; }
+// The sums of neighbours: where a came of interleave_low and b of interleave_high, one sum again.
+[[maybe_unused]] PYMICROGPT_INLINE V pair_sums(V a, V b) {
+  return {vpaddq_f32(a.r, b.r)};
+}
 PYMICROGPT_INLINE V quad_sum(V a) {
   const float32x4_t pairs = vpaddq_f32(a.r, a.r);
   return {vpaddq_f32(pairs, pairs)};
@@ -67,6 +84,9 @@ PYMICROGPT_INLINE V max4(V a, V b, V c, V d) {
   return {vpmaxq_f32(vpmaxq_f32(a.r, b.r), vpmaxq_f32(c.r, d.r))};
 }
 
+// Quad i is the sum of the quads of t[i].
+PYMICROGPT_INLINE V sum_quads(const V* t) { return t[0]; }
+
 // to[16 j + i] = element j of the i-th argument.
 PYMICROGPT_INLINE void store_transposed(float* to, V a, V b, V c, V d) {
   const float32x4_t ab0 = vtrn1q_f32(a.r, b.r), ab1 = vtrn2q_f32(a.r, b.r);
@@ -83,16 +103,6 @@ PYMICROGPT_INLINE uint64_t now() {
   __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
   return t;
 }
-
-// Flushes denormals to zero while it lives, in this thread alone: they would only slow Adam down.
-struct FlushDenormals {
-  uint64_t saved;
-  FlushDenormals() {
-    __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
-    __asm__ volatile("msr fpcr, %0" : : "r"(saved | (uint64_t{1} << 24)));
-  }
-  ~FlushDenormals() { __asm__ volatile("msr fpcr, %0" : : "r"(saved)); }
-};
 
 }  // namespace
 }  // namespace microgpt

@@ -19,7 +19,7 @@ extern const Kernels PYMICROGPT_TABLE;
 constexpr Kernels PYMICROGPT_TABLE = {
     PYMICROGPT_ENGINE,    PYMICROGPT_ISA,       PYMICROGPT_LANES,    PYMICROGPT_NEEDS,   false,
     Plain<float>::bytes,  Plain<float>::create, Plain<float>::write, Plain<float>::read,
-    Plain<float>::run,    nullptr,              nullptr,             nullptr,
+    Plain<float>::run,    nullptr,              nullptr,             nullptr,              nullptr,
 };
 
 }  // namespace microgpt

@@ -185,15 +185,15 @@ PYMICROGPT_INLINE void scores_backward_node(const Attention& a, int n, int group
 }
 #undef EACH_GROUP
 
-// f(n, group, keys, G) for the nodes of a span. All nodes of a level have the same number of keys;
-// G says how many groups of four they are, or 0 for more than two.
+// f(n, keys, G) for the nodes of a span. All nodes of a level have the same number of keys; G says how
+// many groups of four they are, or 0 for more than two.
 template <class F>
 PYMICROGPT_INLINE void each_node(const Attention& a, Span nodes, F f) {
   const Rows& r = *a.rows;
   const auto each = [&](int level, auto G) {
     const int first = r.level_begin[level], last = r.level_begin[level + 1];
     for (int n = first > nodes.first ? first : nodes.first; n < last && n < nodes.last; ++n)
-      for (int group = 0; group < a.heads.groups; ++group) f(n, group, level + 1, G);
+      f(n, level + 1, G);
   };
   for (int level = 0; level < r.levels; ++level) {
     if (level < 4) each(level, Constant<1>());
@@ -202,79 +202,93 @@ PYMICROGPT_INLINE void each_node(const Attention& a, Span nodes, F f) {
   }
 }
 
-// f(C) for heads of C = 1, 2, 4 chunks, which have code of their own, and 0 for the rest.
-template <class F>
-PYMICROGPT_INLINE void by_chunks(int chunks, F f) {
-  switch (chunks) {
-    case 1: return f(Constant<1>());
-    case 2: return f(Constant<2>());
-    case 4: return f(Constant<4>());
-    default: return f(Constant<0>());
+void attention_forward(const Attention& shared, Span nodes) {
+  with_one_of<1, 2, 4>(shared.heads.chunks, [&](auto C) {
+    const Attention a = shared;  // a copy, which no store can alias
+    each_node(a, nodes, [&](int n, int keys, auto G) PYMICROGPT_INLINED {
+      for (int group = 0; group < a.heads.groups; ++group)
+        forward_node<C.value, G.value>(a, n, group, keys);
+    });
+  });
+}
+
+void scores_backward(const Attention& shared, Span nodes) {
+  with_one_of<1, 2, 4>(shared.heads.chunks, [&](auto C) {
+    const Attention a = shared;
+    each_node(a, nodes, [&](int n, int keys, auto G) PYMICROGPT_INLINED {
+      for (int group = 0; group < a.heads.groups; ++group)
+        scores_backward_node<C.value, G.value>(a, n, group, keys);
+    });
+  });
+}
+
+// dq += sum over j of ds_j k_j;  dk_j += ds_j q;  dv_j += p_j dout, for P panels of q, k and v, all of
+// one group of heads, and those of the three that are asked for.
+template <bool Q, bool K, bool V_, int P>
+void accumulate(const Attention& shared, int group, int panel, int rows) {
+#define EACH_PANEL PYMICROGPT_UNROLL for (int c = 0; c < P; ++c)
+  const Attention a = shared;
+  const int width = a.heads.panels();
+  const int64_t step = a.qkv.stride, dstep = a.dqkv.stride, out_step = a.dout.stride;  // of panels
+  const float *q_rows = a.qkv.at(panel, 0), *k_rows = a.qkv.at(width + panel, 0);
+  const float* dout_rows = a.dout.at(panel, 0);
+  float *dq_rows = a.dqkv.at(panel, 0), *dk_rows = a.dqkv.at(width + panel, 0),
+        *dv_rows = a.dqkv.at(2 * width + panel, 0);
+  EACH_PANEL {
+    if (Q) clear(a.dqkv, panel + c, {0, rows});
+    if (K) clear(a.dqkv, width + panel + c, {0, rows});
+    if (V_) clear(a.dqkv, 2 * width + panel + c, {0, rows});
   }
-}
-
-void attention_forward(const Attention& a, Span nodes) {
-  by_chunks(a.heads.chunks, [&](auto C) {
-    each_node(a, nodes, [&](int n, int group, int keys, auto G) {
-      forward_node<C.value, G.value>(a, n, group, keys);
-    });
-  });
-}
-
-void scores_backward(const Attention& a, Span nodes) {
-  by_chunks(a.heads.chunks, [&](auto C) {
-    each_node(a, nodes, [&](int n, int group, int keys, auto G) {
-      scores_backward_node<C.value, G.value>(a, n, group, keys);
-    });
-  });
-}
-
-// dq += sum over j of ds_j k_j;  dk_j += ds_j q;  dv_j += p_j dout, for one panel of q, k and v and
-// those of the three that are asked for.
-template <bool Q, bool K, bool V_>
-void accumulate(const Attention& a, int panel, int rows) {
-  const int width = a.heads.panels(), of = panel / a.heads.chunks;
-  const int k_panel = width + panel, v_panel = 2 * width + panel;
-  if (Q) clear(a.dqkv, panel, {0, rows});
-  if (K) clear(a.dqkv, k_panel, {0, rows});
-  if (V_) clear(a.dqkv, v_panel, {0, rows});
-  each_node(a, {0, a.rows->nodes}, [&](int n, int group, int keys, auto) {
-    if (group != of) return;
+  each_node(a, {0, a.rows->nodes}, [&](int n, int keys, auto) PYMICROGPT_INLINED {
     const int32_t* path = a.path_of(n);
     const float* p = a.p + a.scores_at(n, group);
     const float* ds = a.ds + a.scores_at(n, group);
-    const Row q = Row::load(a.qkv.at(panel, a.row_of[n]));
-    const Row dout = Row::load(a.dout.at(panel, int64_t{n} * kPanel));
-    Row dq = Row::load(a.dqkv.at(panel, a.row_of[n]));
+    float* own_dq = dq_rows + a.row_of[n];
+    Row q[P], dout[P], dq[P];
+    EACH_PANEL {
+      q[c] = Row::load(q_rows + a.row_of[n] + c * step);
+      dout[c] = Row::load(dout_rows + int64_t{n} * kPanel + c * out_step);
+      dq[c] = Row::load(own_dq + c * dstep);
+    }
     for (int k = 0; k < keys; k += 4) {
       if (Q || K)
-        each_key(Row::load(ds + k * 4), k, keys, [&](int j, const Row& dsj) {
-          if (Q) dq = fma(dsj, Row::load(a.qkv.at(k_panel, path[j])), dq);
-          float* dk = a.dqkv.at(k_panel, path[j]);
-          if (K) fma(dsj, q, Row::load(dk)).store(dk);
+        each_key(Row::load(ds + k * 4), k, keys, [&](int j, const Row& dsj) PYMICROGPT_INLINED {
+          EACH_PANEL {
+            if (Q) dq[c] = fma(dsj, Row::load(k_rows + path[j] + c * step), dq[c]);
+            float* dk = dk_rows + path[j] + c * dstep;
+            if (K) fma(dsj, q[c], Row::load(dk)).store(dk);
+          }
         });
       if (V_)
-        each_key(Row::load(p + k * 4), k, keys, [&](int j, const Row& pj) {
-          float* dv = a.dqkv.at(v_panel, path[j]);
-          fma(pj, dout, Row::load(dv)).store(dv);
+        each_key(Row::load(p + k * 4), k, keys, [&](int j, const Row& pj) PYMICROGPT_INLINED {
+          EACH_PANEL {
+            float* dv = dv_rows + path[j] + c * dstep;
+            fma(pj, dout[c], Row::load(dv)).store(dv);
+          }
         });
     }
-    if (Q) dq.store(a.dqkv.at(panel, a.row_of[n]));
+    if (Q) EACH_PANEL dq[c].store(own_dq + c * dstep);
   });
+#undef EACH_PANEL
 }
 
 // Keys collect from all their descendants, so that threads share panels, not rows. `rows` is the
 // number of rows of qkv.
 void attention_backward(const Attention& a, int rows, Share& share) {
-  for (int panel = 0; panel < a.heads.panels(); ++panel) {
-    if (share.size == 1) {
-      accumulate<true, true, true>(a, panel, rows);
-    } else {
-      if (share.mine()) accumulate<true, false, false>(a, panel, rows);
-      if (share.mine()) accumulate<false, true, false>(a, panel, rows);
-      if (share.mine()) accumulate<false, false, true>(a, panel, rows);
-    }
-  }
+  constexpr int fit = V::accumulators / (3 * kVectors), most = fit < 4 ? fit : 4;
+  for (int group = 0; group < a.heads.groups; ++group)
+    split_evenly(a.heads.chunks, most, [&](int chunk, int some) {
+      const int panel = group * a.heads.chunks + chunk;
+      with_up_to<most>(some, [&](auto P) {
+        if (share.size == 1) {
+          accumulate<true, true, true, P.value>(a, group, panel, rows);
+        } else {
+          if (share.mine()) accumulate<true, false, false, P.value>(a, group, panel, rows);
+          if (share.mine()) accumulate<false, true, false, P.value>(a, group, panel, rows);
+          if (share.mine()) accumulate<false, false, true, P.value>(a, group, panel, rows);
+        }
+      });
+    });
 }
 
 }  // namespace

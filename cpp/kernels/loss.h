@@ -54,8 +54,9 @@ void softmax_rows(Panels logits, float* lse, const float* weight, Span rows,
 
 // For the entries whose nodes lie in the span: nll = lse - logits[target]; logits become dlogits =
 // sum over the entries of the row of weight (softmax - onehot(target)).
-void cross_entropy(Panels logits, float* lse, float* nll, const Rows& rows, Span nodes,
+void cross_entropy(Panels logits, float* lse, float* nll, const Rows& shared, Span nodes,
                    int vocab_size) {
+  const Rows rows = shared;  // a copy, which no store can alias
   const auto each_entry = [&](auto f) {
     for (int i = 0; i < rows.entries; ++i) {
       const int node = rows.entry_node[i], target = rows.entry_target[i];

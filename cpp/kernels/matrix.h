@@ -6,18 +6,20 @@
 namespace microgpt {
 namespace {
 
-// A weight matrix (outs, ins), kept twice: forward wants outs in the lanes, input gradients ins.
-// `p`, the copy that Adam updates, has the longer side in its lanes, `q` the other one. Each copy
-// is (panels of the lane side, the other side padded to panels, 16). Padding is zero and stays so.
+// A weight matrix (outs, ins). `p`, the copy that Adam updates, has one side in its lanes, `q`, where
+// there is one, the other side: forward wants outs in the lanes, input gradients ins. A copy is
+// (panels of the lane side, the other side padded to panels, 16) or, by row, (the other side padded,
+// the lane side padded). Padding is zero and stays so.
 struct Matrix {
   int outs, ins;
   bool outs_in_lanes;  // of p
-  float *p, *q;        // parameter, and its transpose
+  bool by_row;         // p is
+  float *p, *q;        // parameter, and its transpose or null
   float *m, *v;        // Adam moments, divided by 1 - beta1 and 1 - beta2
   float *g;            // gradient, where it is asked for
   // m, v and g are laid out as p
 
-  PYMICROGPT_INLINE int lane_panels() const { return panels_of(outs_in_lanes ? outs : ins); }
+  PYMICROGPT_INLINE int lanes() const { return outs_in_lanes ? outs : ins; }
   PYMICROGPT_INLINE int rows() const { return outs_in_lanes ? ins : outs; }
   PYMICROGPT_INLINE int64_t size() const {
     return int64_t{kPanel} * kPanel * panels_of(outs) * panels_of(ins);
@@ -27,13 +29,15 @@ struct Matrix {
   }
   // Where element (out, in) is, in p, m, v and g, and in q.
   PYMICROGPT_INLINE int64_t at(int out, int in) const {
-    return outs_in_lanes ? index(out, in, ins) : index(in, out, outs);
+    const int lane = outs_in_lanes ? out : in, row = outs_in_lanes ? in : out;
+    return by_row ? int64_t{row} * panels_of(lanes()) * kPanel + lane : index(lane, row, rows());
   }
   PYMICROGPT_INLINE int64_t transposed_at(int out, int in) const {
     return outs_in_lanes ? index(in, out, outs) : index(out, in, ins);
   }
-  PYMICROGPT_INLINE const float* by_outs() const { return outs_in_lanes ? p : q; }
-  PYMICROGPT_INLINE const float* by_ins() const { return outs_in_lanes ? q : p; }
+  // The copies, for products.
+  PYMICROGPT_INLINE Panels of_p() const { return {p, int64_t{panels_of(rows())} * kPanel * kPanel}; }
+  PYMICROGPT_INLINE Panels of_q() const { return {q, int64_t{panels_of(lanes())} * kPanel * kPanel}; }
 };
 
 // Adam with the constants of one step folded together (docs/derivations.md).
@@ -60,70 +64,138 @@ struct Adam {
   }
 };
 
+// Whether the update of a weight without gradient is smaller in the step `now` than it was in the
+// step before: rate m / (scale sqrt(v) + eps), where m and sqrt(v) fall by beta1 and sqrt(beta2). A
+// hundredth is left for rounding, and eps keeps what becomes denormal from mattering.
+PYMICROGPT_INLINE bool calm(const AdamStep& before, const AdamStep& now) {
+  const double rate = now.rate / now.correction1 / (before.rate / before.correction1);
+  const double scale = __builtin_sqrt(before.correction2 / now.correction2);
+  const double least = scale * __builtin_sqrt(now.beta2) < 1.0 ? scale * __builtin_sqrt(now.beta2) : 1.0;
+  return now.beta1 * rate <= 0.99 * least && now.eps >= 1e-12;
+}
+
 // ---- product: y[n][o] = sum over k of x[n][k] w[k][o] ----
 
-enum class After { store, relu, residual, mask };
+// Rows that stand one after the other (rows, width): operands as Panels are.
+struct Strips {
+  float* data;
+  int64_t width;
 
-struct Product {
-  Panels x;        // (k, rows)
-  int k;
-  const float* w;  // (panels of y, k padded to panels, 16)
-  Panels y;        // (panels * 16, rows)
-  int panels;
-  Span rows;
-  Panels other = {};             // residual: y = product + other[map[n]]
-  const int32_t* map = nullptr;  // mask: y = other[n] > 0 ? product : 0
+  PYMICROGPT_INLINE float* at(int p, int64_t row) const { return data + row * width + p * kPanel; }
+  PYMICROGPT_INLINE int64_t row_step() const { return width; }
+  PYMICROGPT_INLINE static constexpr int64_t panel_step() { return kPanel; }
+  static constexpr bool paired = false;  // outputs may be rows: how many must not change their sums
 };
 
+// What becomes of sixteen sums: of row n, for the outputs of panel p.
+struct Store {
+  Panels y;
+  PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const {
+    sum.store(y.at(p, int64_t{n} * kPanel));
+  }
+};
+struct Relu {
+  Panels y;
+  PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const {
+    max(Row::set(0.0f), sum).store(y.at(p, int64_t{n} * kPanel));  // in this order NaN stays NaN
+  }
+};
+struct Residual {  // y = product + other[map[n]]
+  Panels y, other;
+  const int32_t* map;
+  PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const {
+    (sum + Row::load(other.at(p, map[n]))).store(y.at(p, int64_t{n} * kPanel));
+  }
+};
+struct Mask {  // y = other[n] > 0 ? product : 0
+  Panels y, other;
+  PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const {
+    const Row gate = Row::load(other.at(p, int64_t{n} * kPanel));
+    where_greater(gate, Row::set(0.0f), sum).store(y.at(p, int64_t{n} * kPanel));
+  }
+};
+
+// A product of x (k, rows) and w (panels of outputs, k, 16).
+template <class X, class Then>
+struct Product {
+  X x;
+  int k;
+  Panels w;
+  int panels;
+  Span rows;
+  Then then;
+};
+
+// The sums of panel p of a tile's row.
+template <int U>
+PYMICROGPT_INLINE Row row_of(const V (&sum)[U], int p) {
+  Row row;
+  PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u) row.v[u] = sum[p * kVectors + u];
+  return row;
+}
+
 // R rows by P panels, all in registers.
-template <After after, int R, int P>
-PYMICROGPT_INLINE void product_tile(const Product& a, int row, int panel) {
+template <int R, int P, class X, class Then>
+PYMICROGPT_INLINE void product_tile(const Product<X, Then>& a, int row, int panel) {
   constexpr int U = P * kVectors;
-  const V zero = V::set(0.0f);
   V sum[R][U];
   PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
-    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = zero;
+    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = V::set(0.0f);
 
-  const int64_t stride = int64_t{panels_of(a.k)} * kPanel * kPanel;  // of a panel of w
-  const float* w = a.w + panel * stride;
-  const float* x = a.x.data + int64_t{row} * kPanel;
-  for (int k0 = 0; k0 < a.k; k0 += kPanel, x += a.x.stride) {
+  const int64_t step = a.x.row_step();
+  const float* x = a.x.data + row * step;
+  const float* w = a.w.at(panel, 0);
+  for (int k0 = 0; k0 < a.k; k0 += kPanel, x += a.x.panel_step()) {
     const float* end = x + (a.k - k0 < kPanel ? a.k - k0 : kPanel);
     for (const float* xk = x; xk != end; ++xk, w += kPanel) {
       V weight[U];
       PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
-        weight[u] = V::load(w + (u / kVectors) * stride + u % kVectors * V::lanes);
+        weight[u] = V::load(w + (u / kVectors) * a.w.stride + u % kVectors * V::lanes);
       PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
-        const V value = V::set(xk[r * kPanel]);
+        const V value = V::set(xk[r * step]);
         PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
           sum[r][u] = fma(value, weight[u], sum[r][u]);
       }
     }
   }
-
-  float* y = a.y.at(panel, int64_t{row} * kPanel);
-  const float* other = nullptr;
-  if constexpr (after == After::mask) other = a.other.at(panel, int64_t{row} * kPanel);
-  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
-    if constexpr (after == After::residual) other = a.other.at(panel, a.map[row + r]);
-    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
-      const int64_t p = u / kVectors, lane = u % kVectors * V::lanes;
-      V v = sum[r][u];
-      if constexpr (after == After::relu) v = max(zero, v);  // in this order NaN stays NaN
-      if constexpr (after == After::residual) v = v + V::load(other + p * a.other.stride + lane);
-      if constexpr (after == After::mask)
-        v = where_greater(V::load(other + p * a.other.stride + r * kPanel + lane), zero, v);
-      v.store(y + p * a.y.stride + r * kPanel + lane);
-    }
-  }
+  const Then then = a.then;  // a copy, which no store can alias
+  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
+    PYMICROGPT_UNROLL for (int p = 0; p < P; ++p)
+      then(row + r, panel + p, row_of(sum[r], p));
 }
 
-template <After after, int R, int P>
-void product_rows(const Product& a, int rows, int row, int panel) {
-  if constexpr (R > 1) {
-    if (rows < R) return product_rows<after, R - 1, P>(a, rows, row, panel);
+// R rows by one panel that fills one vector. A tile as above would load a value for every
+// multiply-add, which two load ports do not keep up with. Here one load of two values serves two: the
+// weights of k and k + 1 are interleaved, so that lanes hold the sums over even and over odd k.
+template <int R, class X, class Then>
+PYMICROGPT_INLINE void paired_tile(const Product<X, Then>& a, int row) {
+  V sum[R][2];
+  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = V::set(0.0f);
+  const int64_t step = a.x.row_step();
+  const float* x = a.x.data + row * step;
+  const float* w = a.w.at(0, 0);
+  for (int k0 = 0; k0 < a.k; k0 += kPanel, x += a.x.panel_step()) {
+    const float* end = x + (a.k - k0 < kPanel ? (a.k - k0 + 1) / 2 * 2 : kPanel);
+    for (const float* xk = x; xk != end; xk += 2, w += 2 * kPanel) {
+      const V even = V::load(w), odd = V::load(w + kPanel);
+      const V low = interleave_low(even, odd), high = interleave_high(even, odd);
+      PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
+        const V values = V::load_pair(xk + r * step);
+        sum[r][0] = fma(values, low, sum[r][0]);
+        sum[r][1] = fma(values, high, sum[r][1]);
+      }
+    }
   }
-  product_tile<after, R, P>(a, row, panel);
+  const Then then = a.then;
+  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) then(row + r, 0, Row{pair_sums(sum[r][0], sum[r][1])});
+}
+
+template <int R, int P, class X, class Then>
+void product_rows(const Product<X, Then>& a, int rows, int row, int panel) {
+  if constexpr (R > 1) {
+    if (rows < R) return product_rows<R - 1, P>(a, rows, row, panel);
+  }
+  product_tile<R, P>(a, row, panel);
 }
 
 // `total` split into as few parts of at most `most` as can be, as even as can be: f(first, size).
@@ -137,23 +209,130 @@ PYMICROGPT_INLINE void split_evenly(int total, int most, F f) {
   }
 }
 
-template <After after, int P>
-void product_panels(const Product& a, int panels, int panel) {
+template <int P, class X, class Then>
+void product_panels(const Product<X, Then>& a, int panels, int panel) {
   if constexpr (P > 1) {
-    if (panels < P) return product_panels<after, P - 1>(a, panels, panel);
+    if (panels < P) return product_panels<P - 1>(a, panels, panel);
   }
   constexpr int fit = V::accumulators / (P * kVectors);
   constexpr int most = fit < 16 ? fit : 16;
   split_evenly(a.rows.last - a.rows.first, most, [&](int row, int rows) {
-    product_rows<after, most, P>(a, rows, a.rows.first + row, panel);
+    product_rows<most, P>(a, rows, a.rows.first + row, panel);
   });
 }
 
-template <After after = After::store>
-void product(const Product& a) {
-  split_evenly(a.panels, V::tile_panels, [&](int panel, int panels) {
-    product_panels<after, V::tile_panels>(a, panels, panel);
+template <class X, class Then>
+void product(const X& x, int k, Panels w, int panels, Span rows, const Then& then) {
+  const Product<X, Then> a{x, k, w, panels, rows, then};
+  if constexpr (kVectors == 1 && X::paired) {
+    if (panels == 1) {
+      constexpr int most = V::accumulators / 2;
+      split_evenly(rows.last - rows.first, most, [&](int row, int some) {
+        with_up_to<most>(some, [&](auto R) { paired_tile<R.value>(a, rows.first + row); });
+      });
+      return;
+    }
+  }
+  split_evenly(panels, V::tile_panels, [&](int panel, int panels_of_tile) {
+    product_panels<V::tile_panels>(a, panels_of_tile, panel);
   });
+}
+
+// ---- the same by dot products, where the weights stand the other way: w (panels of k, outputs, 16) ----
+
+template <class Then>
+struct DotProduct {
+  Panels x;  // (k, rows)
+  int k;
+  Panels w;
+  int panels;
+  Span rows;
+  Then then;
+};
+
+// R rows by sixteen outputs, four of them at a time.
+template <int R, class Then>
+PYMICROGPT_INLINE void dot_tile(const DotProduct<Then>& a, int row, int panel) {
+  V dot[R][4];
+  const int lane_panels = panels_of(a.k);
+  PYMICROGPT_UNROLL for (int four = 0; four < 4; ++four) {
+    V sum[R][4];
+    PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
+      PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[r][i] = V::set(0.0f);
+    for (int p = 0; p < lane_panels; ++p) {
+      const float* x = a.x.at(p, int64_t{row} * kPanel);
+      const float* w = a.w.at(p, (int64_t{panel} * kPanel + four * 4) * kPanel);
+      PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u) {
+        V weight[4];
+        PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i)
+          weight[i] = V::load(w + i * kPanel + u * V::lanes);
+        PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
+          const V value = V::load(x + r * kPanel + u * V::lanes);
+          PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[r][i] = fma(value, weight[i], sum[r][i]);
+        }
+      }
+    }
+    PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
+      dot[r][four] = reduce4(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
+  }
+  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
+    Row y;
+    PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u)
+      y.v[u] = sum_quads(dot[r] + u * (V::lanes / 4));
+    a.then(row + r, panel, y);
+  }
+}
+
+template <class Then>
+void dot_product(Panels x, int k, Panels w, int panels, Span rows, const Then& then) {
+  constexpr int most = V::accumulators / 4;
+  const DotProduct<Then> a{x, k, w, panels, rows, then};
+  for (int panel = 0; panel < panels; ++panel)
+    split_evenly(rows.last - rows.first, most, [&](int row, int some) {
+      with_up_to<most>(some, [&](auto R) { dot_tile<R.value>(a, rows.first + row, panel); });
+    });
+}
+
+// y = x w^T: w is (outs, ins).
+template <class Then>
+void forward(const Matrix& w, Panels x, Span rows, const Then& then) {
+  if (w.outs_in_lanes || w.q != nullptr)
+    product(x, w.ins, w.outs_in_lanes ? w.of_p() : w.of_q(), panels_of(w.outs), rows, then);
+  else
+    dot_product(x, w.ins, w.of_p(), panels_of(w.outs), rows, then);
+}
+
+// dx = dy w
+template <class Then>
+void input_gradient(const Matrix& w, Panels dy, Span rows, const Then& then) {
+  if (!w.outs_in_lanes || w.q != nullptr)
+    product(dy, w.outs, w.outs_in_lanes ? w.of_q() : w.of_p(), panels_of(w.ins), rows, then);
+  else
+    dot_product(dy, w.outs, w.of_p(), panels_of(w.ins), rows, then);
+}
+
+// ---- outer products: sum[r][u] = sum over n of other[n][row + r] lane[n][u] ----
+
+constexpr int power_of_two_below(int n) { return n < 2 ? 1 : 2 * power_of_two_below(n / 2); }
+
+// Panels panel .. panel + P - 1 of `lane` by the features row .. row + R - 1 of `other`.
+template <int R, int P, class Lane>
+PYMICROGPT_INLINE void outer_products(V (&sum)[R][P * kVectors], const Lane& lane, int panel,
+                                      Panels other, int row, int count) {
+  constexpr int U = P * kVectors;
+  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
+    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = V::set(0.0f);
+  const float* x = lane.at(panel, 0);
+  const float* y = other.at(row / kPanel, row % kPanel);
+  for (int n = 0; n < count; ++n, x += lane.row_step(), y += kPanel) {
+    V value[U];
+    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
+      value[u] = V::load(x + (u / kVectors) * lane.panel_step() + u % kVectors * V::lanes);
+    PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
+      const V weight = V::set(y[r]);
+      PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = fma(weight, value[u], sum[r][u]);
+    }
+  }
 }
 
 // ---- weight gradient: dw[o][i] = sum over n of dy[n][o] x[n][i] ----
@@ -164,31 +343,16 @@ struct WeightGradient {
   int rows;     // n
 };
 
-constexpr int power_of_two_below(int n) { return n < 2 ? 1 : 2 * power_of_two_below(n / 2); }
-
 // R rows of p by P panels. With `adam`, updates p, m, v and q; without, stores g.
 template <int R, int P>
 PYMICROGPT_INLINE void weight_tile(const WeightGradient& a, const Matrix& w, const Adam* adam,
                                    int row, int panel) {
   constexpr int U = P * kVectors;
   V sum[R][U];
-  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
-    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = V::set(0.0f);
-
-  const float* lane = a.lane.at(panel, 0);
-  const float* other = a.row.at(row / kPanel, row % kPanel);
-  for (int n = 0; n < a.rows; ++n, lane += kPanel, other += kPanel) {
-    V value[U];
-    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
-      value[u] = V::load(lane + (u / kVectors) * a.lane.stride + u % kVectors * V::lanes);
-    PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
-      const V weight = V::set(other[r]);
-      PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = fma(weight, value[u], sum[r][u]);
-    }
-  }
+  outer_products<R, P>(sum, a.lane, panel, a.row, row, a.rows);
 
   const int64_t rows = int64_t{panels_of(w.rows())} * kPanel;
-  const int64_t lanes = int64_t{w.lane_panels()} * kPanel;
+  const int64_t lanes = int64_t{panels_of(w.lanes())} * kPanel;
   PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
     const int64_t p = panel + u / kVectors, first = u % kVectors * V::lanes;
     const int64_t at = (p * rows + row) * kPanel + first;
@@ -196,7 +360,7 @@ PYMICROGPT_INLINE void weight_tile(const WeightGradient& a, const Matrix& w, con
       PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) sum[r][u].store(w.g + at + r * kPanel);
       continue;
     }
-    float* q = w.q + ((row / kPanel) * lanes + p * kPanel + first) * kPanel + row % kPanel;
+    const int64_t transposed = ((row / kPanel) * lanes + p * kPanel + first) * kPanel + row % kPanel;
     PYMICROGPT_UNROLL for (int r = 0; r < R; r += 4) {
       V updated[4];
       PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
@@ -204,24 +368,28 @@ PYMICROGPT_INLINE void weight_tile(const WeightGradient& a, const Matrix& w, con
         updated[i] = adam->update(V::load(w.p + j), sum[r + i][u], w.m + j, w.v + j);
         updated[i].store(w.p + j);
       }
-      store_transposed(q + r, updated[0], updated[1], updated[2], updated[3]);
+      if (w.q != nullptr)
+        store_transposed(w.q + transposed + r, updated[0], updated[1], updated[2], updated[3]);
     }
   }
 }
 
 template <int P>
-void weight_panels(const WeightGradient& a, const Matrix& w, const Adam* adam, Share& share,
+void weight_panels(const WeightGradient& a, const Matrix& matrix, const Adam* adam, Share& share,
                    int panels, int panel) {
   if constexpr (P > 1) {
-    if (panels < P) return weight_panels<P - 1>(a, w, adam, share, panels, panel);
+    if (panels < P) return weight_panels<P - 1>(a, matrix, adam, share, panels, panel);
   }
+  // A copy, which no store can alias. One of Adam's constants would take the registers of the sums.
+  const Matrix w = matrix;
   constexpr int fit = power_of_two_below(V::accumulators / (P * kVectors));
   constexpr int R = fit < 16 ? fit : 16;
   static_assert(R % 4 == 0, "transposed stores take four rows");
   for (int block = 0; block < w.rows(); block += kPanel) {
     if (!share.mine()) continue;
     const int end = w.rows() < block + kPanel ? w.rows() : block + kPanel;
-    for (int row = block; row < end; row += R) weight_tile<R, P>(a, w, adam, row, panel);
+    for (int row = block; row < end; row += R)
+      weight_tile<R, P>(a, w, adam, row, panel);
   }
 }
 
@@ -232,7 +400,7 @@ void weight_gradient(Panels dy, Panels x, int rows, const Matrix& w, const Adam*
                                            : WeightGradient{x, dy, rows};
   // With few rows Adam's traffic decides: tiles of whole 16 x 16 blocks walk memory in order.
   const int most = rows > 2 * kPanel ? V::tile_panels : 1;
-  split_evenly(w.lane_panels(), most, [&](int panel, int panels) {
+  split_evenly(panels_of(w.lanes()), most, [&](int panel, int panels) {
     weight_panels<V::tile_panels>(a, w, adam, share, panels, panel);
   });
 }

@@ -3,7 +3,7 @@
 #pragma once
 #include "attention.h"
 #include "loss.h"
-#include "matrix.h"
+#include "mlp.h"
 #include "norm.h"
 #include "peak.h"
 #include "sample.h"
@@ -12,7 +12,8 @@ namespace microgpt {
 namespace {
 
 struct Layer {
-  Matrix qkv, wo, fc1, fc2;
+  Matrix qkv, wo;
+  Mlp mlp;
   // Activations; the rows of `a` and `qkv_out` are pairs in layer 0 and nodes above it.
   Panels a;        // rms(x)
   Panels qkv_out;  // q, k, v
@@ -20,11 +21,10 @@ struct Layer {
   Panels o;        // attention output
   Panels x1;       // x + attention
   Panels b;        // rms(x1)
-  Panels h;        // relu(b fc1)
   Panels x2;       // x1 + mlp
   float *ra, *rb;  // inverse norms of a and b
   // Gradients: of x2, of x1, and of what the weights' products gave.
-  Panels dx2, dx1, dh, dout, dqkv;
+  Panels dx2, dx1, dout, dqkv;
 };
 
 // Hands out the pieces of the state's block, or, with none, only counts their bytes. A cache line is
@@ -33,6 +33,13 @@ struct Arena {
   char* block;
   size_t used = 0;
 
+  // The same, `phase` eighths of a page into a page. A load waits for an earlier store whose address
+  // has the same last twelve bits: arrays that are walked side by side get phases of their own.
+  float* take(int64_t floats, int phase) {
+    constexpr size_t page = 4096;
+    used += (static_cast<size_t>(phase) * (page / 8) - used) % page;
+    return take(floats);
+  }
   float* take(int64_t floats) {
     float* piece = block == nullptr ? nullptr : reinterpret_cast<float*>(block + used);
     used += (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64 + 64;
@@ -43,6 +50,7 @@ struct Arena {
 struct State {
   Config config;
   double beta1, beta2;
+  AdamStep before;  // the last step
   Heads heads{Config{1, 1, 1, 1, 2}};
   RowBuilder builder;
   int capacity;  // rows that there is room for
@@ -80,25 +88,31 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   if (block != nullptr)
     s.builder.create(block + rows_at, c, setup.batch_size, setup.prefix_sharing);
 
-  const auto matrix = [&](int outs, int ins) {
+  // With few rows a second copy of the weights costs more to keep than to do without.
+  const bool few = panels_of(C) > 1 && setup.batch_size < kPanel && setup.batch_size * c.block_size <= 2 * kPanel;
+  const auto place = [&](int outs, int ins, bool outs_in_lanes, bool by_row, int phase) {
     Matrix m{};
     m.outs = outs;
     m.ins = ins;
-    m.outs_in_lanes = panels_of(outs) >= panels_of(ins);
-    m.p = arena.take(m.size());
-    m.q = arena.take(m.size());
-    m.m = arena.take(m.size());
-    m.v = arena.take(m.size());
+    m.outs_in_lanes = outs_in_lanes;
+    m.by_row = by_row;
+    m.p = arena.take(m.size(), phase);
+    if (!m.by_row && !(few && V::accumulators >= 24)) m.q = arena.take(m.size(), phase + 2);
+    m.m = arena.take(m.size(), phase + 4);
+    m.v = arena.take(m.size(), phase + 6);
     m.g = arena.take(m.size());
     return m;
+  };
+  const auto matrix = [&](int outs, int ins) {
+    return place(outs, ins, panels_of(outs) >= panels_of(ins), false, 0);
   };
   const auto table = [&](int rows) {
     Table t{};
     t.rows = rows;
     t.width = panels_of(C) * kPanel;
-    t.p = arena.take(t.size());
-    t.m = arena.take(t.size());
-    t.v = arena.take(t.size());
+    t.p = arena.take(t.size(), 0);
+    t.m = arena.take(t.size(), 2);
+    t.v = arena.take(t.size(), 4);
     t.g = arena.take(t.size());
     return t;
   };
@@ -106,30 +120,73 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     const int64_t stride = int64_t{s.capacity} * kPanel;
     return Panels{arena.take(panels_of(features) * stride), stride};
   };
+  const auto ints = [&](int64_t count) {
+    return reinterpret_cast<int32_t*>(arena.take(count));
+  };
+  const int row_panels = s.capacity / kPanel;
+  // (row panels, features, 16 rows); a line between panels, so that those of a feature are not all in
+  // the same set of the cache.
+  const auto by_rows_of = [&](int features) {
+    const int64_t stride = (int64_t{panels_of(features)} * kPanel + 1) * kPanel;
+    return Panels{arena.take(row_panels * stride), stride};
+  };
+  const auto mlp = [&](const Mlp& scratch) {
+    Mlp m = scratch;
+    if (!m.by_unit) {
+      m.fc1 = matrix(4 * C, C);
+      m.fc2 = matrix(C, 4 * C);
+      m.h = panels(4 * C);
+      return m;
+    }
+    m.fc1 = place(4 * C, C, false, true, 0);
+    m.fc2 = place(C, 4 * C, true, true, 1);
+    m.h = by_rows_of(4 * C);
+    const int64_t padded = m.mask_units;
+    m.active = reinterpret_cast<uint16_t*>(arena.take(row_panels * padded / 2));
+    m.list = ints(row_panels * (kPanel * padded + 4));
+    m.begin = ints(s.capacity);
+    m.count = ints(s.capacity);
+    m.dense = ints(row_panels);
+    m.still = ints(padded);
+    return m;
+  };
   const auto scalars = [&] { return arena.take(s.capacity); };
 
   s.wte = table(V_);
   s.wpe = table(c.block_size);
   s.lm_head = matrix(V_, C);
+  Mlp scratch{};  // what the layers share
+  scratch.units = 4 * C;
+  scratch.few = few;
+  scratch.by_unit = panels_of(C) > 1;
+  scratch.skip_zeros = setup.skip_zeros;
+  scratch.mask_units = (4 * C + 63) / 64 * 64;
+  if (scratch.by_unit) {
+    scratch.dh = by_rows_of(4 * C);
+    scratch.bt = by_rows_of(C);
+    const int64_t width = int64_t{panels_of(C)} * kPanel;
+    scratch.b_rows = Strips{arena.take(s.capacity * width), width};
+    scratch.dx2_rows = Strips{arena.take(s.capacity * width), width};
+    scratch.bits = reinterpret_cast<uint64_t*>(arena.take(int64_t{s.capacity} * scratch.mask_units / 32));
+  } else {
+    scratch.dh = panels(4 * C);
+  }
   for (int i = 0; i < c.n_layer; ++i) {
     Layer l;
     l.qkv = matrix(3 * A, C);
     l.wo = matrix(C, A);
-    l.fc1 = matrix(4 * C, C);
-    l.fc2 = matrix(C, 4 * C);
+    l.mlp = mlp(scratch);
     l.a = panels(C);
     l.qkv_out = panels(3 * A);
     l.p = arena.take(int64_t{s.capacity} * s.heads.groups * s.key_groups * kPanel);
     l.o = panels(A);
     l.x1 = panels(C);
     l.b = panels(C);
-    l.h = panels(4 * C);
     l.x2 = panels(C);
     l.ra = scalars();
     l.rb = scalars();
     l.dx2 = panels(C);
     l.dx1 = panels(C);
-    l.dh = panels(4 * C);
     l.dout = panels(A);
     l.dqkv = panels(3 * A);
     if (s.layers != nullptr) s.layers[i] = l;
@@ -190,7 +247,7 @@ template <class Clock>
 void logits(Worker<Clock>& w, Span pairs, Span nodes) {
   State& s = w.s;
   const Rows& rows = w.rows;
-  const int C = s.config.n_embd, A = s.heads.width(), pc = panels_of(C);
+  const int C = s.config.n_embd, pc = panels_of(C);
   embed_forward(s.x0, s.r0, s.wte, s.wpe, rows, pc, pairs, C);
   Panels x = s.x0;
   for (int i = 0; i < s.config.n_layer; ++i) {
@@ -198,22 +255,20 @@ void logits(Worker<Clock>& w, Span pairs, Span nodes) {
     const Span keys = i == 0 ? pairs : nodes;
     rms_forward(l.a, l.ra, x, pc, keys, C);
     w.clock.mark(Phase::embedding_norms);
-    product({l.a, C, l.qkv.by_outs(), l.qkv_out, panels_of(3 * A), keys});
+    forward(l.qkv, l.a, keys, Store{l.qkv_out});
     w.clock.mark(Phase::qkv);
     w.wait();
     attention_forward(attention(s, l, i, rows), nodes);
     w.clock.mark(Phase::attention_forward);
-    product<After::residual>(
-        {l.o, A, l.wo.by_outs(), l.x1, pc, nodes, x, i == 0 ? rows.pair_of : rows.self});
+    forward(l.wo, l.o, nodes, Residual{l.x1, x, i == 0 ? rows.pair_of : rows.self});
     w.clock.mark(Phase::forward_matrices);
     rms_forward(l.b, l.rb, l.x1, pc, nodes, C);
     w.clock.mark(Phase::embedding_norms);
-    product<After::relu>({l.b, C, l.fc1.by_outs(), l.h, panels_of(4 * C), nodes});
-    product<After::residual>({l.h, 4 * C, l.fc2.by_outs(), l.x2, pc, nodes, l.x1, rows.self});
-    w.clock.mark(Phase::forward_matrices);
+    mlp_forward(l.mlp, l.b, l.x1, l.x2, rows.self, nodes);
+    w.clock.mark(Phase::mlp_forward);
     x = l.x2;
   }
-  product({x, C, s.lm_head.by_outs(), s.logits, panels_of(s.config.vocab_size), nodes});
+  forward(s.lm_head, x, nodes, Store{s.logits});
   w.clock.mark(Phase::forward_matrices);
 }
 
@@ -228,37 +283,35 @@ void forward(Worker<Clock>& w) {
 // Forward reversed: first what is by row, then, when all rows are there, what sums over them. Every
 // weight is used for its input gradient before Adam updates it.
 template <class Clock>
-void backward(Worker<Clock>& w, const Adam* adam) {
+void backward(Worker<Clock>& w, const Adam* adam, bool calm) {
   State& s = w.s;
   const Rows& rows = w.rows;
-  const int C = s.config.n_embd, A = s.heads.width(), pc = panels_of(C);
-  const int last = s.config.n_layer - 1, vocab = s.config.vocab_size, n = rows.nodes;
+  const int C = s.config.n_embd, pc = panels_of(C), last = s.config.n_layer - 1, n = rows.nodes;
   const Span nodes = w.share.of(n), pairs = w.share.of(rows.pairs);
-  product({s.logits, vocab, s.lm_head.by_ins(), s.layers[last].dx2, pc, nodes});
+  input_gradient(s.lm_head, s.logits, nodes, Store{s.layers[last].dx2});
   w.clock.mark(Phase::input_gradients);
   for (int i = last; i >= 0; --i) {
     Layer& l = s.layers[i];
     const int keys = key_rows(rows, i);
     const Attention attend = attention(s, l, i, rows);
-    product<After::mask>({l.dx2, C, l.fc2.by_ins(), l.dh, panels_of(4 * C), nodes, l.h});
-    product({l.dh, 4 * C, l.fc1.by_ins(), s.scratch, pc, nodes});
-    w.clock.mark(Phase::input_gradients);
+    mlp_backward(l.mlp, l.b, l.dx2, s.scratch, nodes);
+    w.clock.mark(Phase::mlp_backward);
     rms_backward(l.dx1, s.scratch, l.b, l.rb, pc, nodes, C, l.dx2);
     w.clock.mark(Phase::norms_backward);
-    product({l.dx1, C, l.wo.by_ins(), l.dout, panels_of(A), nodes});
+    input_gradient(l.wo, l.dx1, nodes, Store{l.dout});
     w.clock.mark(Phase::input_gradients);
     scores_backward(attend, nodes);
     w.clock.mark(Phase::attention_backward);
     w.wait();
     attention_backward(attend, keys, w.share);
     w.clock.mark(Phase::attention_backward);
+    mlp_weights(l.mlp, l.b, l.dx2, n, adam, calm, w.share);
+    w.clock.mark(Phase::mlp_weights_adam);
     if (i == last) weight_gradient(s.logits, l.x2, n, s.lm_head, adam, w.share);
-    weight_gradient(l.dx2, l.h, n, l.fc2, adam, w.share);
-    weight_gradient(l.dh, l.b, n, l.fc1, adam, w.share);
     weight_gradient(l.dx1, l.o, n, l.wo, adam, w.share);
     w.clock.mark(Phase::weight_gradients_adam);
     w.wait();
-    product({l.dqkv, 3 * A, l.qkv.by_ins(), s.scratch, pc, w.share.of(keys)});
+    input_gradient(l.qkv, l.dqkv, w.share.of(keys), Store{s.scratch});
     w.clock.mark(Phase::input_gradients);
     const Panels dx = i == 0 ? s.dx0 : s.layers[i - 1].dx2;
     if (i == 0) sum_by_pair(s.dx0, l.dx1, rows, pc, pairs);
@@ -284,8 +337,9 @@ double run(State& s, const Call& call, const Adam* adam, Clock clock) {
   w.clock.mark(Phase::batch);
   w.wait();
   forward(w);
-  if (call.backward) backward(w, adam);
+  if (call.backward) backward(w, adam, adam != nullptr && calm(s.before, *call.adam));
   w.wait();
+  if (call.rank == 0 && adam != nullptr) s.before = *call.adam;
   return call.rank == 0 ? total_loss(s.nll, w.rows) : 0.0;
 }
 
@@ -349,7 +403,7 @@ void clear_slot(State& s, Slot slot) {
   };
   const auto matrix = [&](const Matrix& m) {
     clear_array(array_of(m, slot), m.size());
-    if (slot == Slot::parameter) clear_array(m.q, m.size());
+    if (slot == Slot::parameter && m.q != nullptr) clear_array(m.q, m.size());
   };
   clear_array(array_of(s.wte, slot), s.wte.size());
   clear_array(array_of(s.wpe, slot), s.wpe.size());
@@ -357,8 +411,8 @@ void clear_slot(State& s, Slot slot) {
   for (int i = 0; i < s.config.n_layer; ++i) {
     matrix(s.layers[i].qkv);
     matrix(s.layers[i].wo);
-    matrix(s.layers[i].fc1);
-    matrix(s.layers[i].fc2);
+    matrix(s.layers[i].mlp.fc1);
+    matrix(s.layers[i].mlp.fc2);
   }
 }
 
@@ -377,7 +431,7 @@ void each_element(State& s, Slot slot, F f) {
     for (int o = 0; o < outs; ++o)
       for (int i = 0; i < ins; ++i)
         f(natural + int64_t{o} * ins + i, array_of(m, slot) + m.at(out(o), in(i)),
-          m.q + m.transposed_at(out(o), in(i)));
+          m.q == nullptr ? nullptr : m.q + m.transposed_at(out(o), in(i)));
   };
   table(at.wte(), s.wte);
   table(at.wpe(), s.wpe);
@@ -390,8 +444,8 @@ void each_element(State& s, Slot slot, F f) {
       matrix(third[t], l.qkv, C, C, [&](int o) { return t * s.heads.width() + head(o); },
              identity);
     matrix(at.attn_wo(i), l.wo, C, C, identity, head);
-    matrix(at.mlp_fc1(i), l.fc1, 4 * C, C, identity, identity);
-    matrix(at.mlp_fc2(i), l.fc2, C, 4 * C, identity, identity);
+    matrix(at.mlp_fc1(i), l.mlp.fc1, 4 * C, C, identity, identity);
+    matrix(at.mlp_fc2(i), l.mlp.fc2, C, 4 * C, identity, identity);
   }
 }
 
@@ -400,6 +454,13 @@ double scale_of(const State& s, Slot slot) {
   return slot == Slot::first_moment    ? 1.0 - s.beta1
          : slot == Slot::second_moment ? 1.0 - s.beta2
                                        : 1.0;
+}
+
+// Moments of units that stand still, brought up to date.
+void wake(State& s) {
+  const FlushDenormals flush;
+  for (int i = 0; i < s.config.n_layer; ++i)
+    catch_up_all(s.layers[i].mlp, static_cast<float>(s.beta1), static_cast<float>(s.beta2));
 }
 
 State& state_of(void* state) { return *static_cast<State*>(state); }
@@ -419,15 +480,18 @@ constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
       [](void* state, Slot slot, const double* natural) {
         State& s = state_of(state);
         const double scale = scale_of(s, slot);
+        wake(s);
         clear_slot(s, slot);
         each_element(s, slot, [&](int64_t i, float* value, float* transposed) {
           *value = static_cast<float>(natural[i] / scale);
           if (slot == Slot::parameter && transposed != nullptr) *transposed = *value;
         });
+        for (int i = 0; i < s.config.n_layer; ++i) s.layers[i].mlp.not_finite = !finite(s.layers[i].mlp);
       },
       [](const void* state, Slot slot, double* natural) {
         State& s = state_of(const_cast<void*>(state));
         const double scale = scale_of(s, slot);
+        wake(s);
         each_element(s, slot, [&](int64_t i, float* value, float*) { natural[i] = *value * scale; });
       },
       [](void* state, const Call& call) {
@@ -438,6 +502,18 @@ constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
         return run(state_of(state), call, update, Silent());
       },
       [](void* state, const Draw& draw) { generate(state_of(state), draw); },
+      [](const void* state) {
+        State& s = state_of(const_cast<void*>(state));
+        Activity mean;
+        const int rows = s.builder.rows().nodes;
+        for (int i = 0; rows > 0 && i < s.config.n_layer; ++i) {
+          const Activity layer = activity_of(s.layers[i].mlp, rows);
+          mean.values += layer.values / s.config.n_layer;
+          mean.units += layer.units / s.config.n_layer;
+          mean.resting += layer.resting / s.config.n_layer;
+        }
+        return mean;
+      },
       fma_loop,
       read_loop,
   };

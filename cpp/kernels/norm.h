@@ -68,7 +68,8 @@ void clear(Panels x, int panel, Span rows) {
 }
 
 // sum[pair] = sum of x over the pair's nodes, for the pairs of a span.
-void sum_by_pair(Panels sum, Panels x, const Rows& rows, int panels, Span pairs) {
+void sum_by_pair(Panels sum, Panels x, const Rows& shared, int panels, Span pairs) {
+  const Rows rows = shared;  // a copy, which no store can alias
   const int first = pairs.first * kPanel, last = pairs.last * kPanel;
   for (int p = 0; p < panels; ++p) {
     clear(sum, p, pairs);
@@ -91,8 +92,10 @@ struct Table {
 };
 
 // x = rms(wte[token] + wpe[position])
-void embed_forward(Panels x, float* r, const Table& wte, const Table& wpe, const Rows& rows,
-                   int panels, Span pairs, int n_embd) {
+void embed_forward(Panels x, float* r, const Table& tokens, const Table& positions,
+                   const Rows& shared, int panels, Span pairs, int n_embd) {
+  const Table wte = tokens, wpe = positions;  // copies, which no store can alias
+  const Rows rows = shared;
   const int last = rows.pairs - 1;
   rms_rows(x, r, panels, pairs, n_embd, [&](int p, int n) {
     const int pair = n < last ? n : last;
@@ -102,17 +105,20 @@ void embed_forward(Panels x, float* r, const Table& wte, const Table& wpe, const
 }
 
 // g[row_of[pair]] += de[pair], then Adam.
-void table_backward(const Table& t, const int32_t* row_of, Panels de, const Rows& rows, int panels,
-                    const Adam* adam) {
+void table_backward(const Table& table, const int32_t* row_of, Panels de, const Rows& shared,
+                    int panels, const Adam* step) {
+  const Table t = table;  // copies, which no store can alias
+  const Rows rows = shared;
   for (int64_t i = 0; i < t.size(); i += kPanel) Row::set(0.0f).store(t.g + i);
   for (int n = 0; n < rows.pairs; ++n) {
     float* g = t.g + t.at(row_of[n], 0);
     for (int p = 0; p < panels; ++p)
       (Row::load(g + p * kPanel) + Row::load(de.at(p, int64_t{n} * kPanel))).store(g + p * kPanel);
   }
-  if (adam == nullptr) return;
+  if (step == nullptr) return;
+  const Adam adam = *step;
   for (int64_t i = 0; i < t.size(); i += V::lanes)
-    adam->update(V::load(t.p + i), V::load(t.g + i), t.m + i, t.v + i).store(t.p + i);
+    adam.update(V::load(t.p + i), V::load(t.g + i), t.m + i, t.v + i).store(t.p + i);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../denormals.h"
 #include "../engine.h"
 #include "../params.h"
 
@@ -723,6 +724,7 @@ struct Plain {
   }
 
   static double run(void* state, const Call& call) {
+    const FlushDenormals flush;
     if (call.adam != nullptr) return step(state, *call.batch, *call.adam);
     if (call.backward) return gradient(state, *call.batch);
     return loss(state, *call.batch);

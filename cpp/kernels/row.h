@@ -27,6 +27,21 @@ struct Constant {
   static constexpr int value = N;
 };
 
+// f(Constant<n>) where n is one of Sizes, which have code of their own, and f(Constant<0>) elsewhere.
+template <int... Sizes, class F>
+PYMICROGPT_INLINE void with_one_of(int n, F f) {
+  if (!((n == Sizes ? (f(Constant<Sizes>()), true) : false) || ...)) f(Constant<0>());
+}
+
+// f(Constant<n>) for n = 1 .. Most.
+template <int Most, class F>
+PYMICROGPT_INLINE void with_up_to(int n, F f) {
+  if constexpr (Most > 1) {
+    if (n < Most) return with_up_to<Most - 1>(n, f);
+  }
+  f(Constant<Most>());
+}
+
 // Rows first .. last - 1.
 struct Span {
   int first, last;
@@ -38,11 +53,11 @@ struct Share {
   int rank, size;
   int turn = 0;
 
-  // This thread's part of `total` rows, in whole groups of four.
+  // This thread's part of `total` rows, in whole panels of sixteen: the MLP has rows in its lanes.
   PYMICROGPT_INLINE Span of(int total) const {
-    const int64_t groups = (total + 3) / 4;
-    const int first = static_cast<int>(groups * rank / size * 4);
-    const int last = static_cast<int>(groups * (rank + 1) / size * 4);
+    const int64_t groups = panels_of(total);
+    const int first = static_cast<int>(groups * rank / size * kPanel);
+    const int last = static_cast<int>(groups * (rank + 1) / size * kPanel);
     return {first < total ? first : total, last < total ? last : total};
   }
   // Whether the next of a sequence of tasks, which all threads walk alike, is this thread's.
@@ -60,6 +75,9 @@ struct Panels {
 
   // Row of panel p at `offset`, which is its index times 16.
   PYMICROGPT_INLINE float* at(int p, int64_t offset) const { return data + p * stride + offset; }
+  PYMICROGPT_INLINE static constexpr int64_t row_step() { return kPanel; }
+  PYMICROGPT_INLINE int64_t panel_step() const { return stride; }
+  static constexpr bool paired = true;  // as an operand of a product with one panel of outputs
 };
 
 // Sixteen floats in as many vectors as they take.
@@ -143,6 +161,13 @@ PYMICROGPT_INLINE Row reduce4(const Row& a, const Row& b, const Row& c, const Ro
   Row r;
   EACH r.v[u] = reduce4(a.v[u], b.v[u], c.v[u], d.v[u]);
   return r;
+}
+
+// Bit i: element i of a is not that of b, or is not a number.
+PYMICROGPT_INLINE unsigned unequal(const Row& a, const Row& b) {
+  unsigned bits = 0;
+  EACH bits |= unequal(a.v[u], b.v[u]) << (u * V::lanes);
+  return bits;
 }
 
 // The sum of the four quads, in every quad.

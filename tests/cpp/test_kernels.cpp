@@ -118,6 +118,14 @@ void test_vector() {
     float greater[width];
     where_greater(a, b, c).store(greater);
     for (float g : greater) CHECK(same_bits(g, first[i] > second[i] ? 3.0f : 0.0f));
+    for (int lane = 0; lane < width; ++lane) {
+      float other[width];
+      for (int j = 0; j < width; ++j) other[j] = j == lane ? second[i] : 4.0f;
+      const unsigned want = first[i] != second[i] ? 1u << lane : 0;
+      float same[width];
+      for (int j = 0; j < width; ++j) same[j] = j == lane ? first[i] : 4.0f;
+      CHECK(unequal(V::load(same), V::load(other)) == want);
+    }
   }
 
   for (int trial = 0; trial < 20000; ++trial) {
@@ -163,6 +171,38 @@ void test_vector() {
   (V::set(std::ldexp(random.uniform(1, 2), -100)) * V::set(0x1p-40f)).store(product);
   for (float p : product) CHECK(p == 0);  // flushed, while FlushDenormals lives
 
+  V quads[width / 4];
+  float from_quads[width / 4][width], sums[width];
+  for (int q = 0; q < width / 4; ++q) {
+    for (float& x : from_quads[q]) x = static_cast<float>(random.below(1000));
+    quads[q] = V::load(from_quads[q]);
+  }
+  sum_quads(quads).store(sums);
+  for (int i = 0; i < width; ++i) {
+    float sum = 0;
+    for (int j = i % 4; j < width; j += 4) sum += from_quads[i / 4][j];
+    CHECK(sums[i] == sum);
+  }
+
+  float x[width], y[width], low[width], high[width], pair[width];
+  for (int i = 0; i < width; ++i) {
+    x[i] = static_cast<float>(random.below(1000));
+    y[i] = static_cast<float>(random.below(1000));
+  }
+  const V first_halves = interleave_low(V::load(x), V::load(y));
+  const V second_halves = interleave_high(V::load(x), V::load(y));
+  first_halves.store(low);
+  second_halves.store(high);
+  pair_sums(first_halves, second_halves).store(sums);
+  V::load_pair(x).store(pair);
+  for (int i = 0; i < width; ++i) {
+    const float* from_lane = i % 2 == 0 ? x : y;
+    CHECK(low[i] == from_lane[i / 4 * 4 + i % 4 / 2]);
+    CHECK(high[i] == from_lane[i / 4 * 4 + 2 + i % 4 / 2]);
+    CHECK(sums[i] == x[i] + y[i]);
+    CHECK(pair[i] == x[i % 2]);
+  }
+
   // Element j of argument i goes to [16 j + i]; the other twelve of each sixteen stay.
   Block to(16 * width);
   float from[4][width];
@@ -188,8 +228,8 @@ void test_share() {
       for (int rank = 0; rank < size; ++rank) {
         const Span span = Share{rank, size}.of(total);
         CHECK(span.first == last && span.last >= span.first);
-        // Kernels write rows up to the next multiple of four: those must be nobody else's.
-        CHECK(span.first == span.last || span.first % 4 == 0);
+        // Kernels write rows up to the end of a panel: those must be nobody else's.
+        CHECK(span.first == span.last || span.first % kPanel == 0);
         last = span.last;
       }
       CHECK(last == total);
@@ -357,12 +397,14 @@ struct ProductCase {
       }
   }
 
-  template <After after, class F>
-  void expect(const char* what, int rows, int p, F want) {
+  // A product from `from` with the epilogue that make(y) gives.
+  template <class X, class Make, class F>
+  void expect(const char* what, const X& from, int rows, int p, Make make, F want) {
     at_case("k %d, rows %d, panels %d", k, rows, p);
     Activations y(p * kPanel, rows);
     each_span(rows, [&](Span span) {
-      product<after>({x, k, w.data(), y, p, span, other, map});
+      product(from, k, Panels{w.data(), int64_t{panels_of(k)} * kPanel * kPanel}, p, span,
+              make(Panels(y)));
     });
     y.expect(what, [&](int n, int o) { return want(n, o, sums[n * outs + o]); });
   }
@@ -375,14 +417,25 @@ void test_product() {
     for (int rows = kMostRows; rows >= 1; --rows) {
       if (rows < kMostRows) c.x.fill_row(rows, input_poison());
       for (int p = 1; p <= ProductCase::panels; ++p) {
-        c.expect<After::store>("product", rows, p, [](int, int, Approx y) { return y; });
-        c.expect<After::relu>("product, relu", rows, p, [](int, int, Approx y) { return relu(y); });
-        c.expect<After::residual>("product, residual", rows, p, [&](int n, int o, Approx y) {
-          return y + Approx(c.other.at(o, c.map[n] / kPanel));
-        });
-        c.expect<After::mask>("product, mask", rows, p, [&](int n, int o, Approx y) {
-          return c.other.at(o, n) > 0 ? y : Approx(0);
-        });
+        const auto same = [](int, int, Approx y) { return y; };
+        c.expect("product", Panels(c.x), rows, p, [](Panels y) { return Store{y}; }, same);
+        c.expect("product, relu", Panels(c.x), rows, p, [](Panels y) { return Relu{y}; },
+                 [](int, int, Approx y) { return relu(y); });
+        c.expect("product, residual", Panels(c.x), rows, p,
+                 [&](Panels y) { return Residual{y, c.other, c.map}; },
+                 [&](int n, int o, Approx y) {
+                   return y + Approx(c.other.at(o, c.map[n] / kPanel));
+                 });
+        c.expect("product, mask", Panels(c.x), rows, p,
+                 [&](Panels y) { return Mask{y, c.other}; },
+                 [&](int n, int o, Approx y) { return c.other.at(o, n) > 0 ? y : Approx(0); });
+        // The same operand row by row.
+        const int64_t width = int64_t{panels_of(k)} * kPanel;
+        Block strips(rows * width);
+        for (int n = 0; n < rows; ++n)
+          for (int i = 0; i < width; ++i) strips[n * width + i] = c.x.at(i, n);
+        c.expect("product of strips", Strips{strips.data(), width}, rows, p,
+                 [](Panels y) { return Store{y}; }, same);
       }
     }
   }
@@ -430,6 +483,7 @@ void test_weight_gradient() {
             w.outs = outs;
             w.ins = ins;
             w.outs_in_lanes = outs_in_lanes;
+            const bool transposed = (outs + ins + n) % 3 != 0;  // is there a second copy?
             Block p(w.size()), q(w.size()), m(w.size()), v(w.size()), gradient(w.size());
             for (int64_t i = 0; i < w.size(); ++i) p[i] = q[i] = m[i] = v[i] = 0;
             std::vector<float> before(static_cast<size_t>(outs) * ins * 3);
@@ -441,7 +495,7 @@ void test_weight_gradient() {
                 v[at] = before[j + 2] = (o + i) % 7 ? random.uniform(0.1f, 4) : 0;
               }
             w.p = p.data();
-            w.q = q.data();
+            w.q = transposed ? q.data() : nullptr;
             w.m = m.data();
             w.v = v.data();
             w.g = gradient.data();
@@ -470,7 +524,8 @@ void test_weight_gradient() {
                   check(p[at] == before[j] && m[at] == before[j + 1] && v[at] == before[j + 2],
                         "without Adam p, m and v stay");
                 }
-                check(same_bits(p[at], q[w.transposed_at(o, i)]), "q is p transposed");
+                const float copy = q[w.transposed_at(o, i)];
+                check(same_bits(copy, transposed ? p[at] : before[j]), "q is p transposed");
                 p[at] = q[w.transposed_at(o, i)] = 0;
               }
             int64_t left = 0;
@@ -482,6 +537,92 @@ void test_weight_gradient() {
           }
       }
   report("weight_gradient");
+}
+
+// ---- forward and input_gradient, with and without a second copy -------------------------------
+
+void test_directions() {
+  Random random;
+  const int features[] = {1, 4, 16, 20, 33, 64, 144};
+  for (const int outs : features)
+    for (const int ins : features)
+      for (const int rows : {1, 2, 5, 7, 13}) {
+        Matrix w{};
+        w.outs = outs;
+        w.ins = ins;
+        Block p(w.size()), q(w.size());
+        Activations x(ins, rows, random), dy(outs, rows, random);
+        std::vector<float> values(static_cast<size_t>(outs) * ins);
+        for (float& value : values) value = random.normal(1);
+        for (const bool outs_in_lanes : {false, true})
+          for (const bool transposed : {false, true}) {
+            at_case("outs %d%s, ins %d, rows %d%s", outs, outs_in_lanes ? " in lanes" : "", ins,
+                    rows, transposed ? ", transposed" : "");
+            w.outs_in_lanes = outs_in_lanes;
+            for (int64_t i = 0; i < w.size(); ++i) p[i] = q[i] = 0;
+            for (int o = 0; o < outs; ++o)
+              for (int i = 0; i < ins; ++i)
+                p[w.at(o, i)] = q[w.transposed_at(o, i)] = values[o * ins + i];
+            w.p = p.data();
+            w.q = transposed ? q.data() : nullptr;
+            Activations y(outs, rows), dx(ins, rows);
+            each_span(rows, [&](Span span) {
+              forward(w, x, span, Store{y});
+              input_gradient(w, dy, span, Store{dx});
+            });
+            y.expect("forward", [&](int n, int o) {
+              Total sum;
+              for (int i = 0; i < ins; ++i) sum.add(Approx(x.at(i, n)) * Approx(values[o * ins + i]));
+              return Approx(sum);
+            });
+            dx.expect("input_gradient", [&](int n, int i) {
+              Total sum;
+              for (int o = 0; o < outs; ++o) sum.add(Approx(dy.at(o, n)) * Approx(values[o * ins + i]));
+              return Approx(sum);
+            });
+          }
+      }
+  report("directions");
+}
+
+// ---- Active hidden units ----------------------------------------------------------------------
+
+void test_find_active() {
+  Random random;
+  for (const int units : {20, 64, 80, 256, 1000})
+    for (const int percent : {0, 1, 10, 50, 100}) {
+      at_case("%d units, %d %% active", units, percent);
+      const int padded = (units + 63) / 64 * 64, panels = 3;
+      std::vector<uint16_t> active(static_cast<size_t>(padded) * panels);
+      std::vector<uint64_t> bits(static_cast<size_t>(padded) / 64 * panels * kPanel);
+      std::vector<int32_t> list(panels * (kPanel * padded + 4)), begin(panels * kPanel),
+          count(panels * kPanel);
+      Mlp m{};
+      m.units = units;
+      m.mask_units = padded;
+      m.active = active.data();
+      m.bits = bits.data();
+      m.list = list.data();
+      m.begin = begin.data();
+      m.count = count.data();
+      const int rows = panels * kPanel - 3;
+      std::vector<std::vector<int32_t>> want(rows);
+      std::vector<uint64_t> of_unit(units);
+      for (int n = 0; n < rows; ++n)
+        for (int u = 0; u < units; ++u)
+          if (random.below(100) < percent) {
+            active[n / kPanel * padded + u] |= 1 << n % kPanel;
+            of_unit[u] |= uint64_t{1} << n;
+            want[n].push_back(u * kPanel);
+          }
+      for (int p = 0; p < panels; ++p) find_active(m, p, p == panels - 1 ? kPanel - 3 : kPanel);
+      for (int n = 0; n < rows; ++n) {
+        const int32_t* first = m.list_of(n / kPanel) + begin[n];
+        CHECK(count[n] == static_cast<int>(want[n].size()));
+        CHECK(std::vector<int32_t>(first, first + count[n]) == want[n]);
+      }
+      for (int u = 0; u < units; ++u) CHECK(m.rows_of(u, 0, rows) == of_unit[u]);
+    }
 }
 
 // ---- Norms and embedding ----------------------------------------------------------------------
@@ -907,6 +1048,8 @@ int run_tests() {
   test_share();
   test_product();
   test_weight_gradient();
+  test_directions();
+  test_find_active();
   test_norm();
   test_embedding();
   test_attention();

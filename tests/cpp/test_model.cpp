@@ -63,6 +63,9 @@ class Model32 final : public Engine {
   double gradient(const Batch& batch) override { return run(batch, true, nullptr); }
   double step(const Batch& batch, const AdamStep& adam) override { return run(batch, true, &adam); }
   double loss(const Batch& batch) override { return run(batch, false, nullptr); }
+  Activity activity() const override {
+    return kernels_.activity(const_cast<Model32*>(this)->state());
+  }
   size_t bytes() const override { return bytes_; }
 
   bool guards_intact() {
@@ -196,7 +199,7 @@ struct Case {
   Batch batch(int step = 0) const {
     return corpus.batch(int64_t{step} * batch_size % corpus.count(), batch_size);
   }
-  Setup setup() const { return {config, batch_size, sharing, kBeta1, kBeta2}; }
+  Setup setup() const { return {config, batch_size, sharing, true, kBeta1, kBeta2}; }
   std::unique_ptr<Model32> model(const Kernels& kernels, int threads = 1) const {
     auto made = std::make_unique<Model32>(kernels, setup(), threads);
     made->write(Slot::parameter, parameters.data());
@@ -328,6 +331,73 @@ void test_threads(const Kernels& kernels) {
   });
 }
 
+// Skipping zeros changes no bit: not of losses, gradients, parameters or moments, however dense the
+// hidden values are, on however many threads, and whether somebody reads in the middle or not. The
+// learning rate kills units; some of them then stand still and wake again.
+void test_zeros(const Kernels& kernels) {
+  if (!kernels.full) return;
+  const Slot slots[] = {Slot::parameter, Slot::first_moment, Slot::second_moment};
+  double least = 1, most = 0, resting = 0;
+  for (const Config& config : {Config{1, 32, 4, 16, 27}, Config{2, 20, 4, 8, 27},
+                               Config{1, 48, 1, 5, 9}, Config{1, 144, 4, 16, 27}})
+    for (const int batch_size : {1, 9, 40}) {  // 40: more rows than a block of the weights' pass has
+      if (batch_size == 40 && config.n_embd < 144) continue;
+      Case c(config, batch_size, true);
+      const auto skipping = c.model(kernels), threaded = c.model(kernels, 3);
+      Setup all = c.setup();
+      all.skip_zeros = false;
+      Model32 every(kernels, all, 1);
+      every.write(Slot::parameter, c.parameters.data());
+      const int steps = config.n_embd == 144 ? 70 : batch_size == 1 ? 400 : 120;
+      for (int step = 0; step < steps; ++step) {
+        AdamStep adam = adam_step(step);
+        adam.rate = 0.03 * (1 - step / static_cast<double>(steps));
+        if (step == 250 || step == 50) adam.rate *= 20;  // not falling: nobody may stand still
+        const double loss = skipping->step(c.batch(step % 7), adam);
+        CHECK(every.step(c.batch(step % 7), adam) == loss);
+        CHECK(threaded->step(c.batch(step % 7), adam) == loss);
+        const Activity now = skipping->activity();
+        least = std::fmin(least, now.values);
+        most = std::fmax(most, now.values);
+        resting = std::fmax(resting, now.resting);
+        if (step == 30) {  // read in the middle, and a gradient that moves nothing
+          CHECK(skipping->gradient(c.batch(3)) == every.gradient(c.batch(3)));
+          CHECK(same(read(*skipping, Slot::gradient, config), read(every, Slot::gradient, config)));
+        }
+        if (step == 30 || step == 300 || step == steps - 1)
+          for (const Slot slot : slots) {
+            const Values want = read(every, slot, config);
+            CHECK(same(read(*skipping, slot, config), want));
+            if (step == steps - 1) CHECK(same(read(*threaded, slot, config), want));
+          }
+        if (step == 200)  // as a resumed training does
+          for (const Slot slot : slots) skipping->write(slot, read(*skipping, slot, config).data());
+      }
+      CHECK(skipping->guards_intact() && threaded->guards_intact());
+    }
+  at_case("over all configurations");
+  CHECK(least < 0.1 && most > 0.4 && resting > 0.1);
+}
+
+// An infinite weight of a unit that is active nowhere: zero times infinity is no number, which a
+// training that skips the unit must show all the same.
+void test_infinite_weights(const Kernels& kernels) {
+  if (!kernels.full) return;
+  const Case c(Config{1, 32, 4, 16, 27}, 4, true);
+  const auto model = c.model(kernels);
+  for (const Tensor& tensor : tensors(c.config)) {
+    if (tensor.name != "layer0.mlp_fc2") continue;
+    Values values = c.parameters;
+    for (const Tensor& fc1 : tensors(c.config))  // unit 0 is never active
+      if (fc1.name == "layer0.mlp_fc1")
+        for (int i = 0; i < c.config.n_embd; ++i) values[fc1.offset + i] = 0;
+    values[tensor.offset] = HUGE_VAL;
+    model->write(Slot::parameter, values.data());
+    const double loss = model->loss(c.batch());
+    CHECK(!std::isfinite(loss));
+  }
+}
+
 // A model that has seen other batches, and NaN everywhere, and is then given good values again
 // computes what a new one computes.
 void test_nothing_stays(const Kernels& kernels) {
@@ -448,6 +518,8 @@ int main(int count, char** arguments) {
     test_steps(table.kernels);
     test_round_trip(table.kernels);
     test_threads(table.kernels);
+    test_zeros(table.kernels);
+    test_infinite_weights(table.kernels);
     test_nothing_stays(table.kernels);
     test_not_finite(table.kernels);
     return result();

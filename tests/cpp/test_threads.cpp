@@ -28,7 +28,7 @@ std::vector<double> parameters(const Config& config) {
 std::vector<double> train(const std::string& engine, const Config& config, int threads) {
   Random random;
   Corpus corpus = random_corpus(random, 23, config.vocab_size, config.block_size + 3);
-  Trainer trainer(engine, config, {7, 0.01, 0.85, 0.99, 1e-8, kSteps}, true, threads,
+  Trainer trainer(engine, config, {7, 0.01, 0.85, 0.99, 1e-8, kSteps}, {true, true, threads},
                   corpus.tokens, corpus.offsets);
   trainer.engine().write(Slot::parameter, parameters(config).data());
   std::vector<double> results;

@@ -1,0 +1,139 @@
+// The AVX-512 intrinsics that cpp/isa/avx512.cpp uses, made of four SSE registers each: its kernels
+// can be tested where the CPU has AVX2 alone. Slow, and for tests only.
+#pragma once
+#include_next <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace emulated {
+
+struct M512 {
+  __m128 quad[4];
+};
+
+template <class F>
+inline M512 quads(F f) {
+  return {f(0), f(1), f(2), f(3)};
+}
+template <class F>
+inline M512 map(M512 a, F f) {
+  return quads([&](int i) { return f(a.quad[i]); });
+}
+template <class F>
+inline M512 map(M512 a, M512 b, F f) {
+  return quads([&](int i) { return f(a.quad[i], b.quad[i]); });
+}
+template <class F>
+inline M512 map(M512 a, M512 b, M512 c, F f) {
+  return quads([&](int i) { return f(a.quad[i], b.quad[i], c.quad[i]); });
+}
+// By element: f(i, element i of each argument).
+template <class F>
+inline M512 each(M512 a, F f) {
+  float x[16];
+  std::memcpy(x, &a, sizeof x);
+  for (int i = 0; i < 16; ++i) x[i] = f(i, x[i]);
+  std::memcpy(&a, x, sizeof x);
+  return a;
+}
+inline float element(M512 a, int i) {
+  float x[16];
+  std::memcpy(x, &a, sizeof x);
+  return x[i];
+}
+
+inline M512 load(const void* p) {
+  return quads([&](int i) { return _mm_loadu_ps(static_cast<const float*>(p) + 4 * i); });
+}
+inline void store(void* p, M512 a) {
+  for (int i = 0; i < 4; ++i) _mm_storeu_ps(static_cast<float*>(p) + 4 * i, a.quad[i]);
+}
+
+// x = f 2^e with 1 <= f < 2; what is not a normal number is its own mantissa.
+inline float exponent(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const int field = bits >> 23 & 255;
+  return field == 255 ? x * x : field == 0 ? -__builtin_inff() : static_cast<float>(field - 127);
+}
+inline float mantissa(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  if ((bits >> 23 & 255) == 255) return x != x ? x : 1.0f;
+  bits = (bits & 0x807fffff) | 127u << 23;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+// 1 / x to 14 bits.
+inline float rcp14(float x) {
+  float y = 1.0f / x;
+  uint32_t bits;
+  std::memcpy(&bits, &y, sizeof bits);
+  if ((bits >> 23 & 255) != 255) bits &= ~0xffu;
+  std::memcpy(&y, &bits, sizeof y);
+  return y;
+}
+inline float power(float x, float n) { return n < -200 ? 0.0f : x * __builtin_exp2f(n); }
+
+}  // namespace emulated
+
+#define __m512 emulated::M512
+#define __mmask16 uint16_t
+#define _mm512_loadu_ps emulated::load
+#define _mm512_storeu_ps emulated::store
+#define _mm512_set1_ps(x) emulated::quads([value = (x)](int) { return _mm_set1_ps(value); })
+#define _mm512_setzero_ps() _mm512_set1_ps(0.0f)
+#define _mm512_broadcast_f32x4(x) emulated::quads([value = (x)](int) { return value; })
+#define _mm512_set1_pd(x) emulated::quads([value = (x)](int) { return _mm_castpd_ps(_mm_set1_pd(value)); })
+#define _mm512_castpd_ps(a) (a)
+#define _mm512_castps512_ps128(a) (a).quad[0]
+#define _mm512_extractf32x4_ps(a, i) (a).quad[i]
+#define _mm512_add_ps(a, b) emulated::map(a, b, [](__m128 x, __m128 y) { return _mm_add_ps(x, y); })
+#define _mm512_sub_ps(a, b) emulated::map(a, b, [](__m128 x, __m128 y) { return _mm_sub_ps(x, y); })
+#define _mm512_mul_ps(a, b) emulated::map(a, b, [](__m128 x, __m128 y) { return _mm_mul_ps(x, y); })
+#define _mm512_div_ps(a, b) emulated::map(a, b, [](__m128 x, __m128 y) { return _mm_div_ps(x, y); })
+#define _mm512_max_ps(a, b) emulated::map(a, b, [](__m128 x, __m128 y) { return _mm_max_ps(x, y); })
+#define _mm512_sqrt_ps(a) emulated::map(a, [](__m128 x) { return _mm_sqrt_ps(x); })
+#define _mm512_fmadd_ps(a, b, c) \
+  emulated::map(a, b, c, [](__m128 x, __m128 y, __m128 z) { return _mm_fmadd_ps(x, y, z); })
+#define _mm512_fnmadd_ps(a, b, c) \
+  emulated::map(a, b, c, [](__m128 x, __m128 y, __m128 z) { return _mm_fnmadd_ps(x, y, z); })
+#define _mm512_unpacklo_ps(a, b) \
+  emulated::map(a, b, [](__m128 x, __m128 y) { return _mm_unpacklo_ps(x, y); })
+#define _mm512_unpackhi_ps(a, b) \
+  emulated::map(a, b, [](__m128 x, __m128 y) { return _mm_unpackhi_ps(x, y); })
+#define _mm512_permute_ps(a, i) \
+  emulated::map(a, [](__m128 x) { return _mm_shuffle_ps(x, x, (i)); })
+#define _mm512_shuffle_ps(a, b, i) \
+  emulated::map(a, b, [](__m128 x, __m128 y) { return _mm_shuffle_ps(x, y, (i)); })
+#define _mm512_shuffle_f32x4(a, b, i)                                        \
+  (emulated::M512{(a).quad[(i) & 3], (a).quad[(i) >> 2 & 3], (b).quad[(i) >> 4 & 3], \
+                  (b).quad[(i) >> 6 & 3]})
+#define _mm512_roundscale_ps(a, mode) \
+  emulated::map(a, [](__m128 x) { return _mm_round_ps(x, (mode) | _MM_FROUND_NO_EXC); })
+#define _mm512_cmp_ps_mask(a, b, predicate)                                                  \
+  [](emulated::M512 x, emulated::M512 y) {                                                   \
+    int bits = 0;                                                                            \
+    for (int q = 0; q < 4; ++q)                                                              \
+      bits |= _mm_movemask_ps(_mm_cmp_ps(x.quad[q], y.quad[q], predicate)) << (4 * q);       \
+    return static_cast<uint16_t>(bits);                                                      \
+  }(a, b)
+#define _mm512_maskz_mov_ps(mask, a) \
+  emulated::each(a, [m = (mask)](int i, float x) { return m >> i & 1 ? x : 0.0f; })
+#define _mm512_mask_add_ps(from, mask, a, b)                             \
+  emulated::each(from, [m = (mask), sum = _mm512_add_ps(a, b)](int i, float x) { \
+    return m >> i & 1 ? emulated::element(sum, i) : x;                   \
+  })
+#define _mm512_rcp14_ps(a) emulated::each(a, [](int, float x) { return emulated::rcp14(x); })
+#define _mm512_getexp_ps(a) emulated::each(a, [](int, float x) { return emulated::exponent(x); })
+// Of the intervals only those in use: [1, 2), and [3/4, 3/2).
+#define _mm512_getmant_ps(a, interval, sign)                            \
+  emulated::each(a, [](int, float x) {                                  \
+    const float f = emulated::mantissa(x);                              \
+    return (interval) != _MM_MANT_NORM_1_2 && f >= 1.5f ? 0.5f * f : f; \
+  })
+#define _mm512_scalef_ps(a, n)                                     \
+  emulated::each(a, [power = (n)](int i, float x) {                \
+    return emulated::power(x, emulated::element(power, i));        \
+  })
