@@ -24,13 +24,14 @@ from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from .model import GPT
-    from .trainer import Trainer
+    from .trainer import Activity, Trainer
     from .weights import WeightsError
 
     __version__: str
 
 __all__ = [
     "GPT",
+    "Activity",
     "Config",
     "Corpus",
     "CorpusError",
@@ -50,6 +51,8 @@ def __getattr__(name: str) -> Any:
     value: Any
     if name == "Trainer":
         from .trainer import Trainer as value
+    elif name == "Activity":
+        from .trainer import Activity as value
     elif name == "GPT":
         from .model import GPT as value
     elif name == "WeightsError":

@@ -14,6 +14,9 @@ class EngineRecord(TypedDict):
     dtype: str  # "float32" or "float64"
 
 def engines() -> list[EngineRecord]: ...
+def flush_denormals(on: bool) -> None:
+    """Whether denormal numbers become zero in this thread; the engines see to it themselves."""
+
 def build_info() -> dict[str, str]:
     """Compiler, its version and the flags of each translation unit."""
 
@@ -73,6 +76,7 @@ class Trainer:
         num_steps: int,
         threads: int,
         prefix_sharing: bool,
+        skip_zeros: bool = True,  # in a SIMD engine; False: all hidden units, the same bits
     ) -> None: ...
     @property
     def engine(self) -> str: ...  # resolved: "auto" becomes the engine chosen
@@ -91,6 +95,11 @@ class Trainer:
         """Losses of `num_steps` more steps. Releases the GIL; a signal stops it between steps."""
     def profile(self, num_steps: int) -> dict[str, float]:
         """Seconds of each phase over `num_steps` more steps. ValueError where there are none."""
+    @property
+    def activity(self) -> dict[str, float]:
+        """Shares of the MLP in the last batch, means over the layers: "values" that are not zero,
+        "units" with such a value, units "resting" (reading parameters wakes them). All 0 for
+        engines other than the SIMD ones, and before the first batch."""
     def gradients(self) -> tuple[float, NDArray[np.float64]]:
         """Loss and flat gradient of the next batch, without stepping."""
     def loss(self, tokens: NDArray[np.int32], offsets: NDArray[np.int64]) -> float:

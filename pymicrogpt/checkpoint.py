@@ -37,7 +37,9 @@ SETTINGS = {
     "beta2": (float,),
     "eps": (float,),
     "prefix_sharing": (bool,),
+    "skip_zeros": (bool,),
 }
+ADDED = {"skip_zeros": True}  # settings that older checkpoints lack, as these were trained
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,14 @@ class Checkpoint:
                 for slot in SLOTS
             }
             try:
+                training = dict(file.description["training"])
+                training["settings"] = {**ADDED, **training["settings"]}
                 checkpoint = cls(
                     config=config,
                     tokenizer=tokenizer,
                     notes=file.description["notes"],
                     slots=slots,
-                    **file.description["training"],
+                    **training,
                 )
                 checkpoint._check()
             except (

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 Event = dict[str, Any]
+SHARES = ("values", "units", "resting")  # of an activity
 
 
 class Display:
@@ -140,9 +141,18 @@ def as_text(event: Event) -> str:
         best = ""
         if event["best_step"] is not None:
             best = f" of step {event['best_step']}, held-out loss {event['best_val_loss']:.4f}"
+        activity = ""
+        if event["activity"] is not None:
+            values, units, resting = (100 * event["activity"][k] for k in SHARES)
+            activity = (
+                f"\nhidden values not zero in the last step: {values:.1f} %, "
+                f"in {units:.0f} % of the units"
+            )
+            if resting >= 0.5:
+                activity += f"; {resting:.0f} % of the units at rest"
         return (
             f"{why} at step {event['step']} after {event['seconds']:.2f} s; "
-            f"{event['out_dir']} holds the model{best}"
+            f"{event['out_dir']} holds the model{best}{activity}"
         )
     return ""
 

@@ -219,6 +219,7 @@ class Run:
             finally:
                 display.close()
             self.save()
+        activity = self.trainer.activity
         display.show(
             {
                 "event": "end",
@@ -227,6 +228,7 @@ class Run:
                 "seconds": self.state.seconds,
                 "best_step": self.state.best_step,
                 "best_val_loss": self.state.best_val_loss,
+                "activity": asdict(activity) if activity else None,
                 "out_dir": str(self.directory),
             }
         )

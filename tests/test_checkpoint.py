@@ -84,6 +84,28 @@ def test_on_other_numbers_of_threads(tmp_path, engine):
     assert Checkpoint.load(tmp_path).settings["threads"] == "auto"
 
 
+@pytest.mark.parametrize("n_embd, batch_size, threads", [(32, 1, 1), (48, 5, 2)])
+@pytest.mark.parametrize("engine", SIMD)
+def test_with_units_at_rest(tmp_path, engine, n_embd, batch_size, threads):
+    """What a unit at rest has still to catch up with is in the checkpoint, whether zeros are
+    skipped or not."""
+    corpus = mg.Corpus._embedded("for a test")  # units rest where there is more than can be learnt
+    config = mg.Config(n_layer=2, n_embd=n_embd)
+    settings = {"batch_size": batch_size, "num_steps": 600, "beta2": 0.99, "threads": threads}
+    through = make(engine, corpus, config, skip_zeros=False, **settings)
+    losses = through.run()
+    for skip_zeros in (True, False):
+        first = make(engine, corpus, config, skip_zeros=skip_zeros, **settings)
+        assert first.run(400).tobytes() == losses[:400].tobytes()
+        assert (first.activity.resting > 0.0) == skip_zeros
+        first.save(tmp_path)
+        second = mg.Trainer.resume(tmp_path, corpus)
+        assert second.skip_zeros == skip_zeros
+        for trainer in (first, second):
+            assert trainer.run().tobytes() == losses[400:].tobytes()
+            assert state(trainer) == state(through)
+
+
 @pytest.mark.parametrize("engine", [name for name in ENGINES if name != "tape"])
 def test_in_another_engine(tmp_path, engine):
     first = make(engine)
@@ -98,7 +120,8 @@ def test_in_another_engine(tmp_path, engine):
 
 
 def test_settings_go_on(tmp_path):
-    changes = {"learning_rate": 0.03, "eps": 1e-7, "prefix_sharing": False, "seed": -3}
+    changes = {"learning_rate": 0.03, "eps": 1e-7, "seed": -3}
+    changes |= {"prefix_sharing": False, "skip_zeros": False}
     make(**changes).save(tmp_path)
     trainer = mg.Trainer.resume(tmp_path, CORPUS)
     for name, value in {**SETTINGS, **changes}.items():
@@ -162,6 +185,17 @@ def rewrite(directory, change, training=None):
     write_tensors(path, tensors, description)
 
 
+def test_a_checkpoint_from_before_a_setting(tmp_path):
+    first = make()
+    first.run(5)
+    first.save(tmp_path)
+    rewrite(tmp_path, lambda _, d: d["training"]["settings"].pop("skip_zeros"))
+    second = mg.Trainer.resume(tmp_path, CORPUS)
+    assert second.skip_zeros is True
+    assert second.run().tobytes() == first.run().tobytes()
+    assert state(second) == state(first)
+
+
 def test_an_engine_that_is_not_here(tmp_path):
     make().save(tmp_path)
     rewrite(tmp_path, lambda _, d: d["training"].update(engine="avx1024"))
@@ -191,6 +225,8 @@ def test_an_engine_that_is_not_here(tmp_path):
         (lambda t, d: d["training"].update(settings=[]), "no state of a training"),
         (lambda t, d: d["training"]["settings"].pop("eps"), "settings must be .*eps"),
         (lambda t, d: d["training"]["settings"].update(batch_size=True), "batch_size is True"),
+        (lambda t, d: d["training"]["settings"].update(skip_zeros=1), "skip_zeros is 1"),
+        (lambda t, d: d["training"]["settings"].update(more=1), "settings must be .*skip_zeros"),
         (lambda t, d: d.update(training=[]), "no state of a training"),
         (lambda t, d: d["config"].update(n_head=5), "divisible"),
     ],

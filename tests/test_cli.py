@@ -124,6 +124,35 @@ def test_json_lines(capsys):
     assert [event["number"] for event in (one, two, three)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("n_embd", [8, 32])  # where nothing is skipped, and where units rest
+def test_activity_of_the_last_step(n_embd, capsys):
+    Path("many.txt").write_text("\n".join(mg.Corpus._embedded("for a test").documents))
+    args = ["train", "many.txt", "--n-embd", str(n_embd), "--num-samples", "0", "--overwrite"]
+    args += ["--max-steps", "600", "--eval-interval", "200"]
+    corpus, _ = mg.Corpus.from_file("many.txt").split(0.1, seed=42)
+    trainer = mg.Trainer(corpus, mg.Config(n_embd=n_embd), batch_size=1, num_steps=600)
+    trainer.run()
+    expected = trainer.activity and vars(trainer.activity)
+    assert command(*args, "--json") == 0
+    end = next(e for e in events(capsys.readouterr().out) if e["event"] == "end")
+    assert end["activity"] == expected  # not of the evaluation, which comes after the step
+    assert command(*args) == 0
+    lines = capsys.readouterr().out.splitlines()
+    after = lines.index(next(line for line in lines if line.startswith("finished at step 600"))) + 1
+    if expected:
+        values, units, resting = (100 * expected[name] for name in ("values", "units", "resting"))
+        at_rest = f"; {resting:.0f} % of the units at rest" if n_embd > 16 else ""
+        assert lines[after] == (
+            f"hidden values not zero in the last step: {values:.1f} %, "
+            f"in {units:.0f} % of the units{at_rest}"
+        )
+    assert command(*args, "--engine", "scalar", "--json") == 0
+    end = next(e for e in events(capsys.readouterr().out) if e["event"] == "end")
+    assert end["activity"] is None
+    assert command(*args, "--engine", "scalar") == 0
+    assert "hidden values" not in capsys.readouterr().out
+
+
 def test_the_best_model_by_held_out_loss_is_kept(capsys):
     # One document to learn by heart, which makes the others less likely with every step.
     Path("few.txt").write_text("abcd\ndcba\n")

@@ -17,6 +17,7 @@ NAMES = ["anna", "bert", "carla", "dora", "emil", "fritz", "gerda", "heinz", "an
 CORPUS = mg.Corpus.from_documents(NAMES)
 CONFIG = mg.Config(n_embd=8, n_head=2, block_size=4)
 ENGINES = [info.name for info in mg.engines() if info.available]
+SIMD = [e.name for e in mg.engines() if e.available and e.lanes > 1 and e.name != "autovec"]
 
 
 def make(engine="reference", corpus=CORPUS, config=CONFIG, **settings) -> mg.Trainer:
@@ -41,7 +42,8 @@ def test_defaults():
     trainer = mg.Trainer(CORPUS)
     assert trainer.config == mg.Config()
     assert (trainer.batch_size, trainer.learning_rate, trainer.num_steps) == (16, 0.01, 1000)
-    assert (trainer.seed, trainer.threads, trainer.prefix_sharing) == (42, 1, True)
+    assert (trainer.seed, trainer.threads) == (42, 1)
+    assert (trainer.prefix_sharing, trainer.skip_zeros) == (True, True)
     assert (trainer.beta1, trainer.beta2, trainer.eps) == (0.85, 0.99, 1e-8)
 
 
@@ -148,6 +150,80 @@ def test_evaluate_leaves_training_as_it_was(engine):
     assert losses == make(engine).run().tolist()
 
 
+# Activity of the MLP
+
+
+def activity_of(trainer: mg.Trainer) -> mg.Activity:
+    activity = trainer.activity
+    assert isinstance(activity, mg.Activity)
+    for share in (activity.values, activity.units, activity.resting):
+        assert isinstance(share, float) and 0.0 <= share <= 1.0
+    # A unit with a value that is not zero is active, and an active one is not at rest.
+    assert activity.values <= activity.units <= 1.0 - activity.resting + 1e-12
+    return activity
+
+
+@pytest.mark.parametrize("engine", SIMD)
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_activity_falls(engine, batch_size):
+    """Of names, too many to learn by heart. Few stay far denser."""
+    config = mg.Config(n_layer=2, n_embd=32)
+    settings = {"batch_size": batch_size, "learning_rate": 0.01, "num_steps": 1000}
+    names = mg.Corpus._embedded("for a test")
+    trainer = make(engine, names, config, **settings)
+    assert trainer.activity is None
+    trainer.run(1)
+    first = activity_of(trainer)
+    # At first the sign of a hidden value is chance, and most units are active in some row.
+    assert 0.4 < first.values < 0.6 < first.units
+    assert first.resting < 0.05  # units that the first document did not reach
+    trainer.run()
+    last = activity_of(trainer)
+    assert 0.0 < last.values < 0.2 * first.values
+    assert last.units < 0.8 * first.units
+    assert last.resting > 0.1
+
+    without = make(engine, names, config, skip_zeros=False, **settings)
+    without.run()
+    expected = mg.Activity(last.values, last.units, 0.0)  # every unit is computed
+    assert without.activity == expected
+
+
+@pytest.mark.parametrize("engine", SIMD)
+def test_activity_is_of_the_step(engine, tmp_path):
+    """What comes between a step and the question, and wakes units or brings other rows, does not
+    count."""
+    names = mg.Corpus._embedded("for a test")
+    config = mg.Config(n_layer=2, n_embd=32)
+    disturb = [
+        lambda trainer: trainer.model,
+        lambda trainer: trainer.evaluate(["eee"]),
+        lambda trainer: trainer.gradients(),
+        lambda trainer: trainer.save(tmp_path),
+    ]
+    for between in disturb:
+        trainer, other = (make(engine, names, config, num_steps=601) for _ in range(2))
+        between(other)
+        assert other.activity is None
+        trainer.run(600)
+        other.run(600)
+        between(other)
+        assert other.activity == activity_of(trainer)
+        assert other.activity.resting > 0.0
+    resumed = mg.Trainer.resume(tmp_path, names)  # at step 600
+    assert resumed.activity is None
+    assert resumed.run().tobytes() == trainer.run().tobytes()
+    assert activity_of(resumed).values == activity_of(trainer).values
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name not in SIMD])
+def test_engines_without_activity(engine):
+    trainer = make(engine)
+    assert trainer.activity is None
+    trainer.run(2)
+    assert trainer.activity is None
+
+
 # Arguments
 
 
@@ -186,13 +262,16 @@ def test_betas(name):
     make(**{name: 0})
 
 
-def test_corpus_config_and_prefix_sharing():
+def test_corpus_config_and_switches():
     with pytest.raises(TypeError, match=r"corpus must be a Corpus, not list; see Corpus\.load"):
         mg.Trainer(NAMES)
     with pytest.raises(TypeError, match="config must be a Config, not dict"):
         mg.Trainer(CORPUS, {"n_embd": 8})
-    with pytest.raises(TypeError, match="prefix_sharing must be True or False"):
-        make(prefix_sharing=1)
+    for name in ("prefix_sharing", "skip_zeros"):
+        for wrong in (1, None, "no"):
+            with pytest.raises(TypeError, match=f"{name} must be True or False, not {wrong!r}"):
+                make(**{name: wrong})
+        assert getattr(make(**{name: np.False_}), name) is False
 
 
 # Engines
