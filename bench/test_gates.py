@@ -22,21 +22,22 @@ EXTENSIONS = 3  # a slow engine stays slow; a disturbed one is found undisturbed
 @pytest.mark.parametrize("workload", ["d16", "d64"])
 def test_gate(workload, batch, benchmark, tmp_path):
     match = Match.of(workload, batch, tmp_path)
-    needed, floors = required(batch), FLOORS.get(f"{workload}-b{batch}", {})
+    needed, kept = required(batch), FLOORS.get(f"{workload}-b{batch}", {})
 
     def judge():
         ratios = {engine: match.ratios(engine) for engine in needed}
-        return ratios, failures(needed, floors, ratios)
+        floors = {engine: match.floors_of(engine, kept) for engine in needed}
+        return ratios, floors, failures(needed, floors, ratios)
 
     benchmark.pedantic(match.one_round, rounds=ROUNDS, iterations=1)
-    ratios, failed = judge()
+    ratios, floors, failed = judge()
     for _ in range(EXTENSIONS):
         if not failed:
             break
         match.reopen()
         for _ in range(ROUNDS):
             match.one_round()
-        ratios, failed = judge()
+        ratios, floors, failed = judge()
     benchmark.extra_info.update(
         workload=workload, batch=batch, engines=match.facts(), ratios=ratios, floors=floors
     )

@@ -40,7 +40,19 @@ def test_every_engine_and_baseline_of_every_architecture_has_a_floor(monkeypatch
     for workload in ("d16", "d64"):
         for batch in (1, 16):
             found = {name: set(of) for name, of in FLOORS[f"{workload}-b{batch}"].items()}
+            twice = found.pop("avx512-twice")
             assert found == required(batch)
+            assert twice <= found["avx512"]
+
+
+def test_floors_depend_on_the_units_of_the_cpu(task):
+    played = match(task, EngineSession)
+    floors = {"avx512": {"peak": 0.5, "scalar": 6.0}, "avx512-twice": {"peak": 0.3}}
+    played.peaks = {"avx512": 118e9, "avx2": 118e9}
+    assert played.floors_of("avx512", floors) == {"peak": 0.5, "scalar": 6.0}
+    played.peaks = {"avx512": 179e9, "avx2": 112e9}
+    assert played.floors_of("avx512", floors) == {"peak": 0.3, "scalar": 6.0}
+    assert played.floors_of("avx2", floors) == {}
 
 
 def test_an_engine_that_was_left_out_of_the_build_is_still_required(monkeypatch):
