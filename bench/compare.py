@@ -4,11 +4,13 @@ Both are built from what git has, each in a folder of its own under build/compar
 of their tree. HEAD is by default the working tree: its tracked files as they are now.
 
 A round starts a new process for each side, since where its memory comes to lie can make a process
-a third slower for as long as it lives. For every engine, workload and batch size the two train the
-same steps in slices of a few milliseconds, in the order base, head, head, base. Whatever else the
-machine does makes a slice longer, so that the least slice of each side counts, and a round gives
-the ratio of the two. The verdict is on the median of the rounds with its bootstrap interval
-(bench/statistics.py), and on the limit of --fail:
+a third slower for as long as it lives. For every engine, workload and batch size the two go through
+the same training. What a step costs falls as it goes on, so that they are timed in PLACES places
+spread evenly over it, in slices of a few milliseconds and in the order base, head, head, base;
+between them they train untimed. Whatever else the machine does makes a slice longer, so that the
+least slice of each side counts in each place, and a round gives the ratio of the sums. The verdict
+is on the median of the rounds with its bootstrap interval (bench/statistics.py), and on the limit
+of --fail:
 
     slower    the whole interval is beyond the limit: the exit code is 1
     faster    the same in the other direction
@@ -43,6 +45,8 @@ ENGINES = ("avx512", "avx2", "neon", "autovec", "scalar", "tape32")
 CACHE = ROOT / "build" / "compare"
 LEAST_ROUNDS, MOST_ROUNDS = 8, 40
 ORDER = (0, 1, 1, 0) * 2  # base and head
+TRAINING = 1000  # steps
+PLACES = 4
 SLICE_SECONDS = 0.004
 TIMEOUT = 120.0  # seconds for one answer of a worker
 
@@ -90,9 +94,9 @@ class Comparison:
         return self.verdict in ("slower", "gone")
 
 
-# A round of all cases given: the slices of base and head in seconds per position, None for a side
-# that cannot run the case.
-Measure = Callable[[list[Case]], dict[Case, list[list[float] | None]]]
+# A round of all cases given: for base and head, and each place of a training, the slices in seconds
+# per position; None for a side that cannot run the case.
+Measure = Callable[[list[Case]], dict[Case, list[list[list[float]] | None]]]
 
 
 def compare(
@@ -114,7 +118,7 @@ def compare(
         for comparison in open_:
             base, head = slices[comparison.case]
             if base and head:
-                comparison.ratios.append(min(head) / min(base))
+                comparison.ratios.append(sum(map(min, head)) / sum(map(min, base)))
             else:
                 comparison.missing = "both" if not base and not head else "head" if base else "base"
     return [c for c in found if c.missing != "both"]
@@ -179,7 +183,7 @@ class Sides:
         ]
         self.steps: dict[Case, int] = {}
 
-    def __call__(self, cases: list[Case]) -> dict[Case, list[list[float] | None]]:
+    def __call__(self, cases: list[Case]) -> dict[Case, list[list[list[float]] | None]]:
         # -S: the editable install of this environment would come before the build.
         command = [sys.executable, "-S", str(Path(__file__).with_name("compare_worker.py"))]
         workers: list[Worker] = []
@@ -195,23 +199,31 @@ class Sides:
             for worker in workers:
                 worker.kill()
 
-    def slices(self, case: Case, workers: list[Worker]) -> list[list[float] | None]:
+    def slices(self, case: Case, workers: list[Worker]) -> list[list[list[float]] | None]:
         request = {"engine": case.engine, "n_embd": case.n_embd, "batch": case.batch}
+        request["steps"] = TRAINING
         can = [worker.ask(json.dumps({"open": request}))["available"] for worker in workers]
         if not all(can):
-            return [[1.0] if side else None for side in can]
-        times: list[list[float]] = [[], []]
+            return [[[1.0]] if side else None for side in can]
+        stride, each = TRAINING // PLACES, len(ORDER) // 2
         if case not in self.steps:
-            seconds, steps = 0.0, 1
-            while seconds < SLICE_SECONDS / 2:
-                steps *= 2
+            seconds, steps, most = 0.0, 1, stride // (each + 1)
+            while seconds < SLICE_SECONDS / 2 and steps < most:
+                steps = min(2 * steps, most)
                 seconds = workers[0].ask(json.dumps({"run": steps}))["seconds"]
-            self.steps[case] = max(1, int(steps * SLICE_SECONDS / seconds))
-            workers[0].ask(json.dumps({"open": request}))  # both train from the first step
-        for side in (*range(2), *ORDER):
-            reply = workers[side].ask(json.dumps({"run": self.steps[case]}))
-            times[side].append(reply["seconds"] / reply["positions"])
-        return [of_one[1:] for of_one in times]  # the first of each warmed it up
+                workers[0].ask(json.dumps({"open": request}))  # both train from the first step
+            self.steps[case] = min(most, max(1, int(steps * SLICE_SECONDS / seconds)))
+        steps = self.steps[case]
+        before = (stride - each * steps) // 2  # so that the slices are in the middle of a place
+        times: list[list[list[float]]] = [[], []]
+        for place in range(PLACES):
+            for worker, of_one in zip(workers, times, strict=True):
+                worker.ask(json.dumps({"run": before if place == 0 else stride - each * steps}))
+                of_one.append([])
+            for side in ORDER:
+                reply = workers[side].ask(json.dumps({"run": steps}))
+                times[side][-1].append(reply["seconds"] / reply["positions"])
+        return times
 
 
 def rows(comparisons: list[Comparison]) -> list[tuple[str, ...]]:

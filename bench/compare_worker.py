@@ -12,12 +12,12 @@ import time
 
 
 class Session:
-    """A training of one case. The learning rate hardly falls over the steps that are timed."""
+    """A training of one case."""
 
-    def __init__(self, mg, corpus, engine, n_embd, batch):
+    def __init__(self, mg, corpus, engine, n_embd, batch, steps):
         config = mg.Config(n_embd=n_embd)
         self.trainer = mg.Trainer(
-            corpus, config, engine=engine, batch_size=batch, num_steps=10**6, threads=1
+            corpus, config, engine=engine, batch_size=batch, num_steps=steps, threads=1
         )
         limit = config.block_size
         self.positions = [min(len(document) + 1, limit) for document in self.trainer.documents]

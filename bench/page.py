@@ -168,7 +168,7 @@ def cards(results: Results) -> str:
     """For each workload and batch size the fastest row and its numbers."""
     fastest: dict[tuple[str, int], Row] = {}
     for name in results.workloads:
-        for row in sorted(results.of(name), key=lambda row: (row.batch, row.microseconds)):
+        for row in sorted(results.ranked(name), key=lambda row: row.batch):
             fastest.setdefault((name, row.batch), row)
     items = []
     for row in fastest.values():

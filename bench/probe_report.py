@@ -6,23 +6,34 @@ from collections.abc import Callable
 from fnmatch import fnmatch
 from statistics import median
 
-from bench.figures import Drawn, batch, roofline, threads
+from bench.figures import Drawn, batch, density, roofline, threads
 from bench.figures.style import TIMES, digits, interval, per_cent
 from bench.results import Probe, Results
 from bench.statistics import estimate
 from bench.tables import Part, Table, verdict
 
 PHASES = """\
-Time of each phase of a training step, by batch: the phases of a column add up to the step. Weights
-are updated once a step, inside the phases that compute their gradients: at batch 1 that is for the
-rows of one document, at batch 16 for those of sixteen."""
+Time of each phase of a training step, by batch: the phases of a column add up to the step. It is
+the mean over ten slices spread evenly over a whole training, since a step's cost falls as hidden
+units fall silent; so are all times of this section. Weights are updated once a step, inside the
+phases that compute their gradients: at batch 1 that is for the rows of one document, at batch 16
+for those of sixteen."""
 ROOFLINE = """\
 The roofs are what one core was measured to do: multiply-adds in registers, and reads from its L1
 and L2 cache. A point is a whole training step, from the table of its workload. Under a slanted roof
 a step would wait for memory, far under the flat one it waits for something else: latencies, square
 roots and divisions of Adam, work that is not a multiply-add. Bytes are a model (each weight in both
 layouts and both moments once a step, each activation written and read once); FLOPs count a shared
-prefix once for each of its documents, so that a point can lie above the roof."""
+prefix once for each of its documents and products with zeros, so that a point can lie above the
+roof. The bar below a point is at the FLOPs *executed*: times the rows left by prefix sharing, and
+with five of the MLP's six products (the first, forward, makes the zeros) times the mean share of
+hidden values that are not zero; up to n_embd 16 no zeros are skipped."""
+DENSITY = """\
+Behind the ReLU a hidden value that is not positive is exactly zero, and above n_embd 16 the engine
+skips it. *Values* are those not zero among all of a batch, *units* those active in at least one row
+of it, *at rest* those that no longer move: no gradient, and no step of Adam that counts. With a
+smaller learning rate fewer fall silent, so that the same engine takes longer. The mean is that of
+all steps of the training."""
 BATCH = """\
 Time per sample against the batch size. A larger batch updates the weights less often, and its
 documents have more prefixes in common: the model computes each distinct prefix once. *Rows left* is
@@ -46,6 +57,7 @@ def parts(results: Results, figures: list[Drawn]) -> list[Part]:
     found = [Part(f"How close {of_engine[0].label} comes to the machine")]
     wanted: tuple[tuple[str, str, str, Callable[[Results], Table] | None], ...] = (
         ("Phases of a step", PHASES, "phases", None),
+        ("Zeros in the MLP", DENSITY, "density", density_table),
         ("Roofline", ROOFLINE, "roofline", roofline_table),
         ("Batch size", BATCH, "batch", batch_table),
         ("Two threads", THREADS, "threads", threads_table),
@@ -68,12 +80,31 @@ def roofline_table(results: Results) -> Table:
     if not rows:
         return []
     peak = results.peak(rows[0].variant)
-    lines = [("step", "FLOPs per byte", "GFLOP/s", "of the FMA peak")]
+    head = ("step", "FLOPs per byte", "GFLOP/s", "of the FMA peak")
+    lines = [(*head, "executed GFLOP/s", "executed, of the FMA peak")]
     for row in rows:
         rate = results.gflops(row)
         near = digits(roofline.intensity(results, row))
+        share = roofline.executed_share(results, row)
+        done = (digits(rate * share), per_cent(rate * share / peak)) if share else ("", "")
         name = f"{row.workload}, batch {row.batch}"
-        lines.append((name, near, digits(rate), per_cent(rate / peak)))
+        lines.append((name, near, digits(rate), per_cent(rate / peak), *done))
+    return lines
+
+
+def density_table(results: Results) -> Table:
+    cases = density.collect(results)
+    if not cases:
+        return []
+    last = cases[0]["steps"][-1]
+    stops = [1, 100, 500, last]
+    head = ("n_embd", "batch", "learning rate", *(f"values, step {stop:,}" for stop in stops))
+    lines = [(*head, "mean", f"units, step {last:,}", "at rest")]
+    for case in cases:
+        shape = (str(case["n_embd"]), str(case["batch"]), f"{case['learning_rate']:g}")
+        shares = [density.at(case, stop) for stop in stops]
+        shares += [density.mean(case), case["units"][-1], case["resting"][-1]]
+        lines.append((*shape, *map(per_cent, shares)))
     return lines
 
 

@@ -3,7 +3,13 @@
     phases     seconds of each phase of a step, at batch 1 and 16
     batch      time per sample against the batch size, with and without prefix sharing
     threads    one and two threads, in turns, over the same steps
+    density    shares of hidden values and hidden units that are active, over a training
     shapes     other widths, depths, context lengths and alphabets than the workloads have
+
+What a step costs falls as a training goes on, since zeros are skipped and become more. So what is
+timed is SLICES slices, spread evenly over a training of num_steps steps with its true learning
+rates. A case goes through the training once, untimed, and keeps the parameters and moments with
+which each slice begins; every round enters all slices anew, each after one untimed step.
 
 They run in a process of their own, `python -m bench.probes JOB`, which answers each line
 "PROBE WORKLOAD" that it reads with one line: {"cases": [...]}, or {"error": reason}. Nothing is
@@ -17,7 +23,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -31,63 +37,87 @@ from bench.task import Task, WrongResult
 from bench.workload import Workload
 
 COMMAND = [sys.executable, "-m", "bench.probes"]
-TIMEOUT = 300.0  # seconds for one probe on one workload
-ENDLESS = 10**6  # steps of a training: the learning rate hardly falls while a probe runs
+TIMEOUT = 900.0  # seconds for one probe on one workload
+SLICES = 10
+STATE = ("parameter", "first_moment", "second_moment")
 SHAPE_BATCH = 16
 WIDTHS = (16, 24, 32, 48, 64, 96, 128)
+DENSITY_WIDTHS = (16, 32, 64, 128)
+DENSITY_RATES = (0.003, 0.001)  # at n_embd 64, beside the workloads' own
+DENSITY_EVERY = 25  # steps
 
 
 @dataclass(frozen=True)
 class Effort:
     rounds: int
-    seconds: float  # of one case in one round, about
+    seconds: float  # of one case in one round, all slices, about
     largest_batch: int
 
 
 EFFORTS = {
-    "quick": Effort(rounds=3, seconds=0.003, largest_batch=256),
+    "quick": Effort(rounds=3, seconds=0.003, largest_batch=64),
     "default": Effort(rounds=9, seconds=0.015, largest_batch=256),
     "full": Effort(rounds=15, seconds=0.03, largest_batch=1024),
 }
 
 
 class Case:
-    """An engine on a task, timed over the same steps from the same parameters, round by round."""
+    """An engine on a task, timed over the same slices of a training, round by round."""
 
     def __init__(self, engine: str, task: Task, prefix_sharing: bool = True, threads: int = 1):
-        self.task = replace(task, workload=replace(task.workload, num_steps=ENDLESS))
-        self.session = EngineSession(engine, self.task, prefix_sharing, threads)
+        self.task = task
+        self.session = EngineSession(engine, task, prefix_sharing, threads)
         task.check_gradients("float32", *self.session.verify())
         self.mean_positions = float(task.workload.positions(task.offsets).mean())
-        self.warmup = self.steps = 1
+        self.steps = 1  # of a slice
+        self.states: dict[int, list[np.ndarray]] = {}  # by first step: the STATE one step before
         self.losses: list[float] = []  # of the timed steps
         self.seconds: list[float] = []  # per sample, one a round
 
-    def calibrate(self, seconds: float) -> None:
-        """Chooses as many steps as last about `seconds`."""
-        elapsed = 0.0
-        while elapsed < seconds / 4:
-            self.steps *= 2
-            elapsed = self.session.run(self.steps)[1]
-        self.steps = max(1, round(self.steps * seconds / elapsed))
-        self.warmup = 1 + self.steps // 8
-
-    def start(self) -> None:
-        """Back to the first step, and warm caches."""
+    def plan(self, seconds: float) -> None:
+        """Chooses slices that last about `seconds` together, and goes to each once."""
+        stride = self.task.workload.num_steps // SLICES
+        elapsed, tried, most = 0.0, 1, stride - 2
+        while elapsed < seconds / SLICES / 2 and tried < most:
+            tried = min(2 * tried, most)
+            self.session.restart()
+            elapsed = self.session.run(tried)[1]
+        self.steps = min(most, max(1, round(tried * seconds / SLICES / elapsed)))
         self.session.restart()
-        self.session.run(self.warmup)
+        core = self.session.core
+        for i in range(SLICES):
+            first = i * stride + (stride - self.steps) // 2
+            self.session.run(first - 1 - core.step)
+            self.states[first] = [core.get(name) for name in STATE]
+
+    def follow(self, other: Case) -> None:
+        """The same slices as another case of this task."""
+        self.steps, self.states = other.steps, other.states
+
+    def slices(self) -> Iterator[int]:
+        """Enters each slice, and yields its first step: the next one that the session runs."""
+        core = self.session.core
+        for first, state in self.states.items():
+            for name, values in zip(STATE, state, strict=True):
+                core.set(name, values)
+            core.step = first - 1
+            self.session.run(1)
+            yield first
 
     def measure(self) -> None:
         """One round. WrongResult where a loss is not finite, or not that of the first round."""
-        self.start()
-        losses, elapsed = self.session.run(self.steps)
+        losses, seconds, positions = [], 0.0, 0
+        for first in self.slices():
+            found, elapsed = self.session.run(self.steps)
+            losses += found
+            seconds += elapsed
+            positions += self.task.positions(first, self.steps)
         if not np.isfinite(losses).all():
             raise WrongResult(f"a loss at batch {self.task.batch_size} is not finite")
         self.losses = self.losses or losses
         if losses != self.losses:
             raise WrongResult(f"losses at batch {self.task.batch_size} differ from run to run")
-        positions = self.task.positions(self.warmup, self.steps)
-        self.seconds.append(elapsed / positions * self.mean_positions)
+        self.seconds.append(seconds / positions * self.mean_positions)
 
 
 def run_rounds(cases: list[Case], rounds: int) -> None:
@@ -112,12 +142,13 @@ def phases(engine: str, tasks: dict[int, Task], effort: Effort) -> list[dict]:
     found = []
     for batch in (1, 16):
         case = Case(engine, at_batch(tasks, batch))
-        case.calibrate(effort.seconds)
+        case.plan(effort.seconds)
         times: dict[str, list[float]] = {}
         for _ in range(effort.rounds):
-            case.start()
-            for name, seconds in case.session.core.profile(case.steps).items():
-                times.setdefault(name, []).append(seconds / case.steps)
+            profiles = [case.session.core.profile(case.steps) for _ in case.slices()]
+            for name in profiles[0]:
+                seconds = sum(profile[name] for profile in profiles)
+                times.setdefault(name, []).append(seconds / (SLICES * case.steps))
         found.append({"batch": batch, "phases": times})
     return found
 
@@ -129,10 +160,11 @@ def batch(engine: str, tasks: dict[int, Task], effort: Effort) -> list[dict]:
     size = 1
     while size <= effort.largest_batch:
         task = at_batch(tasks, size)
-        cases += [(sharing, Case(engine, task, sharing)) for sharing in (True, False)]
+        shared, plain = (Case(engine, task, sharing) for sharing in (True, False))
+        shared.plan(effort.seconds)
+        plain.follow(shared)
+        cases += [(True, shared), (False, plain)]
         size *= 2
-    for _, case in cases:
-        case.calibrate(effort.seconds)
     run_rounds([case for _, case in cases], effort.rounds)
     return [
         {
@@ -166,11 +198,11 @@ def threads(engine: str, tasks: dict[int, Task], effort: Effort) -> list[dict]:
     WrongResult unless the losses of both are the same to the last bit.
     """
     found = []
-    for batch in (16, 256):
+    for batch in (16, min(256, effort.largest_batch)):
         task = at_batch(tasks, batch)
         one, two = (Case(engine, task, threads=count) for count in (1, 2))
-        one.calibrate(2 * effort.seconds)
-        two.steps, two.warmup = one.steps, one.warmup
+        one.plan(2 * effort.seconds)
+        two.follow(one)
         for index in range(2 * effort.rounds):
             run_rounds([two, one] if index % 2 else [one, two], 1)
             if two.losses != one.losses:
@@ -185,21 +217,10 @@ def shapes(engine: str, tasks: dict[int, Task], effort: Effort) -> list[dict]:
     cases = []
     for workload, vocab_size, joined in shape_list(tasks[1].vocab_size):
         tokens, offsets, words = shape_documents(tasks[1], vocab_size, joined)
-        size = workload.config.num_params(vocab_size)
-        task = Task(
-            workload,
-            SHAPE_BATCH,
-            vocab_size,
-            tokens,
-            offsets,
-            parameters=np.random.default_rng(1).normal(0, 0.08, size),
-            losses=np.empty(0),
-            gradients=np.empty(0),
-            problem=Path(),
-        )
-        cases.append((words, Case(engine, with_truth(task))))
-    for _, case in cases:
-        case.calibrate(effort.seconds)
+        task = other_task(workload, SHAPE_BATCH, vocab_size, tokens, offsets)
+        case = Case(engine, task)
+        case.plan(effort.seconds)
+        cases.append((words, case))
     run_rounds([case for _, case in cases], effort.rounds)
     keys = ("n_layer", "n_embd", "n_head", "block_size")
     return [
@@ -212,6 +233,52 @@ def shapes(engine: str, tasks: dict[int, Task], effort: Effort) -> list[dict]:
         }
         for words, case in cases
     ]
+
+
+def other_task(
+    workload: Workload, batch: int, vocab_size: int, tokens: np.ndarray, offsets: np.ndarray
+) -> Task:
+    """A task that no row has, with its truth and parameters drawn as the others'."""
+    size = workload.config.num_params(vocab_size)
+    task = Task(
+        workload,
+        batch,
+        vocab_size,
+        tokens,
+        offsets,
+        parameters=np.random.default_rng(1).normal(0, 0.08, size),
+        losses=np.empty(0),
+        gradients=np.empty(0),
+        problem=Path(),
+    )
+    return with_truth(task)
+
+
+def density(engine: str, tasks: dict[int, Task], effort: Effort) -> list[dict]:
+    """Cases: "n_embd", "batch", "learning_rate", and by "steps" done the shares of the last batch's
+    hidden "values" that are not zero, of "units" active in any row, and of units "resting".
+
+    Widths at batch 1 and 16 and at the workloads' learning rate, then other learning rates. A width
+    of which a training takes many seconds is for the large effort alone.
+    """
+    rate = tasks[1].workload.learning_rate
+    widths = (*DENSITY_WIDTHS, *([256] if effort.largest_batch > 256 else []))
+    wanted = [(width, size, rate) for size in (16, 1) for width in widths]
+    wanted += [(64, 16, other) for other in DENSITY_RATES]
+    found = []
+    for width, size, rate in wanted:
+        workload = Workload("density", width, learning_rate=rate)
+        of = tasks[1]
+        task = other_task(workload, size, of.vocab_size, of.tokens, of.offsets)
+        core = Case(engine, task).session.core
+        case = {"n_embd": width, "batch": size, "learning_rate": rate, "steps": []}
+        for stop in (1, 5, 10, *range(DENSITY_EVERY, workload.num_steps + 1, DENSITY_EVERY)):
+            core.run(stop - core.step)
+            case["steps"].append(stop)
+            for name, share in core.activity.items():
+                case.setdefault(name, []).append(share)
+        found.append(case)
+    return found
 
 
 def shape_list(vocab_size: int) -> list[tuple[Workload, int, int]]:
@@ -251,8 +318,10 @@ PROBES: dict[str, Callable[[str, dict[int, Task], Effort], list[dict]]] = {
     "phases": phases,
     "batch": batch,
     "threads": threads,
+    "density": density,
     "shapes": shapes,
 }
+OF_NO_WORKLOAD = ("density", "shapes")  # they choose their own
 
 
 def cores() -> int:
@@ -284,13 +353,13 @@ def run_probes(
     label = next(row.label for row in rows if row.variant == engine)
     files = {name: {b: str(t.file) for b, t in of.items()} for name, of in tasks.items()}
     job = json.dumps({"engine": engine, "effort": effort, "tasks": files})
-    names = [(name, workload) for workload in tasks for name in PROBES if name != "shapes"]
-    names.append(("shapes", next(iter(tasks))))
+    names = [(name, w) for w in tasks for name in PROBES if name not in OF_NO_WORKLOAD]
+    names += [(name, next(iter(tasks))) for name in PROBES if name in OF_NO_WORKLOAD]
     probes = []
     worker = None
     try:
         for name, workload in names:
-            probe = Probe(name, "" if name == "shapes" else workload, engine, label)
+            probe = Probe(name, "" if name in OF_NO_WORKLOAD else workload, engine, label)
             probes.append(probe)
             here = [row for row in rows if (row.variant, row.workload) == (engine, workload)]
             wrong = next((row for row in here if row.status == "error"), None)

@@ -16,7 +16,7 @@ from statistics import median
 
 from bench.statistics import Estimate, estimate, ratio
 
-FORMAT = 2  # 1 had no `activity` of rounds and no `engine_memory` of rows
+FORMAT = 3  # 1 had no `activity` of rounds and no `engine_memory` of rows, 2 no `coverage`
 BASELINE = "cpython"
 ACTIVITY = ("steal_percent", "busy_cores", "load_avg_1min")
 
@@ -42,6 +42,8 @@ class Row:
     workload: str
     batch: int
     variation_of: str = ""
+    steady: bool = False  # each round is the next steps of a training
+    coverage: float = 1.0  # else the share of a training that a round has, from its start
     status: str = "ok"  # ok, error, unavailable or skipped
     reason: str = ""  # why it is not ok
     loss: float | None = None  # mean over the steps loss_first_step .. loss_last_step
@@ -92,7 +94,7 @@ def over(row: Row, other: Row) -> Estimate:
 
 @dataclass
 class Probe:
-    """What one probe (bench/probes.py) found on one workload; "shapes" has workloads of its own."""
+    """What one probe (bench/probes.py) found on one workload, or on workloads of its own."""
 
     name: str
     workload: str  # empty: of none
@@ -129,8 +131,13 @@ class Results:
         base = self.baseline(row.workload)
         return over(row, base) if base else None
 
+    def ranked(self, workload: str) -> list[Row]:
+        """The fastest first, without variations of another row: these are to explain it."""
+        rows = [row for row in self.of(workload) if not row.variation_of]
+        return sorted(rows or self.of(workload), key=lambda row: row.microseconds)
+
     def fastest(self, workload: str) -> Row | None:
-        return min(self.of(workload), key=lambda row: row.microseconds, default=None)
+        return next(iter(self.ranked(workload)), None)
 
     def gflops(self, row: Row) -> float:
         return self.workloads[row.workload]["flops_per_sample"] / row.microseconds * 1e-3
@@ -210,6 +217,8 @@ class Results:
             rows = {}
             for record in ours["rows"]:
                 row = Row(**record)
+                if ours["format"] < 3:
+                    row.steady = True  # as all rows were timed
                 if ours["format"] == 1:
                     row.peak_memory = 0  # it was that of the process which had started its own
                 rows[row.name] = row

@@ -1,6 +1,6 @@
 """Verify and time every implementation, draw the figures, write the report.
 
-By default d16 and d64, in about six minutes on two cores, or nine where PyTorch and JAX are
+By default d16 and d64, in about eight minutes on two cores, or eleven where PyTorch and JAX are
 installed. See --quick and --full.
 """
 
@@ -26,9 +26,9 @@ from bench.workload import WORKLOADS, Workload
 
 DEFAULT_WORKLOADS = ["d16", "d64"]
 EFFORTS = {
-    "quick": Effort(rounds=3, round_seconds=0.1, budget=2.0),
+    "quick": Effort(rounds=3, round_seconds=0.1, budget=5.0),
     "default": Effort(rounds=9, round_seconds=0.5, budget=20.0),
-    "full": Effort(rounds=15, round_seconds=0.5, budget=40.0),
+    "full": Effort(rounds=15, round_seconds=0.5, budget=100.0),
 }
 
 
@@ -69,7 +69,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         dest="effort",
         action="store_const",
         const="quick",
-        help="under a minute: fewer rounds, and nothing that takes seconds a step",
+        help="one or two minutes: fewer rounds, and nothing that takes seconds a step",
     )
     effort.add_argument(
         "--full",
@@ -165,8 +165,9 @@ def select(what: str, known: dict, wanted: list[str]) -> dict:
 
 def new_row(variant: Variant, workload: Workload, batch: int, effort: str) -> Row:
     row = Row(
-        variant.name, variant.label, variant.group, workload.name, batch, variant.variation_of
-    )
+        variant.name, variant.label, variant.group, workload.name, batch, variant.variation_of,
+        variant.steady,
+    )  # fmt: skip
     reason = variant.available()
     if reason is not None:
         row.status, row.reason = "unavailable", reason

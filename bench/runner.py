@@ -1,4 +1,11 @@
-"""Runs rows: one worker process each, idle but while its turn lasts, rounds interleaved."""
+"""Runs rows: one worker process each, idle but while its turn lasts, rounds interleaved.
+
+What a step costs falls as a training goes on, where an engine skips the hidden values that have
+become zero. So a round is one or more whole trainings from initialisation, and restarting is not
+timed. Two kinds of rows have less: one that says that it is steady, of which a training takes
+minutes, goes on round by round through one training; and one whose training would take longer than
+all its rounds may, which has in each round the first steps, and says how many.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +111,7 @@ class Effort:
     """How long to measure."""
 
     rounds: int
-    round_seconds: float  # a round takes as many steps as last about this long
+    round_seconds: float  # a round takes as many trainings as last about this long
     budget: float  # seconds for all rounds of a row; its first round is always run
 
 
@@ -154,7 +161,8 @@ class Measurement:
             return
         with self._failures():
             watch = machine.Watch()
-            reply = self.worker.ask(self.steps)
+            steady = self.variant.steady
+            reply = self.worker.ask(self.steps if steady else f"restart {self.steps}")
             timed = (reply[key] for key in ("seconds", "steps", "documents", "positions"))
             done = Round(*timed, watch.facts())
             self.spent += done.seconds
@@ -181,7 +189,7 @@ class Measurement:
             self.worker = None
 
     def _calibrate(self, reply: dict) -> None:
-        """Steps per round; whole trainings where a round is longer than one.
+        """Steps per round: whole trainings, but of a row that is steady or too slow for one.
 
         Slow rows train few documents, which differ, so that their rounds share out the whole
         budget. They take a power of two: the same documents in another run, whose clock differs.
@@ -189,12 +197,14 @@ class Measurement:
         steps_per_second = reply["steps"] / max(reply["seconds"], 1e-9)
         steps = self.effort.round_seconds * steps_per_second
         training = self.task.workload.num_steps
-        if steps > training:
-            steps = round(steps / training) * training
-        elif steps < 32:
+        seconds = training / steps_per_second
+        if steps > training or (not self.variant.steady and seconds <= self.effort.budget):
+            steps = max(1, round(steps / training)) * training
+        elif steps < 32 or not self.variant.steady:
             steps = self.effort.budget / self.effort.rounds * steps_per_second
             steps = 2 ** max(0, math.floor(math.log2(steps)))
         self.steps = int(steps)
+        self.row.coverage = min(1.0, self.steps / training)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:

@@ -17,7 +17,14 @@ from bench.task import Task
 class EngineSession:
     """An engine of pymicrogpt._core, without the Python layer above it that draws parameters."""
 
-    def __init__(self, engine: str, task: Task, prefix_sharing: bool = True, threads: int = 1):
+    def __init__(
+        self,
+        engine: str,
+        task: Task,
+        prefix_sharing: bool = True,
+        threads: int = 1,
+        skip_zeros: bool = True,
+    ):
         from pymicrogpt import _core
 
         config = task.workload.config
@@ -34,6 +41,7 @@ class EngineSession:
             batch_size=task.batch_size,
             threads=threads,
             prefix_sharing=prefix_sharing,
+            skip_zeros=skip_zeros,
             **task.workload.optimizer,
         )
         self.info = {"isa": self.core.isa, "dtype": self.core.dtype}

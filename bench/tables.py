@@ -35,11 +35,21 @@ Intervals are 95 % percentile bootstraps over the rounds. Of fewer than six roun
 their whole range, and the level that this gives stands beside it: a row that takes seconds a step
 is known less well, and says so.
 
+Rows are timed over whole trainings of 1,000 steps from initialisation, since a step's cost falls as
+hidden units fall silent; going back to the first parameters is not timed. A row of which even one
+such training would take too long is timed over its *first* steps, and its note says how many: where
+an engine skips zeros, that shows it slower than it is. Pure Python, of which a training takes up to
+an hour, goes through one in *slices*: it does the same operations at each step.
+
 Since documents differ in length, and a slow row trains few of them, time per sample is time per
 position times the corpus's mean positions per document; over a whole training it is time divided by
-documents. A training of 1,000 steps that ends starts again from the same parameters. The loss is
+documents. The loss is
 the mean over the steps in brackets, on training data: the last 50 of a training where a row
 finished one, else the last that it did.
+
+*No sparsity* is the same engine multiplying by the zeros that the ReLU leaves, with the same
+results to the last bit; *plain* also computes a prefix once for each document that has it. Zeros
+are skipped by the engines of the SIMD group, above n_embd 16.
 
 Autograd implementations run batch 1, as published. The others run batch 1 and batch 16: batch 16
 also makes 16 times fewer optimizer updates, so these are two different claims. GFLOP/s counts
@@ -99,16 +109,24 @@ def _cells(results: Results, row: Row) -> tuple[str, ...]:
         per_cent(gflops / peak) if peak else "",
         f"{row.wall_seconds:.2f} s",
         f"{row.loss:.3f} ({row.loss_first_step}-{row.loss_last_step})",
-        note(row),
+        note(results, row),
     )
 
 
-def note(row: Row) -> str:
+def note(results: Results, row: Row) -> str:
     doubts = row.estimate.doubts()
-    if not doubts:
-        return f"{len(row.rounds)} rounds"
-    count = "" if "round" in doubts[0] else f"{len(row.rounds)} rounds, "
-    return f"{WARNING} {count}{', '.join(doubts)}"
+    words = [] if doubts and "round" in doubts[0] else [f"{len(row.rounds)} rounds"]
+    if extent := extent_of_rounds(results, row):
+        words.append(extent)
+    return f"{WARNING} {', '.join([*words, *doubts])}" if doubts else ", ".join(words)
+
+
+def extent_of_rounds(results: Results, row: Row) -> str:
+    """What a round of a row has where that is not whole trainings."""
+    if row.steady:
+        return "slices"
+    steps = results.workloads[row.workload]["num_steps"]
+    return f"first {row.coverage * steps:,.0f} of {steps:,} steps" if row.coverage < 1 else ""
 
 
 def used_columns(lines: Table) -> list[int]:
@@ -162,7 +180,7 @@ def comparisons(results: Results, workload: str) -> list[Comparison]:
         Comparison(" ".join(rung.tick.split()), rung.row, before.row)
         for before, rung in itertools.pairwise(steps)
     ]
-    rows = sorted(results.of(workload), key=lambda row: row.microseconds)
+    rows = results.ranked(workload)
     for batch in sorted({row.batch for row in rows}):
         group_best: dict[str, Row] = {}
         for row in rows:

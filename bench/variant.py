@@ -57,6 +57,7 @@ class Variant:
     workloads: tuple[str, ...] = tuple(WORKLOADS)
     batches: tuple[int, ...] = (1, 16)
     dtype: str = "float32"  # decides the tolerances
+    steady: bool = False  # a step does the same work however far the training is: timed in slices
     warmup: float = 0.3  # seconds of untimed steps; 0: the very first step is timed
     slow_on: tuple[str, ...] = ()  # a step or its compilation takes seconds: not in --quick
     timeout: float = 120.0  # seconds that one answer of the worker may take
@@ -67,6 +68,8 @@ class Variant:
             raise ValueError(f"variant {self.name}: group must be one of {', '.join(GROUPS)}")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"variant {self.name}: dtype must be float32 or float64")
+        if not (self.warmup or self.steady):
+            raise ValueError(f"variant {self.name}: without a warm-up it must be steady")
         if unknown := set(self.workloads) - set(WORKLOADS):
             raise ValueError(f"variant {self.name}: unknown workloads {', '.join(sorted(unknown))}")
 

@@ -2,8 +2,8 @@
 
 JOB is JSON: {"variant": name, "task": file, "extra": [variant files]}. It prints one line when the
 variant is open and its first loss and gradients are right, and then one line for each line "K"
-(a number of steps to time) that it reads, until its input ends. Whatever goes wrong is a line
-{"error": reason}.
+(a number of steps to time) or "restart K" (the first K steps) that it reads, until its input ends.
+Whatever goes wrong is a line {"error": reason}.
 """
 
 from __future__ import annotations
@@ -59,6 +59,12 @@ class CheckedSession:
             **(self.final or self._loss()),
         }
 
+    def restart(self) -> None:
+        """Back to the first step, untimed."""
+        if self.step:
+            self.session.restart()
+            self.step, self.losses = 0, []
+
     def _watched(self, steps: int) -> tuple[list[float], float]:
         """The session's run. WrongResult where it keeps more than one core busy."""
         wall, processor = time.perf_counter(), processor_seconds(self.pid)
@@ -96,8 +102,7 @@ class CheckedSession:
         """`steps` cut where a training ends; starts the next one there."""
         while steps:
             if self.step == self.task.workload.num_steps:
-                self.session.restart()
-                self.step, self.losses = 0, []
+                self.restart()
             done = min(steps, self.task.workload.num_steps - self.step)
             yield done
             steps -= done
@@ -144,7 +149,10 @@ def main() -> None:
         checked = CheckedSession(variant, Task.load(job["task"]))
         reply({"info": checked.session.info})
         for line in sys.stdin:
-            reply(checked.run(int(line)))
+            *restart, steps = line.split()
+            if restart:
+                checked.restart()
+            reply(checked.run(int(steps)))
         reply(checked.needed())
         checked.session.close()
     except WrongResult as error:

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import published, report
+from bench import published, report, tables
 from bench.figures import draw_all, ladder, memory, scaling, speedup, style
 from bench.results import Results, Round, Row
 from bench.run_all import main, without_folders
+from bench.runner import Effort, Measurement, Worker
 from bench.task import Task, WrongResult, tolerance
-from bench.variant import load_variants
-from bench.worker import peak_memory
+from bench.variant import Variant, load_variants
+from bench.worker import CheckedSession, peak_memory
 from bench.workload import WORKLOADS
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +47,8 @@ def synthetic(workloads=("d16", "d64"), leave_out=(), wrong=(), more=0) -> Resul
     at_16 = {
         "cpython": 171_000, "cpython-nogc": 88_000, "pypy": 30_100, "rust-tape": 104,
         "tape": 114, "tape32": 97, "scalar": 35, "autovec": 8, "avx2": 5.2, "avx512": 4.9,
-        "avx2-nosharing": 6, "avx512-nosharing": 5.5, "numpy": 23, "torch-eager": 70,
+        "avx2-nosparsity": 6, "avx512-nosparsity": 5.5, "avx2-plain": 7.5,
+        "avx512-plain": 7, "numpy": 23, "torch-eager": 70,
         "torch-compile": 35, "jax": 15,
     }  # fmt: skip
     rows, described = [], {}
@@ -67,6 +69,7 @@ def synthetic(workloads=("d16", "d64"), leave_out=(), wrong=(), more=0) -> Resul
                     workload.name,
                     batch,
                     variant.variation_of,
+                    variant.steady,
                 )
                 rows.append(row)
                 if variant.name not in at_16 or variant.name in leave_out:
@@ -254,6 +257,47 @@ def test_without_cpython_there_is_no_speedup(tmp_path):
     assert "ladder_d16.png" not in [figure.name for figure in draw_all(results, tmp_path)]
 
 
+def test_the_report_says_what_each_row_was_timed_over(tmp_path):
+    results = synthetic(workloads=("d16",))
+    results.find("d16", "scalar", 16).coverage = 0.128
+    report.write(results, tmp_path)
+    words = {"cpython": "slices, ", "scalar": "first 128 of 1,000 steps, ", "tape": ""}
+    for name in ("README.md", "index.html"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "timed over whole trainings of 1,000 steps from initialisation, since a" in text
+    for name, batch in (("cpython", 1), ("scalar", 16), ("tape", 1)):
+        row = results.find("d16", name, batch)
+        found = f"{words[name]}3 rounds, interval of 75 %"
+        assert tables.note(results, row) == f"{style.WARNING} {found}"
+        assert f"| {style.WARNING} {found} |" in (tmp_path / "README.md").read_text("utf-8")
+
+
+def test_rows_of_older_files_do_not_claim_whole_trainings(tmp_path):
+    file = tmp_path / "results.json"
+    synthetic(workloads=("d16",)).save(file)
+    data = json.loads(file.read_text(encoding="utf-8"))
+    data["pymicrogpt"]["format"] = 2
+    for row in data["pymicrogpt"]["rows"]:
+        del row["steady"], row["coverage"]
+    file.write_text(json.dumps(data), encoding="utf-8")
+    results = Results.load(file)
+    assert tables.note(results, results.find("d16", "avx2", 16)).startswith(
+        f"{style.WARNING} slices"
+    )
+
+
+def test_a_variation_explains_the_fastest_row_and_is_not_it():
+    results = synthetic(workloads=("d16",))
+    row = results.find("d16", "avx512-nosparsity", 16)
+    row.values = [value / 2 for value in row.values]  # by chance, where nothing is skipped
+    assert results.fastest("d16").name == "d16/b16/avx512"
+    ((_, figure),) = speedup.draw(results)
+    assert "AVX-512 at batch 16 is" in figure._suptitle.get_text().replace("\n", " ")
+    compared = [c for c in tables.comparisons(results, "d16") if " over " in c.what]
+    assert compared
+    assert not [c for c in compared if c.row.variation_of or c.other.variation_of]
+
+
 # Figures
 
 
@@ -313,10 +357,15 @@ def test_rungs_multiply_to_the_whole_speedup():
     results = synthetic(leave_out={"pypy"})
     steps = ladder.rungs(results, "d16")
     assert [rung.row.variant for rung in steps] == [
-        "cpython", "cpython-nogc", "tape", "scalar", "autovec", "avx512", "avx512-nosharing",
-        "avx512",
+        "cpython", "cpython-nogc", "tape", "scalar", "autovec", "avx512-nosparsity", "avx512-plain",
+        "avx512-nosparsity", "avx512",
     ]  # fmt: skip
-    assert [rung.row.batch for rung in steps[-3:]] == [1, 16, 16]
+    assert [rung.row.batch for rung in steps[-4:]] == [1, 16, 16, 16]
+    fewer = ladder.rungs(synthetic(leave_out={"avx512-plain"}), "d16")
+    assert [rung.tick for rung in fewer][-2:] == ["SIMD\nintrinsics", "batch\nof 16"]
+    assert [(rung.row.variant, rung.row.batch) for rung in fewer][-2:] == [
+        ("avx512", 1), ("avx512", 16),
+    ]  # fmt: skip
 
 
 def test_spread_keeps_order_and_distance():
@@ -409,7 +458,7 @@ class Broken(EngineSession):
 def variant(how):
     warmup = 0.0 if how == "late" else 0.3
     return Variant(how, how, "other", lambda task: Broken(how, task), batches=(1,), timeout=8.0,
-                   warmup=warmup)
+                   warmup=warmup, steady=not warmup)
 
 VARIANTS = [variant(how) for how in
             "optimizer gradients crash exit hang raise late nan short healthy".split()]
@@ -460,8 +509,6 @@ def test_the_variant_of_the_documentation_works():
 
 
 def test_a_run_over_more_than_a_training_stays_right(task):
-    from bench.worker import CheckedSession
-
     session = CheckedSession(load_variants()["tape32"], task)
     assert session.run(990)["loss_last_step"] == 990
     reply = session.run(30)  # 10 steps end the training, and 20 are held against the truth again
@@ -470,10 +517,105 @@ def test_a_run_over_more_than_a_training_stays_right(task):
     assert reply["positions"] == task.positions(990, 10) + task.positions(0, 20)
 
 
+def test_a_restart_is_untimed_and_trains_the_same_steps_again(task):
+    session = CheckedSession(load_variants()["tape32"], task)
+    assert session.run(60)["loss_last_step"] == 60
+    losses = list(session.losses)
+    session.restart()
+    reply = session.run(60)
+    assert session.losses == losses
+    assert (reply["loss_first_step"], reply["loss_last_step"]) == (11, 60)
+    assert reply["positions"] == task.positions(0, 60)
+
+
+def test_a_worker_starts_again_or_goes_on(task):
+    job = json.dumps({"variant": "tape32", "task": str(task.file), "extra": []})
+    worker = Worker([sys.executable, "-m", "bench.worker", job], 60.0)
+    try:
+        worker.receive()
+        replies = [worker.ask(request) for request in ("restart 60", "restart 60", 60)]
+    finally:
+        worker.kill()
+    assert [reply["loss_last_step"] for reply in replies] == [60, 60, 120]
+    assert replies[0]["loss"] == replies[1]["loss"]
+
+
+class Scripted:
+    """A worker whose steps take a time each, and who remembers what was asked for."""
+
+    def __init__(self, seconds):
+        self.seconds, self.asked = seconds, []
+
+    def ask(self, request):
+        self.asked.append(request)
+        steps = int(str(request).split()[-1])
+        shape = {"loss": 2.0, "loss_first_step": 1, "loss_last_step": steps}
+        counts = {"steps": steps, "documents": steps, "positions": 7 * steps}
+        return {"seconds": steps * self.seconds, **counts, **shape}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steady", "asked", "rounds", "coverage"),
+    [
+        (1e-5, False, "restart 50000", 3, 1.0),  # whole trainings, as many as fill a round
+        (1e-3, False, "restart 1000", 3, 1.0),  # one is longer than a round
+        (1.5e-3, False, "restart 1000", 2, 1.0),  # of which the budget has two
+        (4e-3, False, "restart 256", 3, 0.256),  # the budget has none: its first steps
+        (4e-3, True, 125, 3, 0.125),  # goes on, whatever the training
+        (1e-1, True, 8, 3, 0.008),
+    ],
+)
+def test_rounds_are_whole_trainings_from_initialisation(
+    seconds, steady, asked, rounds, coverage, task
+):
+    variant = Variant("v", "v", "other", lambda task: None, steady=steady)
+    row = Row("v", "v", "other", "d16", 1, steady=steady)
+    effort = Effort(rounds=3, round_seconds=0.5, budget=3.2)
+    measurement = Measurement(row, variant, task, effort, [])
+    measurement.worker = Scripted(seconds)
+    measurement._calibrate({"steps": 10, "seconds": 10 * seconds})
+    for _ in range(effort.rounds):
+        measurement.measure()
+    assert measurement.worker.asked == [asked] * rounds
+    assert row.coverage == coverage
+    assert row.values == pytest.approx([seconds / 7 * measurement.mean_positions] * rounds)
+
+
+def test_a_variant_without_a_warm_up_must_be_steady():
+    Variant("v", "v", "other", lambda task: None, warmup=0.0, steady=True)
+    with pytest.raises(ValueError, match="without a warm-up it must be steady"):
+        Variant("v", "v", "other", lambda task: None, warmup=0.0)
+
+
+def test_rows_without_sparsity_train_the_same_to_the_last_bit(tmp_path):
+    import pymicrogpt
+
+    engine = next((e.name for e in pymicrogpt.engines() if e.available and e.lanes > 1), None)
+    if engine not in ("avx2", "avx512", "neon"):
+        pytest.skip("no SIMD engine runs here")
+    task = Task.prepare(WORKLOADS["d32"], 16, pymicrogpt.Corpus.load(), tmp_path)
+    variants = load_variants()
+    names = (engine, f"{engine}-nosparsity", f"{engine}-plain")
+    losses = [variants[name].open(task).run(100)[0] for name in names]
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]  # other sums
+    np.testing.assert_allclose(losses[0][:5], losses[2][:5], rtol=1e-4)
+    options = [variants[name].open.keywords for name in names]
+    assert options[0] == {}
+    assert options[1] == {"skip_zeros": False}
+    assert options[2] == {"skip_zeros": False, "prefix_sharing": False}
+
+
 def test_cpython_and_engines_in_one_run():
     code, results = run_bench("--variants", "cpython,cpython-nogc,tape,autovec")
     assert code == 0
     assert all(row.ok for row in results.rows)
+    for row in results.rows:
+        assert row.steady == row.variant.startswith("cpython")
+        if not row.steady:
+            assert row.coverage == 1.0
+            assert all(r.steps % 1000 == 0 and r.steps for r in row.rounds)
+            assert (row.loss_first_step, row.loss_last_step) == (951, 1000)
     base = results.baseline("d16")
     assert results.speedup(base).value == 1.0
     assert results.speedup(results.find("d16", "autovec", 16)).low > 10

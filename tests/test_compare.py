@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 import pymicrogpt as mg
 from bench import compare
-from bench.compare import ORDER, Case, Comparison, Sides, conclusion, markdown, plain
+from bench.compare import (
+    ORDER,
+    PLACES,
+    TRAINING,
+    Case,
+    Comparison,
+    Sides,
+    conclusion,
+    markdown,
+    plain,
+)
 from pymicrogpt import _core
 
 CASES = [Case(engine, n_embd, 16) for engine in ("avx2", "scalar", "tape32") for n_embd in (16, 64)]
@@ -30,11 +42,13 @@ class Noise:
         slices = {}
         for case in cases:
             times = [[], []]
-            for side in ORDER:
+            for place, side in product(range(PLACES), ORDER):
+                if len(times[side]) == place:
+                    times[side].append([])
                 seconds = drift * luck[side] * (self.slower.get(case, 1.0) if side else 1.0)
                 seconds *= 1 + self.random.betavariate(1, 6) / 2
                 seconds += self.random.expovariate(1) if self.random.random() < 1 / 6 else 0.0
-                times[side].append(seconds)
+                times[side][place].append(seconds)
             slices[case] = times
         return slices
 
@@ -66,7 +80,7 @@ def test_a_gain_is_no_failure():
 def test_rounds_go_on_while_a_verdict_is_unclear_and_there_is_time():
     rounds = []
     slowdown = {CASES[0]: 1.05}  # right at the limit: never clear
-    noise = Noise(3, slowdown)
+    noise = Noise(8, slowdown)
 
     def measure(cases):
         rounds.append(list(cases))
@@ -81,7 +95,7 @@ def test_rounds_go_on_while_a_verdict_is_unclear_and_there_is_time():
 
 
 def test_an_engine_that_is_gone_fails_and_a_new_one_does_not():
-    sides = {"avx2": [[1.0], None], "scalar": [None, [1.0]], "tape32": [None, None]}
+    sides = {"avx2": [[[1.0]], None], "scalar": [None, [[1.0]]], "tape32": [None, None]}
     found = compare.compare(
         CASES, lambda cases: {c: sides[c.engine] for c in cases}, 5.0, lambda: False
     )
@@ -102,6 +116,41 @@ def test_tables_say_what_was_found():
     assert "| avx2 | d16 | 16 | 1.100 | 1.100 to 1.100 | **slower** |" in table
     assert "| scalar | d16 | 16 | - | - | **gone** |" in table
     assert all(line.count("|") == 7 for line in table.splitlines()[2:])
+
+
+class Scripted:
+    """A worker that trains at a speed of its own, and remembers the steps of each slice."""
+
+    def __init__(self, seconds):
+        self.seconds, self.step, self.runs = seconds, 0, []
+
+    def ask(self, line):
+        request = json.loads(line)
+        if "open" in request:
+            assert request["open"]["steps"] == TRAINING
+            self.step, self.runs = 0, []
+            return {"available": True}
+        self.runs.append((self.step, request["run"]))
+        self.step += request["run"]
+        assert self.step <= TRAINING
+        return {"seconds": request["run"] * self.seconds(self.step), "positions": request["run"]}
+
+
+@pytest.mark.parametrize("speed", [1e-6, 1e-4, 1e-1])
+def test_slices_are_spread_evenly_over_a_training_whose_steps_become_cheaper(speed):
+    workers = [Scripted(lambda step: speed / (1 + step)), Scripted(lambda step: speed / (1 + step))]
+    sides = Sides([])
+    for _ in range(2):  # the second knows the steps
+        slices = sides.slices(CASES[0], workers)
+        each = len(ORDER) // 2
+        assert [len(place) for side in slices for place in side] == [each] * PLACES * 2
+        assert slices[0] == slices[1]
+        for worker in workers:
+            timed = [run for i, run in enumerate(worker.runs) if i % (each + 1)]
+            for place in range(PLACES):
+                mine = timed[place * each :][:each]
+                middle = (mine[0][0] + sum(mine[-1])) / 2
+                assert abs(middle - TRAINING / PLACES * (place + 0.5)) <= 1
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import pytest
 
 import pymicrogpt
 from bench import probes, report
-from bench.figures import batch, draw_all, phases, roofline, style, threads
+from bench.figures import batch, density, draw_all, phases, roofline, style, threads
 from bench.figures.style import TIMES, digits
-from bench.probe_report import parts
+from bench.probe_report import parts, roofline_table
 from bench.results import Probe, Results, Round, Row
 from bench.run_all import main
 from bench.session import EngineSession
@@ -51,6 +51,7 @@ def tasks(tmp_path) -> dict[int, Task]:
 def synthetic(workloads=("d16", "d64")) -> Results:
     """A result whose probes have numbers of the right size."""
     noise = (1.0, 1.02, 1.1)
+    widths = sorted({16, 32, 64, 128, *(WORKLOADS[name].n_embd for name in workloads)})
     described, rows, found = {}, [], []
 
     def probe(name, workload, cases):
@@ -86,6 +87,14 @@ def synthetic(workloads=("d16", "d64")) -> Results:
              "two": [micro[16] * 1e-6 / gain * x for x in (1.0, 1.1, 1.1)]}
             for b, gain in ((16, width**0.3), (256, 1.7))
         ])  # fmt: skip
+    steps = [1, 5, 10, *range(25, 1001, 25)]
+    probe("density", "", [
+        {"n_embd": c, "batch": b, "learning_rate": rate, "steps": steps,
+         "values": [max(0.5 * s**-gone, 0.4 / c) for s in steps],
+         "units": [max(s**-gone, 0.8 / c) for s in steps], "resting": [s / 2000 for s in steps]}
+        for c, b, rate, gone in [*((c, b, 0.01, c**0.5 / 20) for b in (16, 1) for c in widths),
+                                 (64, 16, 0.003, 0.1), (64, 16, 0.001, 0.01)]
+    ])  # fmt: skip
     probe("shapes", "", [
         {"n_layer": 1, "n_embd": c, "n_head": 4, "block_size": 16, "vocab_size": 27,
          "documents": "of the corpus", "flops_per_sample": 600 * c**2, "seconds": [c**2 * 3e-9]}
@@ -124,12 +133,50 @@ def test_every_probe_on_a_tiny_workload(tasks):
     for case in probes.threads(ENGINE, tasks, TINY):
         assert len(case["one"]) == len(case["two"]) == 4
 
+    density_cases = probes.density(ENGINE, tasks, TINY)
+    assert [(c["n_embd"], c["batch"]) for c in density_cases] == [
+        *((width, size) for size in (16, 1) for width in (16, 32, 64, 128)), (64, 16), (64, 16),
+    ]  # fmt: skip
+    assert [case["learning_rate"] for case in density_cases] == [0.01] * 8 + [0.003, 0.001]
+    for case in density_cases:
+        assert case["steps"][:5] == [1, 5, 10, 25, 50]
+        assert (case["steps"][-1], len(case["steps"])) == (1000, 43)
+        for value, unit, resting in zip(
+            case["values"], case["units"], case["resting"], strict=True
+        ):
+            assert 0 <= value <= unit <= 1 - resting <= 1
+        assert 0.4 < case["values"][0] < 0.6
+
     shape_cases = probes.shapes(ENGINE, tasks, TINY)
     assert [case["n_embd"] for case in shape_cases[:7]] == list(probes.WIDTHS)
     assert {case["n_layer"] for case in shape_cases} == {1, 4}
     assert {case["block_size"] for case in shape_cases} == {16, 32, 64}
     assert 70 in {case["vocab_size"] for case in shape_cases}
-    json.dumps([phase_cases, batch_cases, shape_cases], allow_nan=False)
+    json.dumps([phase_cases, batch_cases, density_cases, shape_cases], allow_nan=False)
+
+
+@needs_simd
+def test_slices_are_those_of_one_training_from_initialisation(tasks):
+    case = probes.Case(ENGINE, tasks[16])
+    case.plan(1e-3)
+    firsts = list(case.states)
+    assert len(firsts) == probes.SLICES == 10
+    assert [first // 100 for first in firsts] == list(range(10))
+    middles = [first % 100 + case.steps / 2 for first in firsts]
+    assert all(abs(middle - 50) <= 1 for middle in middles)
+    assert 1 <= case.steps <= 98
+    case.measure()
+    case.measure()  # the same losses again
+    whole, _ = EngineSession(ENGINE, tasks[16]).run(1000)
+    assert case.losses == [loss for first in firsts for loss in whole[first : first + case.steps]]
+    assert len(case.seconds) == 2
+
+    slow = probes.Case(ENGINE, tasks[16], prefix_sharing=False)
+    slow.follow(case)
+    slow.measure()
+    np.testing.assert_allclose(slow.losses, case.losses, rtol=1e-3)
+    case.plan(60.0)
+    assert case.steps == 98  # no slice reaches into the next
 
 
 def test_rows_left_counted_by_hand(tasks):
@@ -177,8 +224,8 @@ class Wrong(EngineSession):
 
     how = ""
 
-    def __init__(self, engine, task, prefix_sharing=True, threads=1):
-        super().__init__(engine, task, prefix_sharing, threads)
+    def __init__(self, engine, task, prefix_sharing=True, threads=1, skip_zeros=True):
+        super().__init__(engine, task, prefix_sharing, threads, skip_zeros)
         self.threads = threads
 
     def verify(self):
@@ -276,6 +323,7 @@ def test_results_survive_the_file_and_the_report_is_drawn_from_it_alone(tmp_path
     (tmp_path / "phases_d128.png").touch()
     assert report.main([str(tmp_path)]) == 0
     names = {"phases_d16.png", "phases_d64.png", "roofline.png", "batch.png", "threads.png"}
+    names.add("density.png")
     assert names <= {file.name for file in tmp_path.iterdir()}
     assert not (tmp_path / "phases_d128.png").exists()
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
@@ -288,7 +336,7 @@ def test_without_probes_there_is_no_section(tmp_path):
     results = replace(synthetic(), probes=[])
     assert parts(results, []) == []
     drawn = {figure.name for figure in draw_all(results, tmp_path)}
-    assert not {"batch.png", "threads.png", "roofline.png"} & drawn
+    assert not {"batch.png", "threads.png", "roofline.png", "density.png"} & drawn
 
 
 def shown_texts(figure):
@@ -308,7 +356,7 @@ def test_no_label_is_clipped_or_covers_another(workloads, narrow):
     from matplotlib.text import Text  # without the arrow that an annotation adds
 
     results = synthetic(workloads)
-    for module in (phases, batch, threads, roofline):
+    for module in (phases, batch, threads, density, roofline):
         with style.layout(narrow):
             drawn = list(module.draw(results))
         assert drawn
@@ -357,6 +405,58 @@ def test_intensity_counted_by_hand():
     row = results.find("d16", "avx512", 1)
     expected = 1.5e5 / (4 * 4 * 4192 + 7.1 * (13 * 16 + 27) * 2 * 4)
     assert roofline.intensity(results, row) == pytest.approx(expected)
+
+
+def test_shares_of_a_training_are_read_and_averaged_by_hand():
+    case = {"steps": [1, 3, 5], "values": [0.5, 0.3, 0.3], "units": [1.0, 0.8, 0.2]}
+    assert (density.at(case, 1), density.at(case, 2), density.at(case, 5)) == (0.5, 0.3, 0.3)
+    assert density.mean(case) == pytest.approx((0.5 + 0.4 + 0.3 + 0.3 + 0.3) / 5)
+    assert density.mean(case, "units") == pytest.approx((1.0 + 0.9 + 0.8 + 0.5 + 0.2) / 5)
+
+
+def test_density_has_its_numbers_in_title_table_and_words(tmp_path):
+    results = synthetic()
+    ((_, figure),) = density.draw(results)
+    shares = [100 * max(0.5 * step**-0.4, 0.4 / 64) for step in (1, 100, 500)]
+    assert title(figure) == (
+        "At n_embd 64 and learning rate 0.01, {:.0f} % of the hidden values are not zero at step "
+        "1, {:.1f} % at step 100 and {:.1f} % at step 500".format(*shares)
+    )
+    assert len(figure.axes[0].lines) == 6  # not those of batch 1
+    report.write(results, tmp_path)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "### Zeros in the MLP" in text
+    assert "*at rest* those that no longer move" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("| 64 | 16 | 0.01 |"))
+    assert "| 50 % | {:.1f} % | {:.1f} % |".format(*shares[1:]) in line
+    assert line.endswith("| 50 % |")  # at rest
+
+
+def test_executed_flops_counted_by_hand():
+    # n_embd 64, batch 16, rows left 0.8. Five of six products of 2 * 4 C^2 FLOPs a position, 7.1 of
+    # these a document, are with hidden values of which the mean share is not zero.
+    results = synthetic()
+    row = results.find("d64", "avx512", 16)
+    case = next(c for c in density.collect(results) if (c["n_embd"], c["batch"]) == (64, 16))
+    useful, product = 1.5e5 * 4**1.95, 2 * 4 * 64**2 * 7.1
+    executed = 0.8 * (useful - 5 * product * (1 - density.mean(case)))
+    assert roofline.executed_share(results, row) == pytest.approx(executed / useful)
+    dense = results.find("d16", "avx512", 16)
+    assert roofline.executed_share(results, dense) == pytest.approx(0.8)  # zeros are not skipped
+    (line,) = (line for line in roofline_table(results) if line[0] == "d64, batch 16")
+    assert line[4] == digits(results.gflops(row) * executed / useful)
+    ((_, figure),) = roofline.draw(results)
+    bars = [found for found in figure.axes[0].lines if found.get_marker() == "_"]
+    assert len(bars) == 4
+    found = sorted(float(bar.get_ydata()[0]) for bar in bars)
+    assert found == pytest.approx(
+        sorted(results.gflops(r) * roofline.executed_share(results, r) for r in results.rows)
+    )
+
+    results.probes = [probe for probe in results.probes if probe.name != "density"]
+    assert roofline.executed_share(results, row) is None
+    ((_, figure),) = roofline.draw(results)
+    assert not [found for found in figure.axes[0].lines if found.get_marker() == "_"]
 
 
 # Whole runs

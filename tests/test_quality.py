@@ -86,7 +86,7 @@ def test_programs_tell_their_parameters(name, task):
 
 def test_rows_train_for_the_time_they_are_given(corpus, tmp_path):
     variants = load_variants()
-    rows = [Row("scalar", "C++ scalar", "hand-derived", "d16", 16, values=[30e-6])]
+    rows = [Row("scalar", "C++ scalar", "hand-derived", "d16", 16, values=[300e-6])]
     rows.append(Row("numpy", "NumPy", "array libraries", "d16", 16, values=[30e-6]))
     rows.append(Row("tape", "tape", "autograd tape", "d16", 1, status="error", reason="wrong"))
     broken = tmp_path / "broken.py"
@@ -110,8 +110,18 @@ def test_rows_train_for_the_time_they_are_given(corpus, tmp_path):
     )
     good, bad = probe.cases
     assert (good["variant"], good["reason"]) == ("scalar", "")
-    assert good["points"][-1]["steps"] == int(0.05 / (30e-6 * 16))
+    first = int(0.05 / (300e-6 * 16))  # at a speed ten times too low: over early
+    assert good["points"][-1]["steps"] > 2 * first
+    assert 0.02 < good["points"][-1]["seconds"] < 0.2
     assert (bad["points"], bad["reason"]) == ([], "ZeroDivisionError: division by zero")
+
+
+def test_a_training_that_is_over_early_is_done_again_with_more_steps():
+    assert quality.more_steps(1000, seconds=0.5, wanted=1.0) == 2000
+    assert quality.more_steps(1000, seconds=0.95, wanted=1.0) == 1000
+    assert quality.more_steps(1000, seconds=1.3, wanted=1.0) == 1000
+    assert quality.more_steps(0, seconds=0.0, wanted=1.0) == 0
+    assert quality.more_steps(7, seconds=0.5, wanted=0.0) == 7  # a steady row
 
 
 def test_a_corpus_that_cannot_be_split_says_so(tmp_path):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Of files that a report may have written, and that the next one replaces or removes.
 PATTERNS = (
     "speedup_*.png", "ladder_*.png", "scaling.png", "memory.png", "phases_*.png", "batch.png",
-    "threads.png", "roofline.png", "quality_*.png", "pareto.png",
+    "threads.png", "roofline.png", "density.png", "quality_*.png", "pareto.png",
 )  # fmt: skip
 
 
@@ -59,6 +59,7 @@ def draw(results: Results, narrow: bool = False) -> list[Drawn]:
     """Every figure for which the results have enough, in a layout for the page or the phone."""
     from bench.figures import (
         batch,
+        density,
         ladder,
         memory,
         pareto,
@@ -71,7 +72,8 @@ def draw(results: Results, narrow: bool = False) -> list[Drawn]:
     )
 
     modules = (
-        speedup, ladder, scaling, memory, quality, pareto, phases, batch, threads, roofline,
+        speedup, ladder, scaling, memory, quality, pareto, phases, batch, threads, density,
+        roofline,
     )  # fmt: skip
     with style.layout(narrow):
         return [Drawn(*found) for module in modules for found in module.draw(results)]

@@ -38,7 +38,9 @@ def rungs(results: Results, workload: str) -> list[Rung]:
     """
     simd = [r for r in results.of(workload) if r.group == "SIMD" and not r.variation_of]
     engine = min(simd, key=lambda row: row.microseconds).variant if simd else ""
-    plain = results.find(workload, f"{engine}-nosharing", 16)
+    variations = ("nosparsity", 1), ("plain", 16), ("nosparsity", 16)
+    all_of_them = all(results.find(workload, f"{engine}-{word}", b) for word, b in variations)
+    dense, plain = (f"{engine}-nosparsity", f"{engine}-plain") if all_of_them else (engine, engine)
     steps = [
         ("CPython", "CPython", BASELINE, 1),
         ("garbage\ncollector\noff", "no garbage collector", "cpython-nogc", 1),
@@ -46,9 +48,10 @@ def rungs(results: Results, workload: str) -> list[Rung]:
         ("autograd\ntape in\nC++", "the tape in C++", "tape", 1),
         ("derived\nby hand,\nf32", "derivatives by hand", "scalar", 1),
         ("compiler\nvectorises", "the compiler's vectoriser", "autovec", 1),
-        ("SIMD\nintrinsics", "SIMD intrinsics", engine, 1),
-        ("batch\nof 16", "a batch of 16", f"{engine}-nosharing" if plain else engine, 16),
-        ("prefix\nsharing", "prefix sharing", engine if plain else "", 16),
+        ("SIMD\nintrinsics", "SIMD intrinsics", dense, 1),
+        ("batch\nof 16", "a batch of 16", plain, 16),
+        ("prefix\nsharing", "prefix sharing", dense if all_of_them else "", 16),
+        ("zeros\nskipped", "skipping zeros", engine if all_of_them else "", 16),
     ]
     found = [(*words, results.find(workload, name, batch)) for *words, name, batch in steps]
     return [Rung(*rung) for rung in found if rung[-1]]
@@ -72,7 +75,8 @@ def waterfall(results: Results, workload: str, steps: list[Rung]) -> Figure:
         f"Each step multiplies what stands {left}; the last is {steps[-1].row.title}. {below} the "
         "factor: time per sample. Factors are medians of the ratios of rounds; whiskers are of the "
         f"whole up to there. {style.whisker_note(reached[1:])} {style.warning_note()[:-1]}; or the "
-        "step may be none."
+        "step may be none. Zeros behind the ReLU are skipped above n_embd 16 only: there that step "
+        "is none."
     ]
     text = f"{workload}: {style.times(reached[-1].value)} over CPython; most of it is {parts}"
     style.finish(figure, results, text, notes)

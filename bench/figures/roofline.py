@@ -8,7 +8,16 @@ The model of the traffic, in bytes of a step of batch B with R = B * mean positi
                          (4 C); the embedding and the final row (2 C); logits (V)
 
 FLOPs are the useful ones of bench/workload.py. Since a prefix that documents share counts once for
-each of them while it is computed once, a point can lie above a roof.
+each of them while it is computed once, and products with zeros are skipped, a point can lie above a
+roof. The executed ones are a model too: with the share of rows left after prefix sharing and the
+mean share d of hidden values that are not zero, both measured,
+
+    rows left * (useful - 5 (1 - d) * 8 C^2 L per position)
+
+The MLP has 8 C^2 weights a layer, and six products (two matrices; forward, gradients of inputs and
+of weights) of 8 C^2 FLOPs a position. The hidden values are the result of one of them, which is
+dense; they or their gradients go into the other five. Not counted are products with zeros that the
+engine does after all, where so much is active that skipping would not pay.
 """
 
 from __future__ import annotations
@@ -17,7 +26,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bench.figures import style
+from bench.figures import density, style
 from bench.figures.scaling import spread
 from bench.results import Results, Row
 from bench.statistics import Estimate
@@ -25,6 +34,8 @@ from bench.statistics import Estimate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+DENSE_WIDTH = 16  # up to this n_embd the SIMD engines do not skip zeros
 
 
 def draw(results: Results) -> Iterator[tuple[str, Figure]]:
@@ -54,6 +65,28 @@ def intensity(results: Results, row: Row) -> float:
     return row.batch * workload["flops_per_sample"] / traffic(workload, row.batch)
 
 
+def executed_share(results: Results, row: Row) -> float | None:
+    """Executed FLOPs by useful ones, after the model above; None where a part was not measured."""
+    workload = results.workloads[row.workload]
+    left = [
+        case["rows_left"]
+        for probe in results.probed("batch")
+        for case in probe.cases
+        if (probe.workload, case["batch"]) == (row.workload, row.batch) and case["sharing"]
+    ]
+    shape = (workload["n_embd"], row.batch, workload["learning_rate"])
+    found = [
+        density.mean(case)
+        for case in density.collect(results)
+        if (case["n_embd"], case["batch"], case["learning_rate"]) == shape
+    ]
+    if not left or not found:
+        return None
+    zeros = 1 - found[0] if workload["n_embd"] > DENSE_WIDTH else 0.0
+    products = 8 * workload["n_layer"] * workload["n_embd"] ** 2 * workload["mean_positions"]
+    return left[0] * (1 - 5 * zeros * products / workload["flops_per_sample"])
+
+
 def plot(results: Results, rows: list[Row]) -> Figure:
     from matplotlib.ticker import LogLocator
 
@@ -63,10 +96,16 @@ def plot(results: Results, rows: list[Row]) -> Figure:
         (cache.upper(), results.run[f"peak_{engine}_g{cache}_bytes"]) for cache in ("l1", "l2")
     ]
     points = [(row, intensity(results, row), results.gflops(row)) for row in rows]
-    left = 0.35 * peak / bandwidths[0][1]
+    left = (0.16 if style.narrow() else 0.35) * peak / bandwidths[0][1]  # room for the names
     right = (60 if style.narrow() else 9) * max(x for _, x, _ in points)
-    lowest = min(left * bandwidths[-1][1], *(y for *_, y in points))
-    highest = max(peak, *(y for *_, y in points))
+    executed = [
+        (row, x, y, y * share)
+        for row, x, y in points
+        if (share := executed_share(results, row)) is not None
+    ]
+    heights = [y for *_, y in (*points, *executed)]
+    lowest = min(left * bandwidths[-1][1], *heights)
+    highest = max(peak, *heights)
     figure, axes = style.new_figure(5.6)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
@@ -85,6 +124,10 @@ def plot(results: Results, rows: list[Row]) -> Figure:
         group = [point for point in points if point[0].batch == batch]
         label_points(axes, group, peak, 0.86 * ceiling)
         ceiling = min(ceiling, *(y for *_, y in group))  # clear of what lies to the right
+    for row, x, y, done in executed:
+        colour = style.WORKLOAD_COLOURS[row.workload]
+        axes.plot([x, x], [done, y], color=colour, linewidth=1.4, zorder=1.2)
+        axes.plot(x, done, "_", markersize=11, markeredgewidth=2.4, color=colour)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     style.log_ticks(axes.yaxis)
@@ -95,7 +138,9 @@ def plot(results: Results, rows: list[Row]) -> Figure:
     notes = [
         f"{rows[0].label}; roofs measured on one core. Bytes of a step, a model: weights in both "
         "layouts and both moments once, activations written and read once. FLOPs: a prefix that "
-        "documents share counts once for each, so that points may lie above the roof. "
+        "documents share counts once for each, and products with zeros count, so that points may "
+        "lie above the roof. Bars below points: FLOPs executed, shared rows once and without zeros "
+        "(a model, of measured shares). "
         f"Hollow: batch 1, full: batch 16. {style.whisker_note(row.estimate for row in rows)}"
     ]
     style.finish(figure, results, title(points, peak), notes)

@@ -125,7 +125,7 @@ def title(results: Results, widths: list[int]) -> str:
     names = {w["n_embd"]: name for name, w in results.workloads.items()}
     small, large = names[widths[0]], names[widths[-1]]
     work = [results.workloads[name]["flops_per_sample"] for name in (small, large)]
-    for best in sorted(results.of(large), key=lambda row: row.microseconds):
+    for best in results.ranked(large):
         first = results.find(small, best.variant, best.batch)
         if first:
             factor = over(first, best).value

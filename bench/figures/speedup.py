@@ -50,7 +50,7 @@ def bars(results: Results, workload: str) -> Figure:
     style.group_legend(axes, [row.group for row in rows], loc="upper right")
     words = f"Pale bars: batch 1. {style.whisker_note(factors)} {style.warning_note()}"
     notes = [words, *missing(results, workload)]
-    style.finish(figure, results, title(workload, rows[-1], base), notes)
+    style.finish(figure, results, title(workload, results.fastest(workload), base), notes)
     return figure
 
 

@@ -30,6 +30,7 @@ COMMON = {
     "workloads": ("d16", "d32", "d64", "d128"),
     "batches": (1,),
     "dtype": "float64",
+    "steady": True,
     "warmup": 0.0,
     "slow_on": SLOW_ON,
     "timeout": 900.0,

@@ -31,6 +31,7 @@ VARIANTS = [
         workloads=("d16", "d32", "d64", "d128"),
         batches=(1,),
         dtype="float64",
+        steady=True,
         warmup=4.0,  # until the compiler has seen every path
         slow_on=SLOW_ON,
         timeout=900.0,

@@ -1,4 +1,4 @@
-"""The same kernels through intrinsics, with and without sharing common prefixes of a batch."""
+"""The same kernels through intrinsics; without skipping zeros, and then without prefix sharing."""
 
 from functools import partial
 
@@ -7,22 +7,22 @@ from bench.variant import Variant
 
 
 def rows(engine: str, label: str) -> list[Variant]:
+    """Each changes one thing in the row before it."""
+    kind, here = "SIMD", engine_available(engine)
+    dense = partial(EngineSession, engine, skip_zeros=False)
+    plain = partial(EngineSession, engine, skip_zeros=False, prefix_sharing=False)
+    no_sparsity = f"{engine}-nosparsity"
     return [
+        Variant(engine, label, kind, partial(EngineSession, engine), here),
+        Variant(no_sparsity, f"{label}, no sparsity", kind, dense, here, variation_of=engine),
         Variant(
-            engine,
-            label,
-            "SIMD",
-            partial(EngineSession, engine),
-            engine_available(engine),
-        ),
-        Variant(
-            f"{engine}-nosharing",
-            f"{label}, no prefix sharing",
-            "SIMD",
-            partial(EngineSession, engine, prefix_sharing=False),
-            engine_available(engine),
+            f"{engine}-plain",
+            f"{label}, plain",
+            kind,
+            plain,
+            here,
             batches=(16,),
-            variation_of=engine,
+            variation_of=no_sparsity,
         ),
     ]
 
