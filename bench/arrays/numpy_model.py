@@ -55,17 +55,6 @@ class NumpySession(PaddedSession):
         self.weights = self.views(self.flat)
         self.gradients = self.views(self.gradient)
 
-    def run(self, steps: int) -> tuple[list[float], float]:
-        """Denormals flushed, as in the engines: without, a step at n_embd 64 takes up to twice as
-        long late in a training, when Adam's moments of silent hidden units decay."""
-        from pymicrogpt import _core
-
-        _core.flush_denormals(True)
-        try:
-            return super().run(steps)
-        finally:
-            _core.flush_denormals(False)
-
     def views(self, flat: np.ndarray) -> dict[str, np.ndarray]:
         return {name: flat[at].reshape(shape) for name, (at, shape) in self.places.items()}
 

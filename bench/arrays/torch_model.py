@@ -22,7 +22,6 @@ def rms(x: Tensor) -> Tensor:
 class EagerSession(PaddedSession):
     def __init__(self, task: Task):
         torch.set_num_threads(1)
-        torch.set_flush_denormal(True)  # as the engines do; XLA does by itself
         places = tensor_places(task)
         self.names = list(places)
         self.shapes = [shape for _, shape in places.values()]
