@@ -6,8 +6,10 @@
 // flags for the linker to pick: they are inlined always, even without optimisation.
 #if defined(__GNUC__)
 #define PYMICROGPT_INLINE [[gnu::always_inline]] inline
+#define PYMICROGPT_NOINLINE [[gnu::noinline]]
 #elif defined(_MSC_VER)
 #define PYMICROGPT_INLINE __forceinline
+#define PYMICROGPT_NOINLINE __declspec(noinline)
 #endif
 
 // Behind the parameters of a lambda that must be inlined too, so that what it captures stays in

@@ -6,10 +6,17 @@
 namespace microgpt {
 namespace {
 
+// Floats from one row of so many features to the next, where rows stand one after the other: an odd
+// number of lines when there are many, or all rows would begin in a few sets of the cache.
+PYMICROGPT_INLINE int64_t strip_of(int features) {
+  const int panels = panels_of(features);
+  return int64_t{panels < 16 ? panels : panels | 1} * kPanel;
+}
+
 // A weight matrix (outs, ins). `p`, the copy that Adam updates, has one side in its lanes, `q`, where
 // there is one, the other side: forward wants outs in the lanes, input gradients ins. A copy is
 // (panels of the lane side, the other side padded to panels, 16) or, by row, (the other side padded,
-// the lane side padded). Padding is zero and stays so.
+// strip_of(lane side)). Padding is zero and stays so.
 struct Matrix {
   int outs, ins;
   bool outs_in_lanes;  // of p
@@ -21,8 +28,9 @@ struct Matrix {
 
   PYMICROGPT_INLINE int lanes() const { return outs_in_lanes ? outs : ins; }
   PYMICROGPT_INLINE int rows() const { return outs_in_lanes ? ins : outs; }
+  PYMICROGPT_INLINE int64_t strip() const { return strip_of(lanes()); }
   PYMICROGPT_INLINE int64_t size() const {
-    return int64_t{kPanel} * kPanel * panels_of(outs) * panels_of(ins);
+    return panels_of(rows()) * kPanel * (by_row ? strip() : int64_t{panels_of(lanes())} * kPanel);
   }
   PYMICROGPT_INLINE static int64_t index(int lane, int row, int rows) {
     return (int64_t{lane / kPanel} * panels_of(rows) * kPanel + row) * kPanel + lane % kPanel;
@@ -30,7 +38,7 @@ struct Matrix {
   // Where element (out, in) is, in p, m, v and g, and in q.
   PYMICROGPT_INLINE int64_t at(int out, int in) const {
     const int lane = outs_in_lanes ? out : in, row = outs_in_lanes ? in : out;
-    return by_row ? int64_t{row} * panels_of(lanes()) * kPanel + lane : index(lane, row, rows());
+    return by_row ? row * strip() + lane : index(lane, row, rows());
   }
   PYMICROGPT_INLINE int64_t transposed_at(int out, int in) const {
     return outs_in_lanes ? index(in, out, outs) : index(out, in, ins);
@@ -76,42 +84,48 @@ PYMICROGPT_INLINE bool calm(const AdamStep& before, const AdamStep& now) {
 
 // ---- product: y[n][o] = sum over k of x[n][k] w[k][o] ----
 
-// Rows that stand one after the other (rows, width): operands as Panels are.
+// Rows that stand one after the other (rows, stride): operands as Panels are.
 struct Strips {
   float* data;
-  int64_t width;
+  int64_t stride;
 
-  PYMICROGPT_INLINE float* at(int p, int64_t row) const { return data + row * width + p * kPanel; }
-  PYMICROGPT_INLINE int64_t row_step() const { return width; }
+  PYMICROGPT_INLINE float* at(int p, int64_t row) const { return data + row * stride + p * kPanel; }
+  PYMICROGPT_INLINE int64_t row_step() const { return stride; }
   PYMICROGPT_INLINE static constexpr int64_t panel_step() { return kPanel; }
   static constexpr bool paired = false;  // outputs may be rows: how many must not change their sums
 };
 
-// What becomes of sixteen sums: of row n, for the outputs of panel p.
-struct Store {
+// What becomes of sixteen sums: of row n, for the outputs of panel p. Sums over a part of k are kept
+// at partial() until the next part.
+struct Output {
   Panels y;
+  PYMICROGPT_INLINE float* partial(int n, int p) const { return y.at(p, int64_t{n} * kPanel); }
+};
+struct Store : Output {
+  PYMICROGPT_INLINE explicit Store(Panels to) : Output{to} {}
+  PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const { sum.store(partial(n, p)); }
+};
+struct Relu : Output {
+  PYMICROGPT_INLINE explicit Relu(Panels to) : Output{to} {}
   PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const {
-    sum.store(y.at(p, int64_t{n} * kPanel));
+    max(Row::set(0.0f), sum).store(partial(n, p));  // in this order NaN stays NaN
   }
 };
-struct Relu {
-  Panels y;
-  PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const {
-    max(Row::set(0.0f), sum).store(y.at(p, int64_t{n} * kPanel));  // in this order NaN stays NaN
-  }
-};
-struct Residual {  // y = product + other[map[n]]
-  Panels y, other;
+struct Residual : Output {  // y = product + other[map[n]]
+  Panels other;
   const int32_t* map;
+  PYMICROGPT_INLINE Residual(Panels to, Panels x, const int32_t* rows)
+      : Output{to}, other(x), map(rows) {}
   PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const {
-    (sum + Row::load(other.at(p, map[n]))).store(y.at(p, int64_t{n} * kPanel));
+    (sum + Row::load(other.at(p, map[n]))).store(partial(n, p));
   }
 };
-struct Mask {  // y = other[n] > 0 ? product : 0
-  Panels y, other;
+struct Mask : Output {  // y = other[n] > 0 ? product : 0
+  Panels other;
+  PYMICROGPT_INLINE Mask(Panels to, Panels gate) : Output{to}, other(gate) {}
   PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const {
     const Row gate = Row::load(other.at(p, int64_t{n} * kPanel));
-    where_greater(gate, Row::set(0.0f), sum).store(y.at(p, int64_t{n} * kPanel));
+    where_greater(gate, Row::set(0.0f), sum).store(partial(n, p));
   }
 };
 
@@ -121,8 +135,6 @@ struct Product {
   X x;
   int k;
   Panels w;
-  int panels;
-  Span rows;
   Then then;
 };
 
@@ -134,19 +146,38 @@ PYMICROGPT_INLINE Row row_of(const V (&sum)[U], int p) {
   return row;
 }
 
-// R rows by P panels, all in registers.
+// The sums of R rows by P panels that earlier parts of k have left, or, of the first part, zeros.
+template <int R, int P, class Then>
+PYMICROGPT_INLINE void begin_sums(V (&sum)[R][P * kVectors], const Then& then, int row, int panel,
+                                  bool first) {
+  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
+    PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u)
+      sum[r][u] = first ? V::set(0.0f)
+                        : V::load(then.partial(row + r, panel + u / kVectors) + u % kVectors * V::lanes);
+}
+// And what becomes of them after this part.
+template <int R, int P, class Then>
+PYMICROGPT_INLINE void end_sums(const V (&sum)[R][P * kVectors], const Then& shared, int row, int panel,
+                                bool last) {
+  const Then then = shared;  // a copy, which no store can alias
+  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
+    PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) {
+      if (last) then(row + r, panel + p, row_of(sum[r], p));
+      else row_of(sum[r], p).store(then.partial(row + r, panel + p));
+    }
+}
+
+// R rows by P panels, all in registers; a part of k, which begins with a panel.
 template <int R, int P, class X, class Then>
-PYMICROGPT_INLINE void product_tile(const Product<X, Then>& a, int row, int panel) {
+PYMICROGPT_INLINE void product_tile(const Product<X, Then>& a, Span part, int row, int panel) {
   constexpr int U = P * kVectors;
   V sum[R][U];
-  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
-    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = V::set(0.0f);
-
+  begin_sums<R, P>(sum, a.then, row, panel, part.first == 0);
   const int64_t step = a.x.row_step();
-  const float* x = a.x.data + row * step;
-  const float* w = a.w.at(panel, 0);
-  for (int k0 = 0; k0 < a.k; k0 += kPanel, x += a.x.panel_step()) {
-    const float* end = x + (a.k - k0 < kPanel ? a.k - k0 : kPanel);
+  const float* x = a.x.data + row * step + part.first / kPanel * a.x.panel_step();
+  const float* w = a.w.at(panel, int64_t{part.first} * kPanel);
+  for (int left = part.last - part.first; left > 0; left -= kPanel, x += a.x.panel_step()) {
+    const float* end = x + (left < kPanel ? left : kPanel);
     for (const float* xk = x; xk != end; ++xk, w += kPanel) {
       V weight[U];
       PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
@@ -158,10 +189,7 @@ PYMICROGPT_INLINE void product_tile(const Product<X, Then>& a, int row, int pane
       }
     }
   }
-  const Then then = a.then;  // a copy, which no store can alias
-  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
-    PYMICROGPT_UNROLL for (int p = 0; p < P; ++p)
-      then(row + r, panel + p, row_of(sum[r], p));
+  end_sums<R, P>(sum, a.then, row, panel, part.last == a.k);
 }
 
 // R rows by one panel that fills one vector. A tile as above would load a value for every
@@ -190,40 +218,66 @@ PYMICROGPT_INLINE void paired_tile(const Product<X, Then>& a, int row) {
   PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) then(row + r, 0, Row{pair_sums(sum[r][0], sum[r][1])});
 }
 
-template <int R, int P, class X, class Then>
-void product_rows(const Product<X, Then>& a, int rows, int row, int panel) {
-  if constexpr (R > 1) {
-    if (rows < R) return product_rows<R - 1, P>(a, rows, row, panel);
-  }
-  product_tile<R, P>(a, row, panel);
+// `total` split into as few parts of at most `most` as can be, as even as can be: at most two runs of
+// parts of one size each, f(first, size, count).
+template <class F>
+PYMICROGPT_INLINE void runs_evenly(int total, int most, F f) {
+  const int parts = (total + most - 1) / most;
+  if (parts == 0) return;
+  const int size = total / parts, larger = total - size * parts;
+  if (larger > 0) f(0, size + 1, larger);
+  f(larger * (size + 1), size, parts - larger);
 }
-
-// `total` split into as few parts of at most `most` as can be, as even as can be: f(first, size).
+// Part by part: f(first, size).
 template <class F>
 PYMICROGPT_INLINE void split_evenly(int total, int most, F f) {
-  const int parts = (total + most - 1) / most;
-  for (int i = 0, first = 0; i < parts; ++i) {
-    const int size = total / parts + (i < total % parts);
-    f(first, size);
-    first += size;
-  }
+  runs_evenly(total, most, [&](int first, int size, int count) {
+    for (int i = 0; i < count; ++i) f(first + i * size, size);
+  });
+}
+
+// ---- blocks: what does not fit the caches ----
+// A sum of many terms over many rows is done a part at a time, so that the weights of a part stay in
+// the first cache and the activations in the second. The order of a sum is the same.
+
+constexpr int kPart = 128;         // terms of a part
+constexpr int kRowsOfBlock = 768;  // rows that take turns with the weights of a part
+
+// f(part of the k terms, part of the rows)
+template <class F>
+PYMICROGPT_INLINE void each_block(int k, Span rows, F f) {
+  const bool few = rows.last - rows.first <= 2 * kPanel;
+  if ((few || k <= kPart) && rows.last - rows.first <= kRowsOfBlock) return f(Span{0, k}, rows);
+  const int most = few ? panels_of(k) : kPart / kPanel;
+  split_evenly(rows.last - rows.first, kRowsOfBlock, [&](int row, int some) {
+    split_evenly(panels_of(k), most, [&](int first, int panels) {
+      const int end = (first + panels) * kPanel;
+      f(Span{first * kPanel, end < k ? end : k}, Span{rows.first + row, rows.first + row + some});
+    });
+  });
+}
+
+// `count` tiles one below the other. A function of its own: the loops of a tile want all registers.
+template <int R, int P, class X, class Then>
+PYMICROGPT_NOINLINE void product_tiles(const Product<X, Then>& a, Span part, int row, int count,
+                                       int panel) {
+  for (int i = 0; i < count; ++i) product_tile<R, P>(a, part, row + i * R, panel);
 }
 
 template <int P, class X, class Then>
-void product_panels(const Product<X, Then>& a, int panels, int panel) {
-  if constexpr (P > 1) {
-    if (panels < P) return product_panels<P - 1>(a, panels, panel);
-  }
+void product_panels(const Product<X, Then>& a, Span part, Span rows, int panel) {
   constexpr int fit = V::accumulators / (P * kVectors);
   constexpr int most = fit < 16 ? fit : 16;
-  split_evenly(a.rows.last - a.rows.first, most, [&](int row, int rows) {
-    product_rows<most, P>(a, rows, a.rows.first + row, panel);
+  runs_evenly(rows.last - rows.first, most, [&](int row, int size, int count) {
+    with_up_to<most>(size, [&](auto R) {
+      product_tiles<R.value, P>(a, part, rows.first + row, count, panel);
+    });
   });
 }
 
 template <class X, class Then>
 void product(const X& x, int k, Panels w, int panels, Span rows, const Then& then) {
-  const Product<X, Then> a{x, k, w, panels, rows, then};
+  const Product<X, Then> a{x, k, w, then};
   if constexpr (kVectors == 1 && X::paired) {
     if (panels == 1) {
       constexpr int most = V::accumulators / 2;
@@ -233,8 +287,12 @@ void product(const X& x, int k, Panels w, int panels, Span rows, const Then& the
       return;
     }
   }
-  split_evenly(panels, V::tile_panels, [&](int panel, int panels_of_tile) {
-    product_panels<V::tile_panels>(a, panels_of_tile, panel);
+  each_block(k, rows, [&](Span part, Span some_rows) {
+    split_evenly(panels, V::tile_panels, [&](int panel, int some) {
+      with_up_to<V::tile_panels>(some, [&](auto P) {
+        product_panels<P.value>(a, part, some_rows, panel);
+      });
+    });
   });
 }
 
@@ -311,20 +369,18 @@ void input_gradient(const Matrix& w, Panels dy, Span rows, const Then& then) {
     dot_product(dy, w.outs, w.of_p(), panels_of(w.ins), rows, then);
 }
 
-// ---- outer products: sum[r][u] = sum over n of other[n][row + r] lane[n][u] ----
+// ---- outer products: sum[r][u] += sum over n of other[n][row + r] lane[n][u] ----
 
 constexpr int power_of_two_below(int n) { return n < 2 ? 1 : 2 * power_of_two_below(n / 2); }
 
 // Panels panel .. panel + P - 1 of `lane` by the features row .. row + R - 1 of `other`.
 template <int R, int P, class Lane>
 PYMICROGPT_INLINE void outer_products(V (&sum)[R][P * kVectors], const Lane& lane, int panel,
-                                      Panels other, int row, int count) {
+                                      Panels other, int row, Span part) {
   constexpr int U = P * kVectors;
-  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
-    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = V::set(0.0f);
-  const float* x = lane.at(panel, 0);
-  const float* y = other.at(row / kPanel, row % kPanel);
-  for (int n = 0; n < count; ++n, x += lane.row_step(), y += kPanel) {
+  const float* x = lane.at(panel, 0) + part.first * lane.row_step();
+  const float* y = other.at(row / kPanel, row % kPanel + int64_t{part.first} * kPanel);
+  for (int n = part.first; n < part.last; ++n, x += lane.row_step(), y += kPanel) {
     V value[U];
     PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
       value[u] = V::load(x + (u / kVectors) * lane.panel_step() + u % kVectors * V::lanes);
@@ -343,13 +399,27 @@ struct WeightGradient {
   int rows;     // n
 };
 
+constexpr int kStrip = 6 * kPanel;  // rows of p that take turns with a part of n
+
+// The sums of a strip over the parts of n before, (kStrip, panels of a tile, 16).
+struct Sums {
+  float* data;
+  int row, panel;  // the first ones
+  PYMICROGPT_INLINE float* partial(int n, int p) const {
+    return data + (int64_t{n - row} * V::tile_panels + p - panel) * kPanel;
+  }
+  PYMICROGPT_INLINE void operator()(int, int, const Row&) const {}
+};
+
 // R rows of p by P panels. With `adam`, updates p, m, v and q; without, stores g.
 template <int R, int P>
 PYMICROGPT_INLINE void weight_tile(const WeightGradient& a, const Matrix& w, const Adam* adam,
-                                   int row, int panel) {
+                                   Span part, const Sums& partial, int row, int panel) {
   constexpr int U = P * kVectors;
   V sum[R][U];
-  outer_products<R, P>(sum, a.lane, panel, a.row, row, a.rows);
+  begin_sums<R, P>(sum, partial, row, panel, part.first == 0);
+  outer_products<R, P>(sum, a.lane, panel, a.row, row, part);
+  if (part.last < a.rows) return end_sums<R, P>(sum, partial, row, panel, false);
 
   const int64_t rows = int64_t{panels_of(w.rows())} * kPanel;
   const int64_t lanes = int64_t{panels_of(w.lanes())} * kPanel;
@@ -376,20 +446,21 @@ PYMICROGPT_INLINE void weight_tile(const WeightGradient& a, const Matrix& w, con
 
 template <int P>
 void weight_panels(const WeightGradient& a, const Matrix& matrix, const Adam* adam, Share& share,
-                   int panels, int panel) {
-  if constexpr (P > 1) {
-    if (panels < P) return weight_panels<P - 1>(a, matrix, adam, share, panels, panel);
-  }
+                   int panel) {
   // A copy, which no store can alias. One of Adam's constants would take the registers of the sums.
   const Matrix w = matrix;
   constexpr int fit = power_of_two_below(V::accumulators / (P * kVectors));
   constexpr int R = fit < 16 ? fit : 16;
   static_assert(R % 4 == 0, "transposed stores take four rows");
-  for (int block = 0; block < w.rows(); block += kPanel) {
+  alignas(64) float sums[kStrip * V::tile_panels * kPanel];
+  const int strip = a.rows > kPart ? kStrip : kPanel;
+  for (int first = 0; first < w.rows(); first += strip) {
     if (!share.mine()) continue;
-    const int end = w.rows() < block + kPanel ? w.rows() : block + kPanel;
-    for (int row = block; row < end; row += R)
-      weight_tile<R, P>(a, w, adam, row, panel);
+    const Span rows{first, w.rows() < first + strip ? w.rows() : first + strip};
+    each_block(a.rows, {0, kStrip}, [&](Span part, Span) {
+      for (int row = rows.first; row < rows.last; row += R)
+        weight_tile<R, P>(a, w, adam, part, Sums{sums, first, panel}, row, panel);
+    });
   }
 }
 
@@ -401,7 +472,9 @@ void weight_gradient(Panels dy, Panels x, int rows, const Matrix& w, const Adam*
   // With few rows Adam's traffic decides: tiles of whole 16 x 16 blocks walk memory in order.
   const int most = rows > 2 * kPanel ? V::tile_panels : 1;
   split_evenly(panels_of(w.lanes()), most, [&](int panel, int panels) {
-    weight_panels<V::tile_panels>(a, w, adam, share, panels, panel);
+    with_up_to<V::tile_panels>(panels, [&](auto P) {
+      weight_panels<P.value>(a, w, adam, share, panel);
+    });
   });
 }
 

@@ -12,6 +12,11 @@
 namespace microgpt {
 namespace {
 
+// How the rows of a panel are summed: with few active units, over lists of them; with more, over 64
+// units at a time of all rows, whose weights then stay in the cache; with most, by tiles.
+enum class Way : int32_t { lists, parts, tiles };
+constexpr int kListed = 10;  // of so many pairs one at most is listed, where weights do not fit the first cache
+
 struct Mlp {
   Matrix fc1, fc2;
   int units;     // 4C
@@ -25,20 +30,26 @@ struct Mlp {
   Strips b_rows, dx2_rows;  // (rows, C): b and dx2, row by row
   uint16_t* active;  // (row panels, mask_units) bit r: the unit is active in row r of the panel
   uint64_t* bits;    // (rows, mask_units / 64) the same by row
-  int32_t* list;     // (row panels, kPanel * mask_units + 4) 16 times the unit
+  int32_t* list;     // (row panels, list_size) 16 times the unit
   int32_t* begin;    // (rows) where the list of a row begins
   int32_t* count;    // (rows) and its length
-  int32_t* dense;    // (row panels) not 0: so many that tiles are faster, and there is no list
+  Way* way;          // (row panels)
+  int32_t* tiles;    // (panels of units) the same for their weights
   int32_t* still;    // (units) 0: moves; else 1 + the steps whose decay is due, see catch_up
   bool skip_zeros;   // else every unit counts as active
   int not_finite;    // set when a weight is infinite or NaN: its product with zero is not zero
 
   PYMICROGPT_INLINE bool all() const { return !skip_zeros || not_finite != 0; }
-  PYMICROGPT_INLINE int32_t* list_of(int panel) const {
-    return list + panel * (int64_t{kPanel} * mask_units + 4);
+  PYMICROGPT_INLINE bool fits() const { return panels_of(fc1.ins) <= 4; }
+  PYMICROGPT_INLINE int64_t list_size() const { return kPanel * mask_units / (fits() ? 1 : kListed) + 4; }
+  PYMICROGPT_INLINE int32_t* list_of(int panel) const { return list + panel * list_size(); }
+  PYMICROGPT_INLINE int parts() const { return mask_units / 64; }
+  // Bit i: unit 64 part + i is active in the row.
+  PYMICROGPT_INLINE uint64_t units_of(int row, int part) const {
+    return bits[int64_t{row} * parts() + part];
   }
   PYMICROGPT_INLINE Strips weights(const Matrix& w) const {
-    return {w.p, int64_t{panels_of(w.lanes())} * kPanel};
+    return {w.p, w.strip()};
   }
   // Bit i: the unit is active in row `first` + i of `rows`; `first` is a multiple of 64.
   PYMICROGPT_INLINE uint64_t rows_of(int unit, int first, int rows) const {
@@ -54,8 +65,12 @@ struct Mlp {
 // in every cycle. Many rows do not stay in the cache between their pairs.
 PYMICROGPT_INLINE bool worth_tiles(int pairs, int all, int panels, bool many_rows) {
   const int vectors = panels * kVectors;
-  const float share = many_rows ? 0.25f : vectors < 4 ? 0.125f * static_cast<float>(vectors) : 0.5f;
+  const float share = many_rows ? 0.2f : vectors < 4 ? 0.125f * static_cast<float>(vectors) : 0.5f;
   return static_cast<float>(pairs) > share * static_cast<float>(all);
+}
+PYMICROGPT_INLINE Way way_of(const Mlp& m, int pairs, int all) {
+  if (worth_tiles(pairs, all, panels_of(m.fc1.ins), false)) return Way::tiles;
+  return m.fits() || pairs <= all / kListed ? Way::lists : Way::parts;
 }
 
 // Rows of b and dx2 that stay in the cache while all units pass by.
@@ -67,9 +82,12 @@ struct Hidden {
   uint16_t* active;
   int mask_units;
   bool all;
+  PYMICROGPT_INLINE float* partial(int unit, int panel) const {
+    return h.at(panel, int64_t{unit} * kPanel);
+  }
   PYMICROGPT_INLINE void operator()(int unit, int panel, const Row& sum) const {
     const Row zero = Row::set(0.0f), value = max(zero, sum);  // in this order NaN stays NaN
-    value.store(h.at(panel, int64_t{unit} * kPanel));
+    value.store(partial(unit, panel));
     active[int64_t{panel} * mask_units + unit] =
         static_cast<uint16_t>(all ? 0xffffu : unequal(value, zero));
   }
@@ -78,19 +96,19 @@ struct Hidden {
 // Dot products of four rows with U rows of weights: f(u, x[n + i] . w[unit + u] in element i of each
 // quad). The order of their sums is that of pair_gradients.
 template <int U, class F>
-PYMICROGPT_INLINE void dots4(Panels x, int n, const Strips& w, int unit, F f) {
+PYMICROGPT_INLINE void dots4(Panels x, int n, const Strips& w, int panels, int unit, F f) {
   V sum[U][4];
   PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
     PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[u][i] = V::set(0.0f);
   const float* weight = w.at(0, unit);
-  for (int64_t k = 0; k < w.width; k += kPanel, weight += kPanel) {
-    const float* row = x.at(static_cast<int>(k / kPanel), int64_t{n} * kPanel);
+  for (int p = 0; p < panels; ++p, weight += kPanel) {
+    const float* row = x.at(p, int64_t{n} * kPanel);
     PYMICROGPT_UNROLL for (int v = 0; v < kVectors; ++v) {
       V value[4];
       PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i)
         value[i] = V::load(row + i * kPanel + v * V::lanes);
       PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
-        const V of_unit = V::load(weight + u * w.width + v * V::lanes);
+        const V of_unit = V::load(weight + u * w.stride + v * V::lanes);
         PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[u][i] = fma(value[i], of_unit, sum[u][i]);
       }
     }
@@ -101,19 +119,20 @@ PYMICROGPT_INLINE void dots4(Panels x, int n, const Strips& w, int unit, F f) {
 
 // f(unit, U) for the units in groups of as many as dots4 takes.
 template <class F>
-PYMICROGPT_INLINE void groups_of_units(int units, F f) {
+PYMICROGPT_INLINE void groups_of_units(Span units, F f) {
   constexpr int most = V::accumulators / 4;
-  split_evenly(units, most, [&](int unit, int some) {
-    with_up_to<most>(some, [&](auto U) { f(unit, U); });
+  split_evenly(units.last - units.first, most, [&](int unit, int some) {
+    with_up_to<most>(some, [&](auto U) { f(units.first + unit, U); });
   });
 }
 
 // The hidden values of the rows of a panel, where there are few.
 void few_hidden(const Mlp& m, Panels b, int row_panel, int rows) {
-  groups_of_units(m.units, [&](int unit, auto U) {
+  const int panels = panels_of(m.fc1.ins);
+  groups_of_units({0, m.units}, [&](int unit, auto U) {
     unsigned bits[U.value] = {};
     for (int r = 0; r < rows; r += 4)
-      dots4<U.value>(b, row_panel * kPanel + r, m.weights(m.fc1), unit, [&](int u, const V& dots) {
+      dots4<U.value>(b, row_panel * kPanel + r, m.weights(m.fc1), panels, unit, [&](int u, const V& dots) {
         const V zero = V::set(0.0f), value = max(zero, dots);
         value.store_quad(m.h.at(row_panel, int64_t{unit + u} * kPanel) + r);
         bits[u] |= (unequal(value, zero) & 15) << r;
@@ -157,26 +176,30 @@ PYMICROGPT_INLINE void transpose_bits(uint64_t (&word)[kPanel]) {
   }
 }
 
-// The lists of the rows of a panel, the first `rows` of it.
-void find_active(const Mlp& m, int panel, int rows) {
-  const int groups = m.mask_units / 64;
-  uint64_t* bits = m.bits + int64_t{panel} * kPanel * groups;
-  for (int group = 0; group < groups; ++group) {
-    const uint16_t* active = m.active + int64_t{panel} * m.mask_units + group * 64;
+// The active units of each row of a panel, as bits.
+void find_bits(const Mlp& m, int panel) {
+  const int parts = m.parts();
+  uint64_t* bits = m.bits + int64_t{panel} * kPanel * parts;
+  for (int part = 0; part < parts; ++part) {
+    const uint16_t* active = m.active + int64_t{panel} * m.mask_units + part * 64;
     uint64_t word[kPanel];
     for (int i = 0; i < kPanel; ++i)
       word[i] = active[i] | uint64_t{active[i + 16]} << 16 | uint64_t{active[i + 32]} << 32 |
                 uint64_t{active[i + 48]} << 48;
     transpose_bits(word);
-    for (int r = 0; r < kPanel; ++r) bits[r * groups + group] = word[r];
+    for (int r = 0; r < kPanel; ++r) bits[r * parts + part] = word[r];
   }
+}
+
+// And as lists, those of the first `rows` rows.
+void find_lists(const Mlp& m, int panel, int rows) {
   int32_t *list = m.list_of(panel), *next = list;
   for (int r = 0; r < rows; ++r) {
     const int n = panel * kPanel + r;
     m.begin[n] = static_cast<int32_t>(next - list);
-    for (int group = 0; group < groups; ++group) {
-      uint64_t word = bits[r * groups + group];
-      const int32_t first = group * 64 * kPanel;
+    for (int part = 0; part < m.parts(); ++part) {
+      uint64_t word = m.units_of(n, part);
+      const int32_t first = part * 64 * kPanel;
       int32_t* const end = next + __builtin_popcountll(word);
       // In fours, so that the processor guesses right more often; what is too much is overwritten.
       for (; next < end; next += 4)
@@ -200,127 +223,199 @@ PYMICROGPT_INLINE int count_pairs(const Mlp& m, int panel, Span units) {
 
 // ---- by row: y[n] = sum over the units u of value[u][n] w[u] ----
 
+// The first `rows` rows of a panel, over their lists.
 template <int P, class Then>
-void sum_listed(const Mlp& m, Panels values, Strips w, int row_panel, int rows, int panel, Then then) {
-  constexpr int U = P * kVectors;
-  const int64_t panels = w.width / kPanel;
+void sum_lists(const Mlp& m, Panels values, Strips w, int row_panel, int rows, int panel, Then then) {
+  const int64_t step = w.stride / kPanel;
   w.data += panel * kPanel;
   for (int r = 0; r < rows; ++r) {
     const int n = row_panel * kPanel + r;
     const float* value = values.at(row_panel, r);
     const int32_t *entry = m.list_of(row_panel) + m.begin[n], *end = entry + m.count[n];
-    V sum[U];
-    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[u] = V::set(0.0f);
+    V sum[P * kVectors];
+    PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u) sum[u] = V::set(0.0f);
     for (; entry != end; ++entry) {
       const V x = V::set(value[*entry]);
-      const float* row = w.data + *entry * panels;
-      PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
+      const float* row = w.data + *entry * step;
+      PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u)
         sum[u] = fma(x, V::load(row + u * V::lanes), sum[u]);
     }
     PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) then(n, panel + p, row_of(sum, p));
   }
 }
 
+// The same over 64 units.
 template <int P, class Then>
-void sum_all(const Mlp& m, Panels values, Strips w, int row_panel, int rows, int panel, Then then) {
-  constexpr int fit = V::accumulators / (P * kVectors);
-  split_evenly(rows, fit < kPanel ? fit : kPanel, [&](int first, int some) {
-    with_up_to<(fit < kPanel ? fit : kPanel)>(some, [&](auto R) {
+void sum_part(const Mlp& m, Panels values, Strips w, int row_panel, int rows, int panel, int part,
+              Then then) {
+  w.data += int64_t{part} * 64 * w.stride + panel * kPanel;
+  for (int r = 0; r < rows; ++r) {
+    const int n = row_panel * kPanel + r;
+    const float* value = values.at(row_panel, int64_t{part} * 64 * kPanel + r);
+    V sum[1][P * kVectors];
+    begin_sums<1, P>(sum, then, n, panel, part == 0);
+    for (uint64_t word = m.units_of(n, part); word != 0; word &= word - 1) {
+      const int unit = __builtin_ctzll(word);
+      const V x = V::set(value[unit * kPanel]);
+      const float* row = w.data + unit * w.stride;
+      PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u)
+        sum[0][u] = fma(x, V::load(row + u * V::lanes), sum[0][u]);
+    }
+    end_sums<1, P>(sum, then, n, panel, part == m.parts() - 1);
+  }
+}
+
+// The same over a part of all units.
+template <int P, class Then>
+void sum_all(const Mlp& m, Panels values, Strips w, int row_panel, int rows, int panel, Span part,
+             const Then& then) {
+  constexpr int fit = V::accumulators / (P * kVectors), most = fit < kPanel ? fit : kPanel;
+  split_evenly(rows, most, [&](int first, int some) {
+    with_up_to<most>(some, [&](auto R) {
       const int row = row_panel * kPanel + first;
       V sum[R.value][P * kVectors];
-      outer_products<R.value, P>(sum, w, panel, values, row, m.units);
-      PYMICROGPT_UNROLL for (int r = 0; r < R.value; ++r)
-        PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) then(row + r, panel + p, row_of(sum[r], p));
+      begin_sums<R.value, P>(sum, then, row, panel, part.first == 0);
+      outer_products<R.value, P>(sum, w, panel, values, row, part);
+      end_sums<R.value, P>(sum, then, row, panel, part.last == m.units);
     });
   });
 }
 
-// The first `rows` rows of a panel.
+// f(row panel, its rows) for the panels of a span, or for those that go one way.
+template <class F>
+PYMICROGPT_INLINE void each_row_panel(Span rows, F f) {
+  for (int n = rows.first; n < rows.last; n += kPanel)
+    f(n / kPanel, rows.last - n < kPanel ? rows.last - n : kPanel);
+}
+template <class F>
+PYMICROGPT_INLINE void each_row_panel(const Mlp& m, Span rows, Way way, F f) {
+  each_row_panel(rows, [&](int panel, int some) {
+    if (m.way[panel] == way) f(panel, some);
+  });
+}
+
 template <class Then>
-void sum_units(const Mlp& m, Panels values, const Matrix& matrix, int row_panel, int rows, Then then) {
+void sum_units(const Mlp& m, Panels values, const Matrix& matrix, Span rows, const Then& then) {
   constexpr int most = V::accumulators / kVectors >= 8 ? 8 : 4;  // panels in registers at a time
   const Strips w = m.weights(matrix);
   const int panels = panels_of(matrix.lanes());
-  if (m.dense[row_panel])
+  const auto panels_at_a_time = [&](auto f) {
+    split_evenly(panels, most, [&](int panel, int some) {
+      with_up_to<most>(some, [&](auto P) { f(panel, P); });
+    });
+  };
+  each_row_panel(m, rows, Way::lists, [&](int row_panel, int some) {
+    panels_at_a_time([&](int panel, auto P) {
+      sum_lists<P.value>(m, values, w, row_panel, some, panel, then);
+    });
+  });
+  for (int part = 0; part < m.parts(); ++part)
+    panels_at_a_time([&](int panel, auto P) {
+      each_row_panel(m, rows, Way::parts, [&](int row_panel, int some) {
+        sum_part<P.value>(m, values, w, row_panel, some, panel, part, then);
+      });
+    });
+  each_block(m.units, rows, [&](Span part, Span block) {
     split_evenly(panels, V::tile_panels, [&](int panel, int some) {
       with_up_to<V::tile_panels>(some, [&](auto P) {
-        sum_all<P.value>(m, values, w, row_panel, rows, panel, then);
+        each_row_panel(m, block, Way::tiles, [&](int row_panel, int some_rows) {
+          sum_all<P.value>(m, values, w, row_panel, some_rows, panel, part, then);
+        });
       });
     });
-  else
-    split_evenly(panels, most, [&](int panel, int some) {
-      with_up_to<most>(some, [&](auto P) {
-        sum_listed<P.value>(m, values, w, row_panel, rows, panel, then);
-      });
-    });
+  });
 }
 
 // ---- by pair: dh[u][n] = dx2[n] . fc2[u], and 0 where h is 0 ----
 
-// Of the listed pairs.
+// dx2[n] . fc2[u] for four units of row n, 16 times which is in `entry`; to dh[entry[i]] the first `some`.
 template <int P>
-void pair_gradients(const Mlp& m, int row_panel, int rows) {
+PYMICROGPT_INLINE void four_gradients(const Mlp& m, const Strips& w, int n, const int32_t (&entry)[4],
+                                      int some, float* dh) {
+  const int panels = P > 0 ? P : panels_of(m.fc2.outs);
+  const int64_t step = w.stride / kPanel;
+  const float* d = m.dx2_rows.at(0, n);
+  const float* row[4];
+  V sum[4];
+  PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
+    row[i] = w.data + entry[i] * step;
+    sum[i] = V::set(0.0f);
+  }
+  PYMICROGPT_UNROLL for (int u = 0; u < panels * kVectors; ++u) {
+    const V x = V::load(d + u * V::lanes);
+    PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i)
+      sum[i] = fma(x, V::load(row[i] + u * V::lanes), sum[i]);
+  }
+  float dots[4];
+  across_quads(reduce4(sum[0], sum[1], sum[2], sum[3])).store_quad(dots);
+  for (int i = 0; i < 4 && i < some; ++i) dh[entry[i]] = dots[i];
+}
+
+// Of the listed pairs. The others are zeros already.
+template <int P>
+void list_gradients(const Mlp& m, int row_panel, int rows) {
   const Strips w = m.weights(m.fc2);
-  const int panels = P > 0 ? P : static_cast<int>(w.width / kPanel), U = panels * kVectors;
-  for (int i = 0; i < m.units; ++i) Row::set(0.0f).store(m.dh.at(row_panel, int64_t{i} * kPanel));
-  for (int r = 0; r < rows; ++r) {
-    const int n = row_panel * kPanel + r;
-    const float* d = m.dx2_rows.at(0, n);
-    float* dh = m.dh.at(row_panel, r);
-    const int32_t* entry = m.list_of(row_panel) + m.begin[n];
-    for (int left = m.count[n]; left > 0; left -= 4, entry += 4) {
-      const float* row[4];
-      V sum[4];
-      PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {  // the last four may be fewer
-        row[i] = w.data + int64_t{entry[i < left ? i : 0]} * panels;
-        sum[i] = V::set(0.0f);
-      }
-      PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
-        const V x = V::load(d + u * V::lanes);
-        PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i)
-          sum[i] = fma(x, V::load(row[i] + u * V::lanes), sum[i]);
-      }
-      float dots[4];
-      across_quads(reduce4(sum[0], sum[1], sum[2], sum[3])).store_quad(dots);
-      for (int i = 0; i < 4 && i < left; ++i) dh[entry[i]] = dots[i];
+  for (int n = row_panel * kPanel; n < row_panel * kPanel + rows; ++n) {
+    const int32_t* list = m.list_of(row_panel) + m.begin[n];
+    for (int left = m.count[n]; left > 0; left -= 4, list += 4) {
+      int32_t entry[4];  // the last four may be fewer
+      PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) entry[i] = list[i < left ? i : 0];
+      four_gradients<P>(m, w, n, entry, left, m.dh.at(row_panel, n % kPanel));
     }
   }
 }
 
-// Of all pairs.
-void all_gradients(const Mlp& m, Panels dx2, int row_panel, int rows) {
-  for (int r = 0; r < rows; r += 4)
-    groups_of_units(m.units, [&](int unit, auto U) {
-      dots4<U.value>(dx2, row_panel * kPanel + r, m.weights(m.fc2), unit, [&](int u, const V& dots) {
-        const int64_t at = int64_t{unit + u} * kPanel;
-        const V h = V::load_quad(m.h.at(row_panel, at) + r);
-        where_greater(h, V::set(0.0f), dots).store_quad(m.dh.at(row_panel, at) + r);
-      });
+// Of the pairs in a part of all units.
+template <int P>
+void part_gradients(const Mlp& m, int row_panel, int rows, int part) {
+  const Strips w = m.weights(m.fc2);
+  for (int n = row_panel * kPanel; n < row_panel * kPanel + rows; ++n) {
+    uint64_t word = m.units_of(n, part);
+    for (int left = __builtin_popcountll(word); left > 0; left -= 4) {
+      int32_t entry[4];
+      PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
+        entry[i] = word != 0 ? (part * 64 + __builtin_ctzll(word)) * kPanel : entry[i > 0 ? i - 1 : 0];
+        word &= word - 1;
+      }
+      four_gradients<P>(m, w, n, entry, left, m.dh.at(row_panel, n % kPanel));
+    }
+  }
+}
+
+// Of all pairs in dense panels. Some units at a time, whose weights stay in the cache.
+void all_gradients(const Mlp& m, Panels dx2, Span rows) {
+  const int panels = panels_of(m.fc2.outs), most = panels < 16 ? 384 / panels : 24;
+  split_evenly(m.units, most, [&](int first, int some) {
+    each_row_panel(m, rows, Way::tiles, [&](int row_panel, int some_rows) {
+      for (int r = 0; r < some_rows; r += 4)
+        groups_of_units({first, first + some}, [&](int unit, auto U) {
+          dots4<U.value>(dx2, row_panel * kPanel + r, m.weights(m.fc2), panels, unit,
+                         [&](int u, const V& dots) {
+            const int64_t at = int64_t{unit + u} * kPanel;
+            const V h = V::load_quad(m.h.at(row_panel, at) + r);
+            where_greater(h, V::set(0.0f), dots).store_quad(m.dh.at(row_panel, at) + r);
+          });
+        });
     });
+  });
 }
 
 // ---- by unit: dfc2[u] = sum over n of h[u][n] dx2[n], dfc1[u] = sum over n of dh[u][n] b[n] ----
 
-// What becomes of the gradients of a block of rows.
-struct Gradient {
-  bool add;          // to those of the blocks before, which are in g
-  const Adam* adam;  // of the last block: the step, or null to keep the gradient in g
-};
-
-// Sixteen weights. Bits: which have moved, and which are not finite.
+// Sixteen weights with their gradient: the step of Adam or, without, the gradient kept. Bits: which of
+// them have moved, and which are not finite.
 struct Moved {
   unsigned here, broken;
 };
-PYMICROGPT_INLINE Moved take(const Matrix& w, int64_t at, Row gradient, const Gradient& then) {
-  if (then.add) gradient = Row::load(w.g + at) + gradient;
-  if (then.adam == nullptr) {
+PYMICROGPT_INLINE Moved take(const Matrix& w, int64_t at, const Row& gradient, const Adam* adam) {
+  if (adam == nullptr) {
     gradient.store(w.g + at);
     return {0, 0};
   }
   Moved moved{0, 0};
   PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u, at += V::lanes) {
     const V before = V::load(w.p + at);
-    const V after = then.adam->update(before, gradient.v[u], w.m + at, w.v + at);
+    const V after = adam->update(before, gradient.v[u], w.m + at, w.v + at);
     after.store(w.p + at);
     moved.here |= unequal(before, after);
     moved.broken |= unequal(after - after, V::set(0.0f));
@@ -330,20 +425,25 @@ PYMICROGPT_INLINE Moved take(const Matrix& w, int64_t at, Row gradient, const Gr
 
 struct Update {
   Matrix w;
-  Gradient gradient;
+  const Adam* adam;
   int* not_finite;
-  PYMICROGPT_INLINE void operator()(int unit, int panel, const Row& sum) const {
-    const int64_t at = (int64_t{unit} * panels_of(w.lanes()) + panel) * kPanel;
-    if (take(w, at, sum, gradient).broken) __atomic_store_n(not_finite, 1, __ATOMIC_RELAXED);
+  PYMICROGPT_INLINE void operator()(int unit, int panel, const Row& gradient) const {
+    const int64_t at = unit * w.strip() + panel * kPanel;
+    if (take(w, at, gradient, adam).broken) __atomic_store_n(not_finite, 1, __ATOMIC_RELAXED);
   }
 };
 
-// P panels of the two rows of a unit, from those rows of a span in which it is active.
+// P panels of the two rows of a unit, from those rows of a span in which it is active: the sums over
+// the rows before are in g. With `adam`, which comes with the last rows, its step.
 template <int P>
-void unit_weights(Mlp& m, int unit, int panel, Span rows, const Gradient& then) {
+void unit_weights(Mlp& m, int unit, int panel, Span rows, const Adam* adam) {
   constexpr int U = P * kVectors;
   V g1[U], g2[U];
-  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) g1[u] = g2[u] = V::set(0.0f);
+  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
+    const int64_t at = unit * m.fc1.strip() + panel * kPanel + u * V::lanes;
+    g1[u] = rows.first == 0 ? V::set(0.0f) : V::load(m.fc1.g + at);
+    g2[u] = rows.first == 0 ? V::set(0.0f) : V::load(m.fc2.g + at);
+  }
   for (int first = rows.first; first < rows.last; first += 64)
     for (uint64_t word = m.rows_of(unit, first, rows.last); word != 0; word &= word - 1) {
       const int n = first + __builtin_ctzll(word);
@@ -355,7 +455,7 @@ void unit_weights(Mlp& m, int unit, int panel, Span rows, const Gradient& then) 
         g1[u] = fma(dh, V::load(y + u * V::lanes), g1[u]);
       }
     }
-  const Update update1{m.fc1, then, &m.not_finite}, update2{m.fc2, then, &m.not_finite};
+  const Update update1{m.fc1, adam, &m.not_finite}, update2{m.fc2, adam, &m.not_finite};
   PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) {
     update1(unit, panel + p, row_of(g1, p));
     update2(unit, panel + p, row_of(g2, p));
@@ -370,7 +470,7 @@ void unit_weights(Mlp& m, int unit, int panel, Span rows, const Gradient& then) 
 // The moments of a unit, as the steps that it has stood still for would have left them.
 void catch_up(const Mlp& m, int unit, V beta1, V beta2) {
   if (m.still[unit] == 0) return;
-  const int64_t width = int64_t{panels_of(m.fc1.lanes())} * kPanel, at = unit * width;
+  const int64_t width = m.fc1.strip(), at = unit * width;
   for (int64_t i = at; i < at + width; i += V::lanes)
     for (const Matrix* w : {&m.fc1, &m.fc2}) {
       V m1 = V::load(w->m + i), v1 = V::load(w->v + i);
@@ -395,14 +495,6 @@ bool active_anywhere(const Mlp& m, int unit, int rows) {
   return any != 0;
 }
 
-void clear_gradient(const Mlp& m, int unit) {
-  const int64_t width = int64_t{panels_of(m.fc1.lanes())} * kPanel;
-  for (int64_t at = unit * width; at < (unit + 1) * width; at += kPanel) {
-    Row::set(0.0f).store(m.fc1.g + at);
-    Row::set(0.0f).store(m.fc2.g + at);
-  }
-}
-
 // A step of a unit without gradient. calm: such steps get smaller.
 void rest(const Mlp& m, int unit, const Adam& shared, bool calm) {
   if (calm && m.still[unit] > 0) {
@@ -412,11 +504,11 @@ void rest(const Mlp& m, int unit, const Adam& shared, bool calm) {
   catch_up(m, unit, shared.beta1, shared.beta2);
   const Adam adam = shared;  // copies, which no store can alias
   const Matrix fc1 = m.fc1, fc2 = m.fc2;
-  const int64_t width = int64_t{panels_of(fc1.lanes())} * kPanel;
+  const int64_t width = fc1.strip();
   const Row zero = Row::set(0.0f);
   unsigned moved = 0;
   for (int64_t at = unit * width; at < (unit + 1) * width; at += kPanel)
-    moved |= take(fc1, at, zero, {false, &adam}).here | take(fc2, at, zero, {false, &adam}).here;
+    moved |= take(fc1, at, zero, &adam).here | take(fc2, at, zero, &adam).here;
   m.still[unit] = moved == 0;
 }
 
@@ -470,12 +562,12 @@ void mlp_forward(const Mlp& m, Panels b, Panels x1, Panels x2, const int32_t* se
   const int over = rows.last % kPanel;
   for (int u = 0; over > 0 && u < m.units; ++u)
     m.active[int64_t{last - 1} * m.mask_units + u] &= static_cast<uint16_t>((1 << over) - 1);
-  for (int p = first; p < last; ++p) {
-    const int some = rows.last - p * kPanel < kPanel ? rows.last - p * kPanel : kPanel;
-    m.dense[p] = worth_tiles(count_pairs(m, p, {0, m.units}), some * m.units, panels, false);
-    if (!m.dense[p]) find_active(m, p, some);
-    sum_units(m, m.h, m.fc2, p, some, Residual{x2, x1, self});
-  }
+  each_row_panel(rows, [&](int p, int some) {
+    m.way[p] = way_of(m, count_pairs(m, p, {0, m.units}), some * m.units);
+    if (m.way[p] != Way::tiles) find_bits(m, p);
+    if (m.way[p] == Way::lists) find_lists(m, p, some);
+  });
+  sum_units(m, m.h, m.fc2, rows, Residual{x2, x1, self});
 }
 
 // dh = where h is active: dx2 fc2;  db = dh fc1
@@ -488,11 +580,60 @@ void mlp_backward(const Mlp& m, Panels b, Panels dx2, Panels db, Span rows) {
   }
   copy_rows(m.b_rows, b, panels, rows.first, rows.last);
   copy_rows(m.dx2_rows, dx2, panels, rows.first, rows.last);
-  for (int p = rows.first / kPanel; p * kPanel < rows.last; ++p) {
-    const int some = rows.last - p * kPanel < kPanel ? rows.last - p * kPanel : kPanel;
-    if (m.dense[p]) all_gradients(m, dx2, p, some);
-    else with_one_of<2, 4, 8>(panels, [&](auto P) { pair_gradients<P.value>(m, p, some); });
-    sum_units(m, m.dh, m.fc1, p, some, Store{db});
+  all_gradients(m, dx2, rows);
+  with_one_of<2, 4, 8>(panels, [&](auto P) {
+    each_row_panel(rows, [&](int p, int some) {
+      if (m.way[p] == Way::tiles) return;
+      for (int u = 0; u < m.units; ++u) Row::set(0.0f).store(m.dh.at(p, int64_t{u} * kPanel));
+      if (m.way[p] == Way::lists) list_gradients<P.value>(m, p, some);
+    });
+    for (int part = 0; part < m.parts(); ++part)
+      each_row_panel(m, rows, Way::parts, [&](int p, int some) {
+        part_gradients<P.value>(m, p, some, part);
+      });
+  });
+  sum_units(m, m.dh, m.fc1, rows, Store{db});
+}
+
+// A panel of units.
+PYMICROGPT_INLINE Span unit_panel(const Mlp& m, int panel) {
+  return {panel * kPanel, (panel + 1) * kPanel < m.units ? (panel + 1) * kPanel : m.units};
+}
+
+struct StoreStrips {
+  Strips y;
+  PYMICROGPT_INLINE float* partial(int n, int p) const { return y.at(p, n); }
+  PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const { sum.store(y.at(p, n)); }
+};
+
+// dw[u] = sum over n of values[u][n] x[n] by tiles, over all rows, and Adam. With Adam the gradients
+// are gone at once: those of all strips of units take the place in g of the first one, `room`.
+void tile_weights(Mlp& m, Panels values, Panels x, int rows, const Matrix& w, Span units, int room,
+                  const Adam* adam) {
+  const int panels = panels_of(w.lanes());
+  const int64_t stride = w.strip();
+  float* g = w.g + (adam != nullptr ? room : units.first) * stride;
+  product(values, rows, x, panels, units, StoreStrips{Strips{g - units.first * stride, stride}});
+  if (adam == nullptr) return;
+  const Update update{w, adam, &m.not_finite};
+  for (int u = units.first; u < units.last; ++u, g += stride)
+    for (int p = 0; p < panels; ++p) update(u, p, Row::load(g + p * kPanel));
+}
+
+// Gradients over a span of the rows, and Adam after the last, of a panel of units.
+void list_weights(Mlp& m, int rows, Span here, Span units, const Adam* adam, bool calm) {
+  const bool last = here.last == rows;
+  constexpr int fit = power_of_two_below(V::accumulators / (2 * kVectors));
+  constexpr int most = fit < 8 ? fit : 8;  // panels of both weights in registers at a time
+  for (int u = units.first; u < units.last; ++u) {
+    if (adam != nullptr && !active_anywhere(m, u, rows)) {
+      if (last) rest(m, u, *adam, calm);
+      continue;
+    }
+    if (last && adam != nullptr) catch_up(m, u, adam->beta1, adam->beta2);
+    split_evenly(panels_of(m.fc1.ins), most, [&](int panel, int some) {
+      with_up_to<most>(some, [&](auto P) { unit_weights<P.value>(m, u, panel, here, last ? adam : nullptr); });
+    });
   }
 }
 
@@ -503,43 +644,32 @@ void mlp_weights(Mlp& m, Panels b, Panels dx2, int rows, const Adam* adam, bool 
     weight_gradient(m.dh, b, rows, m.fc1, adam, share);
     return;
   }
-  constexpr int fit = power_of_two_below(V::accumulators / (2 * kVectors));
-  constexpr int most = fit < 8 ? fit : 8;  // panels of both weights in registers at a time
-  const int panels = panels_of(m.fc1.ins);
+  const int panels = panels_of(m.fc1.ins), groups = panels_of(m.units);
   const int block = block_rows(panels), step = rows > 2 * block ? block : rows;
+  const int strip = panels < 8 ? 6 : panels < 48 ? 48 / panels : 1;  // groups whose gradients stay in the cache
+  const Span mine{groups * share.rank / share.size, groups * (share.rank + 1) / share.size};
+  for (int group = mine.first; group < mine.last; ++group) {
+    const Span units = unit_panel(m, group);
+    int pairs = 0;
+    for (int p = 0; p * kPanel < rows; ++p) pairs += count_pairs(m, p, units);
+    m.tiles[group] = worth_tiles(pairs, rows * (units.last - units.first), 2 * panels, step < rows);
+  }
+  for (int first = mine.first, last = first; first < mine.last; first = last) {
+    while (last < mine.last && last - first < strip && m.tiles[last]) ++last;
+    if (last == first) {
+      ++last;
+      continue;
+    }
+    const Span units{first * kPanel, unit_panel(m, last - 1).last};
+    for (int u = units.first; adam != nullptr && u < units.last; ++u)
+      catch_up(m, u, adam->beta1, adam->beta2);
+    tile_weights(m, m.h, dx2, rows, m.fc2, units, mine.first * kPanel, adam);
+    tile_weights(m, m.dh, b, rows, m.fc1, units, mine.first * kPanel, adam);
+  }
   for (int row = 0; row < rows; row += step) {
     const Span here{row, row + step < rows ? row + step : rows};
-    const bool last = here.last == rows;
-    const Gradient then{row > 0, last ? adam : nullptr};
-    for (int first = 0; first < m.units; first += kPanel) {
-      if (first / kPanel % share.size != share.rank) continue;  // the same one for every block
-      const Span units{first, first + kPanel < m.units ? first + kPanel : m.units};
-      int pairs = 0;
-      for (int p = row / kPanel; p * kPanel < here.last; ++p) pairs += count_pairs(m, p, units);
-      const bool tiles =
-          worth_tiles(pairs, (here.last - row) * (units.last - units.first), 2 * panels, step < rows);
-      for (int u = units.first; u < units.last; ++u) {
-        const bool idle = adam != nullptr && !active_anywhere(m, u, rows);
-        if (idle && !tiles) {
-          if (last) rest(m, u, *adam, calm);
-          continue;
-        }
-        if (idle && then.add) clear_gradient(m, u);  // the blocks before may have left it out
-        if (then.adam != nullptr) catch_up(m, u, adam->beta1, adam->beta2);
-        if (!tiles)
-          split_evenly(panels, most, [&](int panel, int some) {
-            with_up_to<most>(some, [&](auto P) { unit_weights<P.value>(m, u, panel, here, then); });
-          });
-      }
-      if (!tiles) continue;
-      const int count = here.last - row, row_panel = row / kPanel;
-      product(Panels{m.h.at(row_panel, 0), m.h.stride}, count,
-              Panels{dx2.at(0, int64_t{row} * kPanel), dx2.stride}, panels, units,
-              Update{m.fc2, then, &m.not_finite});
-      product(Panels{m.dh.at(row_panel, 0), m.dh.stride}, count,
-              Panels{b.at(0, int64_t{row} * kPanel), b.stride}, panels, units,
-              Update{m.fc1, then, &m.not_finite});
-    }
+    for (int group = mine.first; group < mine.last; ++group)
+      if (!m.tiles[group]) list_weights(m, rows, here, unit_panel(m, group), adam, calm);
   }
 }
 

@@ -117,7 +117,7 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     return t;
   };
   const auto panels = [&](int features) {
-    const int64_t stride = int64_t{s.capacity} * kPanel;
+    const int64_t stride = int64_t{s.capacity} * kPanel + kPanel;
     return Panels{arena.take(panels_of(features) * stride), stride};
   };
   const auto ints = [&](int64_t count) {
@@ -143,10 +143,11 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     m.h = by_rows_of(4 * C);
     const int64_t padded = m.mask_units;
     m.active = reinterpret_cast<uint16_t*>(arena.take(row_panels * padded / 2));
-    m.list = ints(row_panels * (kPanel * padded + 4));
+    m.list = ints(row_panels * m.list_size());
     m.begin = ints(s.capacity);
     m.count = ints(s.capacity);
-    m.dense = ints(row_panels);
+    m.way = reinterpret_cast<Way*>(ints(row_panels));
+    m.tiles = ints(panels_of(4 * C));
     m.still = ints(padded);
     return m;
   };
@@ -164,9 +165,9 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   if (scratch.by_unit) {
     scratch.dh = by_rows_of(4 * C);
     scratch.bt = by_rows_of(C);
-    const int64_t width = int64_t{panels_of(C)} * kPanel;
-    scratch.b_rows = Strips{arena.take(s.capacity * width), width};
-    scratch.dx2_rows = Strips{arena.take(s.capacity * width), width};
+    const int64_t stride = strip_of(C);
+    scratch.b_rows = Strips{arena.take(s.capacity * stride), stride};
+    scratch.dx2_rows = Strips{arena.take(s.capacity * stride), stride};
     scratch.bits = reinterpret_cast<uint64_t*>(arena.take(int64_t{s.capacity} * scratch.mask_units / 32));
   } else {
     scratch.dh = panels(4 * C);
