@@ -18,7 +18,7 @@ inline void extend(int32_t* paths, int stride, int node, int parent, int t, int3
 }  // namespace
 
 // Lays the arrays out in a block, or, with none, only counts its bytes.
-size_t RowBuilder::layout(char* block, const Config& config, int batch_size) {
+size_t RowBuilder::layout(char* block, const Config& config, int batch_size, Order order) {
   size_t used = 0;
   const auto take = [&](auto*& pointer, size_t count) {
     using T = std::remove_reference_t<decltype(*pointer)>;
@@ -32,8 +32,12 @@ size_t RowBuilder::layout(char* block, const Config& config, int batch_size) {
   take(rows_.level_begin, static_cast<size_t>(config.block_size) + 1);
   take(rows_.pair_of, rows);
   take(rows_.self, rows);
-  take(rows_.pair_path, rows * stride);
-  if (config.n_layer > 1) take(rows_.node_path, rows * stride);
+  if (order == Order::by_document) {
+    take(rows_.document_begin, B + 1);
+  } else {
+    take(rows_.pair_path, rows * stride);
+    if (config.n_layer > 1) take(rows_.node_path, rows * stride);
+  }
   take(rows_.weight, rows);
   take(rows_.pair_token, rows);
   take(rows_.pair_position, rows);
@@ -50,17 +54,18 @@ size_t RowBuilder::layout(char* block, const Config& config, int batch_size) {
   return used;
 }
 
-size_t RowBuilder::bytes(const Config& config, int batch_size) {
-  return RowBuilder().layout(nullptr, config, batch_size);
+size_t RowBuilder::bytes(const Config& config, int batch_size, Order order) {
+  return RowBuilder().layout(nullptr, config, batch_size, order);
 }
 
-void RowBuilder::create(void* memory, const Config& config, int batch_size, bool share) {
+void RowBuilder::create(void* memory, const Config& config, int batch_size, Order order) {
   *this = RowBuilder();
-  layout(static_cast<char*>(memory), config, batch_size);
+  layout(static_cast<char*>(memory), config, batch_size, order);
   rows_.path_stride = (config.block_size + 3) / 4 * 4;
   block_size_ = config.block_size;
   vocab_size_ = config.vocab_size;
-  share_ = share;
+  share_ = order == Order::shared;
+  by_document_ = order == Order::by_document;
   batch_size_ = batch_size;
   for (int i = 0; i < batch_size * config.block_size; ++i) rows_.self[i] = i * kPanel;
 }
@@ -110,7 +115,31 @@ inline int RowBuilder::place(Rows& r, const Level& level, int parent, int token,
   return node;
 }
 
+void RowBuilder::build_by_document(const Batch& batch) {
+  Rows r = rows_;
+  int n = 0;
+  int64_t d = batch.first;
+  for (r.documents = 0; r.documents < batch.size; ++r.documents) {
+    const int32_t* tokens = batch.documents.begin(d);
+    const int positions = batch.documents.positions(d, block_size_);
+    const float weight = 1.0f / (static_cast<float>(batch.size) * static_cast<float>(positions));
+    r.document_begin[r.documents] = n;
+    for (int t = 0; t < positions; ++t, ++n) {
+      r.pair_of[n] = n * kPanel;
+      r.weight[n] = r.entry_weight[n] = weight;
+      r.pair_token[n] = tokens[t];
+      r.pair_position[n] = t;
+      r.entry_node[n] = n;
+      r.entry_target[n] = tokens[t + 1];
+    }
+    if (++d == batch.documents.count) d = 0;
+  }
+  r.document_begin[r.documents] = r.nodes = r.pairs = r.entries = n;
+  rows_ = r;
+}
+
 void RowBuilder::build(const Batch& batch) {
+  if (by_document_) return build_by_document(batch);
   start();
   Rows r = rows_;  // a local copy: the stores below could alias the counters of a member
   int active = batch.size;

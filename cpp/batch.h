@@ -13,9 +13,13 @@ namespace microgpt {
 constexpr int kPanel = 16;  // features of a panel: rows stand 16 floats apart, see kernels/panel.h
 
 // Rows of one batch. Nodes are in level order (level = position in the document), so that all rows
-// of a level attend to the same number of keys. "Offset" means row index times kPanel.
+// of a level attend to the same number of keys; or, by document, every position of every document
+// is a node and a pair of its own, and there are neither levels nor paths. "Offset" means row index
+// times kPanel.
 struct Rows {
   int nodes, pairs, levels, entries;
+  int documents;            // by document, else 0
+  int32_t* document_begin;  // (documents + 1) first node of each
 
   int32_t* level_begin;    // (T + 1) first node of each level
   int32_t* pair_of;        // (nodes) offset of the node's pair
@@ -37,11 +41,13 @@ struct Rows {
 // Builds the rows of a batch inside one block of memory, sized once for the largest batch.
 class RowBuilder {
  public:
-  static size_t bytes(const Config& config, int batch_size);
-  // memory: aligned to 64 bytes, zeroed, of bytes(config, batch_size).
-  void create(void* memory, const Config& config, int batch_size, bool share);
+  enum class Order { shared, separate, by_document };  // the first two by level
+
+  static size_t bytes(const Config& config, int batch_size, Order order);
+  // memory: aligned to 64 bytes, zeroed, of bytes(config, batch_size, order).
+  void create(void* memory, const Config& config, int batch_size, Order order);
   void build(const Batch& batch);
-  // The same for documents that are not known yet, level by level: after start(), grow() adds to
+  // The same by level for documents that are not known yet: after start(), grow() adds to
   // each document i of active[0 .. count - 1] its next token, token_of[i], and moves node_of[i] on.
   // node_of starts as zeros.
   void start();
@@ -56,11 +62,12 @@ class RowBuilder {
   };
   Level open_level(const Rows& rows) const;
   int place(Rows& rows, const Level& level, int parent, int token, float weight);
-  size_t layout(char* block, const Config& config, int batch_size);
+  size_t layout(char* block, const Config& config, int batch_size, Order order);
+  void build_by_document(const Batch& batch);
 
   Rows rows_{};
   int block_size_ = 0, vocab_size_ = 0, batch_size_ = 0;
-  bool share_ = false;
+  bool share_ = false, by_document_ = false;
   // Marks are row indices plus a base that grows from step to step, so that those of earlier steps
   // and levels are recognised by being smaller and nothing needs clearing.
   uint32_t base_ = 1;

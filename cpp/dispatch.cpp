@@ -109,13 +109,13 @@ size_t checked_bytes(const Kernels& kernels, const Setup& setup) {
 // An engine whose work is done by the table of one ISA, in one aligned block of memory.
 class KernelEngine final : public Engine {
  public:
-  KernelEngine(const Kernels& kernels, const Setup& setup, int threads)
+  // automatic: as many of the threads as pay.
+  KernelEngine(const Kernels& kernels, const Setup& setup, bool automatic)
       : kernels_(kernels),
         bytes_(checked_bytes(kernels, setup)),
-        team_(threads == kAutoThreads ? static_cast<int>(std::thread::hardware_concurrency())
-                                      : threads),
+        team_(setup.threads),
         size_(team_.size()),
-        trials_left_(threads == kAutoThreads && team_.size() > 1 ? kTrials : 0) {
+        trials_left_(automatic && team_.size() > 1 ? kTrials : 0) {
     state_.reset(::operator new(bytes_, kAlignment));
     std::memset(state_.get(), 0, bytes_);
     kernels_.create(state_.get(), setup);
@@ -265,7 +265,12 @@ std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& set
     throw std::invalid_argument("engine '" + record.name + "' runs on one thread; threads must be 1");
   if (record.name == "tape") return std::make_unique<TapeEngine<double>>(setup.config);
   if (record.name == "tape32") return std::make_unique<TapeEngine<float>>(setup.config);
-  return std::make_unique<KernelEngine>(*find_kernels(record.name), setup, threads);
+  Setup with_threads = setup;
+  with_threads.threads = threads != kAutoThreads
+                             ? threads
+                             : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return std::make_unique<KernelEngine>(*find_kernels(record.name), with_threads,
+                                        threads == kAutoThreads);
 }
 
 }  // namespace microgpt

@@ -79,6 +79,8 @@ struct Setup {
   bool prefix_sharing;
   bool skip_zeros;  // else every hidden unit counts as active, with the same results
   double beta1, beta2;  // of Adam: engines may keep its moments scaled by them
+  bool generates = false;  // for generate() alone: rows come token by token
+  int threads = 1;         // at most, of a call
 };
 
 // One call of a table's run, made by `size` threads together, each with its rank.

@@ -25,7 +25,7 @@ Generator::Generator(const std::string& engine, const Config& config, int64_t do
     throw std::invalid_argument("engine '" + record.name +
                                 "' does not generate; the SIMD engines do");
   batch_size_ = static_cast<int>(std::clamp<int64_t>(documents, 16, most_documents(config)));
-  engine_ = make_engine(record, {config, batch_size_, true, true, 0.0, 0.0}, 1);
+  engine_ = make_engine(record, {config, batch_size_, true, true, 0.0, 0.0, true}, 1);
   tokens_.resize(static_cast<size_t>(batch_size_) * static_cast<size_t>(config.block_size));
   scratch_.resize(4 * static_cast<size_t>(batch_size_));
 }

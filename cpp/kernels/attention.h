@@ -1,7 +1,7 @@
 // Causal attention over paths of the trie, with one head in each quad.
 //
 // Features of q, k and v are stored head by quad: a panel holds four features of each of four heads
-// (of two heads eight, of one head sixteen), so that a dot product per head is multiply-adds over
+// (of two heads eight, of one head or for tiled_attention.h sixteen), so that a dot product per head is multiply-adds over
 // the panels of the head and one sum inside quads, and the scores of four keys fill one row.
 #pragma once
 #include "norm.h"
@@ -17,9 +17,10 @@ struct Heads {
   int chunks;  // panels of one group of heads
   int groups;  // of 4 / span heads
 
-  PYMICROGPT_INLINE explicit Heads(const Config& c)
+  // whole: each head has panels of its own.
+  PYMICROGPT_INLINE explicit Heads(const Config& c, bool whole = false)
       : head_dim(c.head_dim()),
-        span(c.n_head == 1 ? 4 : c.n_head == 2 ? 2 : 1),
+        span(whole || c.n_head == 1 ? 4 : c.n_head == 2 ? 2 : 1),
         chunks((c.head_dim() + 4 * span - 1) / (4 * span)),
         groups((c.n_head * span + 3) / 4) {}
 

@@ -296,6 +296,18 @@ void product(const X& x, int k, Panels w, int panels, Span rows, const Then& the
   });
 }
 
+// bt (row panels, features, 16 rows) = b transposed, for whole panels of rows.
+void transpose_rows(Panels bt, Panels b, int panels, int first, int last) {
+  for (int n = first * kPanel; n < last * kPanel; n += 4)
+    for (int p = 0; p < panels; ++p)
+      PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u) {
+        const float* from = b.at(p, int64_t{n} * kPanel) + u * V::lanes;
+        store_transposed(bt.at(n / kPanel, (p * kPanel + u * V::lanes) * kPanel) + n % kPanel,
+                         V::load(from), V::load(from + kPanel), V::load(from + 2 * kPanel),
+                         V::load(from + 3 * kPanel));
+      }
+}
+
 // ---- the same by dot products, where the weights stand the other way: w (panels of k, outputs, 16) ----
 
 template <class Then>

@@ -143,18 +143,6 @@ void few_hidden(const Mlp& m, Panels b, int row_panel, int rows) {
   });
 }
 
-// bt = b transposed, for whole panels of rows.
-void transpose_rows(Panels bt, Panels b, int panels, int first, int last) {
-  for (int n = first * kPanel; n < last * kPanel; n += 4)
-    for (int p = 0; p < panels; ++p)
-      PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u) {
-        const float* from = b.at(p, int64_t{n} * kPanel) + u * V::lanes;
-        store_transposed(bt.at(n / kPanel, (p * kPanel + u * V::lanes) * kPanel) + n % kPanel,
-                         V::load(from), V::load(from + kPanel), V::load(from + 2 * kPanel),
-                         V::load(from + 3 * kPanel));
-      }
-}
-
 void copy_rows(Strips to, Panels from, int panels, int first, int last) {
   for (int n = first; n < last; ++n)
     for (int p = 0; p < panels; ++p)
@@ -372,9 +360,10 @@ void part_gradients(const Mlp& m, int row_panel, int rows, int part) {
   for (int n = row_panel * kPanel; n < row_panel * kPanel + rows; ++n) {
     uint64_t word = m.units_of(n, part);
     for (int left = __builtin_popcountll(word); left > 0; left -= 4) {
-      int32_t entry[4];
+      int32_t entry[4], unit = 0;
       PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
-        entry[i] = word != 0 ? (part * 64 + __builtin_ctzll(word)) * kPanel : entry[i > 0 ? i - 1 : 0];
+        unit = word != 0 ? part * 64 + __builtin_ctzll(word) : unit;  // the last four may be fewer
+        entry[i] = unit * kPanel;
         word &= word - 1;
       }
       four_gradients<P>(m, w, n, entry, left, m.dh.at(row_panel, n % kPanel));

@@ -7,6 +7,7 @@
 #include "norm.h"
 #include "peak.h"
 #include "sample.h"
+#include "tiled_attention.h"
 
 namespace microgpt {
 namespace {
@@ -17,7 +18,7 @@ struct Layer {
   // Activations; the rows of `a` and `qkv_out` are pairs in layer 0 and nodes above it.
   Panels a;        // rms(x)
   Panels qkv_out;  // q, k, v
-  float* p;        // attention probabilities
+  float* p;        // attention probabilities or, by tiles, the logarithms of the sums
   Panels o;        // attention output
   Panels x1;       // x + attention
   Panels b;        // rms(x1)
@@ -65,6 +66,8 @@ struct State {
   Panels dx0;        // gradient of x0, by pair
   Panels scratch;
   float* ds;         // gradients of attention scores, reused from layer to layer
+  bool tiled;        // attention goes by tiles, in place of ds:
+  float* tiles;      // (threads, TileScratch)
 };
 
 // The one list of everything in the block, walked to count and to lay out.
@@ -73,7 +76,8 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   s.config = c;
   s.beta1 = setup.beta1;
   s.beta2 = setup.beta2;
-  s.heads = Heads(c);
+  s.tiled = tiled(c) && !setup.generates;
+  s.heads = Heads(c, s.tiled);
   const int C = c.n_embd, A = s.heads.width(), V_ = c.vocab_size;
   // Rows are worked on in fours, from any row on.
   s.capacity = (setup.batch_size * c.block_size + 3 + kPanel - 1) / kPanel * kPanel;
@@ -84,9 +88,11 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   arena.used += (sizeof(Layer) * static_cast<size_t>(c.n_layer) + 63) / 64 * 64;
   s.layers = block == nullptr ? nullptr : reinterpret_cast<Layer*>(block + layers_at);
   const size_t rows_at = arena.used;
-  arena.used += RowBuilder::bytes(c, setup.batch_size);
-  if (block != nullptr)
-    s.builder.create(block + rows_at, c, setup.batch_size, setup.prefix_sharing);
+  using Order = RowBuilder::Order;
+  const Order order = s.tiled ? Order::by_document
+                              : setup.prefix_sharing ? Order::shared : Order::separate;
+  arena.used += RowBuilder::bytes(c, setup.batch_size, order);
+  if (block != nullptr) s.builder.create(block + rows_at, c, setup.batch_size, order);
 
   // With few rows a second copy of the weights costs more to keep than to do without.
   const bool few = panels_of(C) > 1 && setup.batch_size < kPanel && setup.batch_size * c.block_size <= 2 * kPanel;
@@ -152,6 +158,8 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     return m;
   };
   const auto scalars = [&] { return arena.take(s.capacity); };
+  const int64_t scores = int64_t{s.capacity + (s.tiled ? kPanel : 0)} * s.heads.groups *
+                         (s.tiled ? 1 : s.key_groups * kPanel);
 
   s.wte = table(V_);
   s.wpe = table(c.block_size);
@@ -179,7 +187,7 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     l.mlp = mlp(scratch);
     l.a = panels(C);
     l.qkv_out = panels(3 * A);
-    l.p = arena.take(int64_t{s.capacity} * s.heads.groups * s.key_groups * kPanel);
+    l.p = arena.take(scores);
     l.o = panels(A);
     l.x1 = panels(C);
     l.b = panels(C);
@@ -199,7 +207,8 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   s.nll = scalars();
   s.dx0 = panels(C);
   s.scratch = panels(C);
-  s.ds = arena.take(int64_t{s.capacity} * s.heads.groups * s.key_groups * kPanel);
+  if (s.tiled) s.tiles = arena.take(setup.threads * TileScratch::floats(c));
+  else s.ds = arena.take(scores);
   return arena.used;
 }
 
@@ -210,6 +219,11 @@ Attention attention(const State& s, const Layer& l, int layer, const Rows& rows)
   return {s.heads, l.qkv_out, l.dqkv, l.o, l.dout, l.p, s.ds, s.key_groups,
           layer == 0 ? rows.pair_of : rows.self,
           layer == 0 ? rows.pair_path : rows.node_path, &rows};
+}
+
+LongRows long_rows(const State& s, const Layer& l, const Share& share) {
+  const int64_t floats = TileScratch::floats(s.config);
+  return {l.p, s.capacity + kPanel, TileScratch(s.config, s.tiles + share.rank * floats)};
 }
 
 // Adds the time since the last mark to a phase; without ticks it is nothing at all.
@@ -259,7 +273,9 @@ void logits(Worker<Clock>& w, Span pairs, Span nodes) {
     forward(l.qkv, l.a, keys, Store{l.qkv_out});
     w.clock.mark(Phase::qkv);
     w.wait();
-    attention_forward(attention(s, l, i, rows), nodes);
+    const Attention attend = attention(s, l, i, rows);
+    if (s.tiled) tiled_attention_forward(attend, long_rows(s, l, w.share), nodes);
+    else attention_forward(attend, nodes);
     w.clock.mark(Phase::attention_forward);
     forward(l.wo, l.o, nodes, Residual{l.x1, x, i == 0 ? rows.pair_of : rows.self});
     w.clock.mark(Phase::forward_matrices);
@@ -301,10 +317,11 @@ void backward(Worker<Clock>& w, const Adam* adam, bool calm) {
     w.clock.mark(Phase::norms_backward);
     input_gradient(l.wo, l.dx1, nodes, Store{l.dout});
     w.clock.mark(Phase::input_gradients);
-    scores_backward(attend, nodes);
+    if (!s.tiled) scores_backward(attend, nodes);
     w.clock.mark(Phase::attention_backward);
     w.wait();
-    attention_backward(attend, keys, w.share);
+    if (s.tiled) tiled_attention_backward(attend, long_rows(s, l, w.share), w.share);
+    else attention_backward(attend, keys, w.share);
     w.clock.mark(Phase::attention_backward);
     mlp_weights(l.mlp, l.b, l.dx2, n, adam, calm, w.share);
     w.clock.mark(Phase::mlp_weights_adam);

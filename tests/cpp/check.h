@@ -217,10 +217,14 @@ inline Corpus random_corpus(Random& random, int count, int vocab_size, int longe
 
 // A RowBuilder with its memory.
 class Builder {
+  static RowBuilder::Order order(bool share) {
+    return share ? RowBuilder::Order::shared : RowBuilder::Order::separate;
+  }
+
  public:
   Builder(const Config& config, int batch_size, bool share)
-      : memory_(RowBuilder::bytes(config, batch_size) / 64 + 1) {
-    builder.create(memory_.data(), config, batch_size, share);
+      : memory_(RowBuilder::bytes(config, batch_size, order(share)) / 64 + 1) {
+    builder.create(memory_.data(), config, batch_size, order(share));
   }
   const Rows& build(const Batch& batch) {
     builder.build(batch);

@@ -48,9 +48,10 @@ using Values = std::vector<double>;  // in the natural layout
 
 class Model32 final : public Engine {
  public:
-  Model32(const Kernels& kernels, const Setup& setup, int threads = 1)
-      : kernels_(kernels), bytes_(kernels.bytes(setup)), lines_(bytes_ / 64 + 1 + 2 * kGuard),
-        team_(threads) {
+  Model32(const Kernels& kernels, Setup setup, int threads = 1) : kernels_(kernels), team_(threads) {
+    setup.threads = threads;
+    bytes_ = kernels.bytes(setup);
+    lines_.resize(bytes_ / 64 + 1 + 2 * kGuard);
     std::memset(lines_.data(), kFill, kGuard * 64);
     std::memset(state() + bytes_, kFill, end() - state() - bytes_);
     kernels_.create(state(), setup);
@@ -179,6 +180,7 @@ const Config kConfigs[] = {
     {1, 16, 4, 16, 27}, {1, 64, 4, 16, 27}, {1, 128, 4, 16, 27}, {2, 20, 4, 8, 27},
     {3, 24, 2, 24, 40}, {2, 24, 3, 5, 17},  {1, 20, 5, 16, 33},  {1, 1, 1, 1, 2},
     {2, 3, 1, 3, 3},    {1, 40, 8, 4, 100}, {2, 32, 1, 9, 16},
+    {1, 32, 2, 64, 9},  {2, 48, 3, 65, 17}, {1, 20, 1, 130, 9}, {1, 13, 1, 257, 5},
 };
 
 struct Case {
@@ -212,7 +214,8 @@ void each_case(F f) {
   for (const Config& config : kConfigs)
     for (const int batch_size : {1, 2, 16, 17})
       for (const bool sharing : {false, true})
-        if (config.n_embd < 64 || batch_size == (sharing ? 17 : 1))
+        if (config.block_size >= 64  ? sharing && batch_size <= 2
+            : config.n_embd < 64 || batch_size == (sharing ? 17 : 1))
           f(Case(config, batch_size, sharing));
 }
 
