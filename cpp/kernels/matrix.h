@@ -423,15 +423,16 @@ struct Sums {
   PYMICROGPT_INLINE void operator()(int, int, const Row&) const {}
 };
 
-// R rows of p by P panels. With `adam`, updates p, m, v and q; without, stores g.
-template <int R, int P>
+// R rows of p by P panels. With `adam`, updates p, m, v and q; without, stores g. All of n, or, with
+// Parts, a part.
+template <int R, int P, bool Parts>
 PYMICROGPT_INLINE void weight_tile(const WeightGradient& a, const Matrix& w, const Adam* adam,
                                    Span part, const Sums& partial, int row, int panel) {
   constexpr int U = P * kVectors;
   V sum[R][U];
-  begin_sums<R, P>(sum, partial, row, panel, part.first == 0);
+  begin_sums<R, P>(sum, partial, row, panel, !Parts || part.first == 0);
   outer_products<R, P>(sum, a.lane, panel, a.row, row, part);
-  if (part.last < a.rows) return end_sums<R, P>(sum, partial, row, panel, false);
+  if (Parts && part.last < a.rows) return end_sums<R, P>(sum, partial, row, panel, false);
 
   const int64_t rows = int64_t{panels_of(w.rows())} * kPanel;
   const int64_t lanes = int64_t{panels_of(w.lanes())} * kPanel;
@@ -464,14 +465,21 @@ void weight_panels(const WeightGradient& a, const Matrix& matrix, const Adam* ad
   constexpr int fit = power_of_two_below(V::accumulators / (P * kVectors));
   constexpr int R = fit < 16 ? fit : 16;
   static_assert(R % 4 == 0, "transposed stores take four rows");
+  const auto end_of = [&](int row, int rows) { return w.rows() < row + rows ? w.rows() : row + rows; };
+  if (a.rows <= kPart) {
+    for (int block = 0; block < w.rows(); block += kPanel) {
+      if (!share.mine()) continue;
+      for (int row = block; row < end_of(block, kPanel); row += R)
+        weight_tile<R, P, false>(a, w, adam, {0, a.rows}, Sums{}, row, panel);
+    }
+    return;
+  }
   alignas(64) float sums[kStrip * V::tile_panels * kPanel];
-  const int strip = a.rows > kPart ? kStrip : kPanel;
-  for (int first = 0; first < w.rows(); first += strip) {
+  for (int strip = 0; strip < w.rows(); strip += kStrip) {
     if (!share.mine()) continue;
-    const Span rows{first, w.rows() < first + strip ? w.rows() : first + strip};
     each_block(a.rows, {0, kStrip}, [&](Span part, Span) {
-      for (int row = rows.first; row < rows.last; row += R)
-        weight_tile<R, P>(a, w, adam, part, Sums{sums, first, panel}, row, panel);
+      for (int row = strip; row < end_of(strip, kStrip); row += R)
+        weight_tile<R, P, true>(a, w, adam, part, Sums{sums, strip, panel}, row, panel);
     });
   }
 }

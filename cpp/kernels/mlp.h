@@ -40,7 +40,7 @@ struct Mlp {
   int not_finite;    // set when a weight is infinite or NaN: its product with zero is not zero
 
   PYMICROGPT_INLINE bool all() const { return !skip_zeros || not_finite != 0; }
-  PYMICROGPT_INLINE bool fits() const { return panels_of(fc1.ins) <= 4; }
+  PYMICROGPT_INLINE bool fits() const { return panels_of(fc1.ins) <= 2; }
   PYMICROGPT_INLINE int64_t list_size() const { return kPanel * mask_units / (fits() ? 1 : kListed) + 4; }
   PYMICROGPT_INLINE int32_t* list_of(int panel) const { return list + panel * list_size(); }
   PYMICROGPT_INLINE int parts() const { return mask_units / 64; }
@@ -589,6 +589,12 @@ PYMICROGPT_INLINE Span unit_panel(const Mlp& m, int panel) {
   return {panel * kPanel, (panel + 1) * kPanel < m.units ? (panel + 1) * kPanel : m.units};
 }
 
+// Adam on the row of a unit with gradient g (C).
+void step_unit(Mlp& m, const Matrix& w, int unit, const float* g, const Adam& adam) {
+  const Update update{w, &adam, &m.not_finite};
+  for (int p = 0; p < panels_of(w.lanes()); ++p) update(unit, p, Row::load(g + p * kPanel));
+}
+
 struct StoreStrips {
   Strips y;
   PYMICROGPT_INLINE float* partial(int n, int p) const { return y.at(p, n); }
@@ -603,27 +609,39 @@ void tile_weights(Mlp& m, Panels values, Panels x, int rows, const Matrix& w, Sp
   const int64_t stride = w.strip();
   float* g = w.g + (adam != nullptr ? room : units.first) * stride;
   product(values, rows, x, panels, units, StoreStrips{Strips{g - units.first * stride, stride}});
-  if (adam == nullptr) return;
-  const Update update{w, adam, &m.not_finite};
-  for (int u = units.first; u < units.last; ++u, g += stride)
-    for (int p = 0; p < panels; ++p) update(u, p, Row::load(g + p * kPanel));
+  for (int u = units.first; adam != nullptr && u < units.last; ++u, g += stride)
+    step_unit(m, w, u, g, *adam);
 }
 
-// Gradients over a span of the rows, and Adam after the last, of a panel of units.
-void list_weights(Mlp& m, int rows, Span here, Span units, const Adam* adam, bool calm) {
-  const bool last = here.last == rows;
+// Gradients over a span of the rows, and Adam after the last, of a panel of units. Where the rows do
+// not fit the cache, some panels of them at a time for all units, and Adam apart.
+void list_weights(Mlp& m, int rows, Span here, Span units, const Adam* adam, bool calm, bool many) {
   constexpr int fit = power_of_two_below(V::accumulators / (2 * kVectors));
   constexpr int most = fit < 8 ? fit : 8;  // panels of both weights in registers at a time
+  const bool last = here.last == rows;
+  int moves[kPanel], count = 0;  // units with a gradient
   for (int u = units.first; u < units.last; ++u) {
-    if (adam != nullptr && !active_anywhere(m, u, rows)) {
-      if (last) rest(m, u, *adam, calm);
-      continue;
-    }
-    if (last && adam != nullptr) catch_up(m, u, adam->beta1, adam->beta2);
-    split_evenly(panels_of(m.fc1.ins), most, [&](int panel, int some) {
-      with_up_to<most>(some, [&](auto P) { unit_weights<P.value>(m, u, panel, here, last ? adam : nullptr); });
-    });
+    if (adam == nullptr || active_anywhere(m, u, rows)) moves[count++] = u;
+    else if (last) rest(m, u, *adam, calm);
   }
+  for (int i = 0; last && adam != nullptr && i < count; ++i)
+    catch_up(m, moves[i], adam->beta1, adam->beta2);
+  const auto weights = [&](Span some_moves, const Adam* step) {
+    split_evenly(panels_of(m.fc1.ins), most, [&](int panel, int some) {
+      with_up_to<most>(some, [&](auto P) {
+        for (int i = some_moves.first; i < some_moves.last; ++i)
+          unit_weights<P.value>(m, moves[i], panel, here, step);
+      });
+    });
+  };
+  if (!many) {
+    for (int i = 0; i < count; ++i) weights({i, i + 1}, last ? adam : nullptr);
+    return;
+  }
+  weights({0, count}, nullptr);
+  for (int i = 0; last && adam != nullptr && i < count; ++i)
+    for (const Matrix* w : {&m.fc2, &m.fc1})
+      step_unit(m, *w, moves[i], w->g + moves[i] * w->strip(), *adam);
 }
 
 // dfc2 = dx2 h, dfc1 = dh b, and Adam. calm: steps without gradient get smaller.
@@ -635,13 +653,14 @@ void mlp_weights(Mlp& m, Panels b, Panels dx2, int rows, const Adam* adam, bool 
   }
   const int panels = panels_of(m.fc1.ins), groups = panels_of(m.units);
   const int block = block_rows(panels), step = rows > 2 * block ? block : rows;
+  const bool many = rows * panels > 2048;  // more of b and dx2 than the second cache keeps
   const int strip = panels < 8 ? 6 : panels < 48 ? 48 / panels : 1;  // groups whose gradients stay in the cache
   const Span mine{groups * share.rank / share.size, groups * (share.rank + 1) / share.size};
   for (int group = mine.first; group < mine.last; ++group) {
     const Span units = unit_panel(m, group);
     int pairs = 0;
     for (int p = 0; p * kPanel < rows; ++p) pairs += count_pairs(m, p, units);
-    m.tiles[group] = worth_tiles(pairs, rows * (units.last - units.first), 2 * panels, step < rows);
+    m.tiles[group] = worth_tiles(pairs, rows * (units.last - units.first), 2 * panels, many);
   }
   for (int first = mine.first, last = first; first < mine.last; first = last) {
     while (last < mine.last && last - first < strip && m.tiles[last]) ++last;
@@ -658,7 +677,7 @@ void mlp_weights(Mlp& m, Panels b, Panels dx2, int rows, const Adam* adam, bool 
   for (int row = 0; row < rows; row += step) {
     const Span here{row, row + step < rows ? row + step : rows};
     for (int group = mine.first; group < mine.last; ++group)
-      if (!m.tiles[group]) list_weights(m, rows, here, unit_panel(m, group), adam, calm);
+      if (!m.tiles[group]) list_weights(m, rows, here, unit_panel(m, group), adam, calm, many);
   }
 }
 

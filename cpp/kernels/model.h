@@ -150,6 +150,7 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     const int64_t padded = m.mask_units;
     m.active = reinterpret_cast<uint16_t*>(arena.take(row_panels * padded / 2));
     m.list = ints(row_panels * m.list_size());
+    m.bits = reinterpret_cast<uint64_t*>(arena.take(int64_t{s.capacity} * padded / 32));
     m.begin = ints(s.capacity);
     m.count = ints(s.capacity);
     m.way = reinterpret_cast<Way*>(ints(row_panels));
@@ -176,7 +177,6 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     const int64_t stride = strip_of(C);
     scratch.b_rows = Strips{arena.take(s.capacity * stride), stride};
     scratch.dx2_rows = Strips{arena.take(s.capacity * stride), stride};
-    scratch.bits = reinterpret_cast<uint64_t*>(arena.take(int64_t{s.capacity} * scratch.mask_units / 32));
   } else {
     scratch.dh = panels(4 * C);
   }
