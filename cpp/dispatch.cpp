@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
-#include <cstring>
 #include <new>
 #include <stdexcept>
 #include <thread>
@@ -116,16 +115,19 @@ class KernelEngine final : public Engine {
         team_(setup.threads),
         size_(team_.size()),
         trials_left_(automatic && team_.size() > 1 ? kTrials : 0) {
-    state_.reset(::operator new(bytes_, kAlignment));
-    std::memset(state_.get(), 0, bytes_);
-    kernels_.create(state_.get(), setup);
+    // calloc, so that pages which nobody touches, most gradients in a training, take no memory.
+    block_.reset(std::calloc(bytes_ + kAlignment, 1));
+    if (block_ == nullptr) throw std::bad_alloc();
+    const auto address = reinterpret_cast<uintptr_t>(block_.get());
+    state_ = reinterpret_cast<void*>((address + kAlignment - 1) / kAlignment * kAlignment);
+    kernels_.create(state_, setup);
   }
 
   void write(Slot slot, const double* natural) override {
-    kernels_.write(state_.get(), slot, natural);
+    kernels_.write(state_, slot, natural);
   }
   void read(Slot slot, double* natural) const override {
-    kernels_.read(state_.get(), slot, natural);
+    kernels_.read(state_, slot, natural);
   }
   double gradient(const Batch& batch) override { return run(batch, true, nullptr, nullptr); }
   double step(const Batch& batch, const AdamStep& adam) override {
@@ -138,17 +140,17 @@ class KernelEngine final : public Engine {
     run(batch, true, &adam, ticks);
     return true;
   }
-  void generate(const Draw& draw) override { kernels_.generate(state_.get(), draw); }
+  void generate(const Draw& draw) override { kernels_.generate(state_, draw); }
   Activity activity() const override {
-    return kernels_.full ? kernels_.activity(state_.get()) : Activity{};
+    return kernels_.full ? kernels_.activity(state_) : Activity{};
   }
   size_t bytes() const override { return bytes_; }
   int threads() const override { return size_; }
 
  private:
-  static constexpr std::align_val_t kAlignment{64};
+  static constexpr size_t kAlignment = 64;
   struct Free {
-    void operator()(void* block) const { ::operator delete(block, kAlignment); }
+    void operator()(void* block) const { std::free(block); }
   };
 
   double run(const Batch& batch, bool backward, const AdamStep* adam, uint64_t* ticks) {
@@ -164,7 +166,7 @@ class KernelEngine final : public Engine {
       Work& w = *static_cast<Work*>(arg);
       Call call = w.call;
       call.rank = rank;
-      const double loss = w.engine.kernels_.run(w.engine.state_.get(), call);
+      const double loss = w.engine.kernels_.run(w.engine.state_, call);
       if (rank == 0) w.loss = loss;
     };
     if (size_ == 1) part(&work, 0);
@@ -188,7 +190,8 @@ class KernelEngine final : public Engine {
 
   const Kernels& kernels_;
   const size_t bytes_;
-  std::unique_ptr<void, Free> state_;
+  std::unique_ptr<void, Free> block_;
+  void* state_;  // in it
   Team team_;
 
   static constexpr int kTrials = 40;

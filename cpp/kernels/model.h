@@ -15,16 +15,17 @@ namespace {
 struct Layer {
   Matrix qkv, wo;
   Mlp mlp;
-  // Activations; the rows of `a` and `qkv_out` are pairs in layer 0 and nodes above it.
+  // Activations; the rows of `a` and `qkv_out` are pairs in layer 0 and nodes above it. Those that
+  // backward does not need, and the gradients, are the same memory in all layers.
   Panels a;        // rms(x)
   Panels qkv_out;  // q, k, v
   float* p;        // attention probabilities or, by tiles, the logarithms of the sums
   Panels o;        // attention output
-  Panels x1;       // x + attention
+  Panels x1;       // shared: x + attention
   Panels b;        // rms(x1)
-  Panels x2;       // x1 + mlp
+  Panels x2;       // shared: x1 + mlp
   float *ra, *rb;  // inverse norms of a and b
-  // Gradients: of x2, of x1, and of what the weights' products gave.
+  // Shared. Gradients: of x2, of x1, and of what the weights' products gave.
   Panels dx2, dx1, dout, dqkv;
 };
 
@@ -180,8 +181,15 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   } else {
     scratch.dh = panels(4 * C);
   }
+  Layer shared{};
+  shared.x1 = panels(C);
+  shared.x2 = panels(C);
+  shared.dx2 = panels(C);
+  shared.dx1 = panels(C);
+  shared.dout = panels(A);
+  shared.dqkv = panels(3 * A);
   for (int i = 0; i < c.n_layer; ++i) {
-    Layer l;
+    Layer l = shared;
     l.qkv = matrix(3 * A, C);
     l.wo = matrix(C, A);
     l.mlp = mlp(scratch);
@@ -189,15 +197,9 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     l.qkv_out = panels(3 * A);
     l.p = arena.take(scores);
     l.o = panels(A);
-    l.x1 = panels(C);
     l.b = panels(C);
-    l.x2 = panels(C);
     l.ra = scalars();
     l.rb = scalars();
-    l.dx2 = panels(C);
-    l.dx1 = panels(C);
-    l.dout = panels(A);
-    l.dqkv = panels(3 * A);
     if (s.layers != nullptr) s.layers[i] = l;
   }
   s.x0 = panels(C);
