@@ -98,12 +98,12 @@ instructions: .venv/installed $(cmake) ## count the instructions of a step with 
 	@command -v valgrind >/dev/null || tools/install.sh valgrind
 	$(cmake) -S . -B build/kernels --log-level=WARNING -DPYMICROGPT_PYTHON=OFF -DPYMICROGPT_TESTS=ON
 	$(cmake) --build build/kernels --parallel $(jobs) --target count_steps
-	$(python) -m bench.instructions build/kernels/tests/cpp/count_steps $(ARGS)
+	$(python) -m bench instructions build/kernels/tests/cpp/count_steps $(ARGS)
 
 lint: .venv/linters ## ruff, mypy, and the workflows against their schema
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy pymicrogpt
+	.venv/bin/mypy pymicrogpt bench
 	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	.venv/bin/zizmor --offline --quiet .github/workflows
 

@@ -1,24 +1,122 @@
-"""The result file: pyperf's JSON, so that pyperf's commands work on it, and what we add to it.
+"""The result file: pyperf's JSON, so that pyperf's commands work on it, and what we add to it; and
+estimates from its rounds.
 
 Every row that was measured is a pyperf benchmark named workload/batch/variant: one run for each
 round, its value in seconds per sample. Under the key "pymicrogpt" stand the machine, the workloads,
 all rows, also those without a value and why, and what the probes found. Tables and figures are made
 from this file alone.
+
+An estimate is a median with an interval. A ratio is formed within each round and only then
+summarised: a slow spell of the machine that lasts longer than a round slows both sides and cancels.
+The interval is the percentile bootstrap: rounds are drawn with replacement RESAMPLES times (NumPy's
+default_rng(SEED), so that a result file always gives the same figures), and the interval holds the
+middle LEVEL of the medians drawn. Few rounds cannot give that much. The range from the least to the
+greatest of n rounds holds the true median with probability 1 - 2^(1 - n): 75 % for three rounds,
+94 % for five. Where that is less than LEVEL, the range is the interval, and `level` says how much
+it is worth. One round has no interval.
 """
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from statistics import median
+from typing import Any, TypeVar
 
-from bench.statistics import Estimate, estimate, ratio
+import numpy as np
 
 FORMAT = 3  # 1 had no `activity` of rounds and no `engine_memory` of rows, 2 no `coverage`
 BASELINE = "cpython"
 ACTIVITY = ("steal_percent", "busy_cores", "load_avg_1min")
+# Of variants and their rows: the order of tables and the colours of figures.
+GROUPS = ("pure Python", "autograd tape", "array libraries", "hand-derived", "SIMD", "other")
+
+LEVEL = 0.95
+RESAMPLES = 10_000
+SEED = 2026
+SPREAD_LIMIT = 0.10  # a value known no better than this share of itself gets a warning
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A median and the interval that holds it with probability `level`."""
+
+    value: float
+    low: float
+    high: float
+    rounds: int
+
+    @property
+    def level(self) -> float:
+        """0 for a single round, which has no interval: low and high are its value then."""
+        return min(LEVEL, 1 - 2.0 ** (1 - self.rounds))
+
+    @property
+    def spread(self) -> float:
+        """Half of the interval's width, as a share of the value."""
+        return (self.high - self.low) / (2 * self.value) if self.value else 0.0
+
+    def __mul__(self, factor: float) -> Estimate:
+        return Estimate(factor * self.value, factor * self.low, factor * self.high, self.rounds)
+
+    def doubts(self) -> list[str]:
+        """Why not to lean on the value, in words; empty where nothing is amiss."""
+        if self.rounds == 1:
+            return ["one round, no interval"]
+        words = []
+        if self.level < LEVEL:
+            words.append(f"{self.rounds} rounds, interval of {100 * self.level:.0f} %")
+        if self.spread > SPREAD_LIMIT:
+            words.append(f"spread of ±{100 * self.spread:.0f} %")
+        return words
+
+    def doubts_as_ratio(self) -> list[str]:
+        """The same for a ratio, which also says nothing where its interval holds 1."""
+        same = self.rounds > 1 and self.low <= 1 <= self.high
+        return [*self.doubts(), *(["no difference shown"] if same else [])]
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The median of the rounds with its interval. ValueError without a value."""
+    if not len(values):
+        raise ValueError("no round was measured")
+    return _estimate(tuple(values))
+
+
+@lru_cache(4096)  # tables and figures ask for the same ones
+def _estimate(values: tuple[float, ...]) -> Estimate:
+    array = np.asarray(values, float)
+    middle, count = float(np.median(array)), len(array)
+    if 1 - 2.0 ** (1 - count) < LEVEL:
+        return Estimate(middle, float(array.min()), float(array.max()), count)
+    medians = np.median(array[_resamples(count)], axis=1)
+    low, high = np.quantile(medians, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(middle, float(low), float(high), count)
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+    """The median ratio of the rounds that both have: round i of one over round i of the other.
+
+    Rows stop when their budget is spent, so that the shorter list is of the first rounds.
+    """
+    return estimate([a / b for a, b in zip(numerators, denominators, strict=False)])
+
+
+def mean_share(steps: Sequence[int], shares: Sequence[float]) -> float:
+    """Of a share that was sampled after some steps, over all steps: linear between the samples."""
+    return float(np.interp(range(1, steps[-1] + 1), steps, shares).mean())
+
+
+@lru_cache(16)
+def _resamples(count: int) -> np.ndarray:
+    """Indices of rounds, (RESAMPLES, count)."""
+    return np.random.default_rng(SEED).integers(0, count, (RESAMPLES, count))
 
 
 @dataclass
@@ -94,7 +192,7 @@ def over(row: Row, other: Row) -> Estimate:
 
 @dataclass
 class Probe:
-    """What one probe (bench/probes.py) found on one workload, or on workloads of its own."""
+    """What one probe found on one workload, or on workloads of its own."""
 
     name: str
     workload: str  # empty: of none
@@ -102,15 +200,15 @@ class Probe:
     label: str  # of the engine
     status: str = "ok"  # ok, error or skipped
     reason: str = ""  # why it is not ok
-    cases: list[dict] = field(default_factory=list)  # raw values, as the probe describes them
+    cases: list[Any] = field(default_factory=list)  # of one kind in bench/cases.py
 
 
 @dataclass
 class Results:
     """Everything that one run found."""
 
-    run: dict[str, str | int | float]  # machine, version, corpus, options
-    workloads: dict[str, dict]  # Workload.describe(), mean_positions, flops_per_sample, num_params
+    run: dict[str, Any]  # text or numbers: machine, version, corpus, options
+    workloads: dict[str, dict[str, Any]]  # Task.describe()
     rows: list[Row]
     published: dict[str, dict[str, float]]
     published_source: str
@@ -148,18 +246,19 @@ class Results:
 
     def peak(self, engine: str) -> float | None:
         """GFLOP/s that one core was measured to do with the vectors of an engine."""
-        return self.run.get(f"peak_{engine}_gfma_flops")
+        rate: float | None = self.run.get(f"peak_{engine}_gfma_flops")
+        return rate
 
     def save(self, path: Path) -> None:
         import pyperf
 
         benchmarks = []
         for row in self.rows:
-            if not row.ok:
+            if not (row.ok and row.values):
                 continue
             facts = {
-                **{key: _one_line(value) for key, value in self.run.items()},
-                **{key: _one_line(value) for key, value in row.info.items()},
+                **self.run,
+                **row.info,
                 "name": row.name,
                 "unit": "second",
                 "variant": row.variant,
@@ -167,11 +266,12 @@ class Results:
                 "batch_size": row.batch,
                 "loss": row.loss,
             }
+            known = {k: _one_line(v) for k, v in _finite(facts).items() if v is not None}
             runs = [
                 pyperf.Run(
                     [value],
                     metadata={
-                        **facts,
+                        **known,
                         "duration": r.seconds,
                         "loops": r.documents,
                         "steps": r.steps,
@@ -184,14 +284,17 @@ class Results:
             ]
             benchmarks.append(pyperf.Benchmark(runs))
 
-        data = {"version": "1.0", "benchmarks": []}  # pyperf has no suite without a benchmark
+        data: dict[str, Any] = {
+            "version": "1.0",
+            "benchmarks": [],
+        }  # pyperf has no suite without a benchmark
         if benchmarks:
             buffer = io.StringIO()
             pyperf.BenchmarkSuite(benchmarks).dump(buffer)
             data = json.loads(buffer.getvalue())
         rows = [asdict(row) for row in self.rows]
-        for row in rows:
-            del row["rounds"], row["values"]  # they are in the benchmarks
+        for record in rows:
+            del record["rounds"], record["values"]  # they are in the benchmarks
         data["pymicrogpt"] = {
             "format": FORMAT,
             "run": self.run,
@@ -201,53 +304,100 @@ class Results:
             "published_source": self.published_source,
             "probes": [asdict(probe) for probe in self.probes],
         }
-        path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        text = json.dumps(_finite(data), indent=0, separators=(",", ":"), allow_nan=False)
+        path.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Results:
-        """ValueError when the file is not a result of this benchmark."""
-        import pyperf
-
-        text = path.read_bytes()
+        """From a result file, or the folder of its report. ValueError, which says what is missing,
+        when it is no result file of this benchmark."""
+        path = path / "results.json" if path.is_dir() else path
+        content = path.read_bytes()
         try:
-            data = json.loads(text)
-            ours = data["pymicrogpt"]
-            if ours["format"] not in range(1, FORMAT + 1):
-                raise ValueError(f"format {ours['format']}; known are 1 to {FORMAT}")
-            rows = {}
-            for record in ours["rows"]:
-                row = Row(**record)
-                if ours["format"] < 3:
+            content = gzip.decompress(content) if path.suffix == ".gz" else content
+            data = json.loads(content, parse_constant=_refuse)
+            (ours,) = _members(data, "the file", "pymicrogpt")
+            (version,) = _members(ours, "'pymicrogpt'", "format")
+            if version not in range(1, FORMAT + 1):
+                raise ValueError(f"its format is {version!r}; known are 1 to {FORMAT}")
+            names = ("run", "workloads", "rows", "published", "published_source")
+            run, workloads, records, published, source = _members(ours, "'pymicrogpt'", *names)
+            _members(run, "'run'", "cpu_model_name", "pymicrogpt_version", "date", "corpus")
+            for name, workload in workloads.items():
+                wanted = ("n_embd", "num_params", "mean_positions", "flops_per_sample")
+                _members(workload, f"workload {name!r}", *wanted)
+            rows = {row.name: row for row in _records(Row, "row", records)}
+            for row in rows.values():
+                if row.group not in GROUPS or row.workload not in workloads:
+                    raise ValueError(f"row {row.name} is of no known group or workload")
+                if version < 3:
                     row.steady = True  # as all rows were timed
-                if ours["format"] == 1:
+                if version == 1:
                     row.peak_memory = 0  # it was that of the process which had started its own
-                rows[row.name] = row
-            probes = [Probe(**record) for record in ours.get("probes", [])]
-            if data["benchmarks"]:
-                for benchmark in pyperf.BenchmarkSuite.load(str(path)):
-                    row = rows[benchmark.get_name()]
-                    for run in benchmark.get_runs():
-                        facts = run.get_metadata()
-                        row.values += run.values
-                        row.rounds.append(
-                            Round(
-                                facts["duration"],
-                                facts["steps"],
-                                facts["loops"],
-                                facts["positions"],
-                                {k: facts[f"round_{k}"] for k in ACTIVITY if f"round_{k}" in facts},
-                            )
-                        )
-            return cls(
-                run=ours["run"],
-                workloads=ours["workloads"],
-                rows=list(rows.values()),
-                published=ours["published"],
-                published_source=ours["published_source"],
-                probes=probes,
-            )
+            probes = _records(Probe, "probe", ours.get("probes", []))
+            _load_rounds(path, rows, *_members(data, "the file", "benchmarks"))
+            for row in rows.values():
+                if row.ok and not row.values:
+                    row.status, row.reason = "error", "its rounds are not in the result file"
+            return cls(run, workloads, list(rows.values()), published, source, probes)
         except Exception as error:  # pyperf fails in any way on what it does not expect
             raise ValueError(f"{path} is not a result file of bench.run_all: {error}") from error
+
+
+def _load_rounds(path: Path, rows: dict[str, Row], benchmarks: list[Any]) -> None:
+    import pyperf
+
+    if not benchmarks:  # of which pyperf makes no suite
+        return
+    for benchmark in pyperf.BenchmarkSuite.load(str(path)):
+        name = benchmark.get_name()
+        if name not in rows:
+            raise ValueError(f"it has a benchmark {name!r} and no such row")
+        row = rows[name]
+        for run in benchmark.get_runs():
+            facts = run.get_metadata()
+            wanted = ("duration", "steps", "loops", "positions")
+            seconds, steps, documents, positions = _members(facts, f"a run of {name}", *wanted)
+            activity = {key: facts[f"round_{key}"] for key in ACTIVITY if f"round_{key}" in facts}
+            row.values += run.values
+            row.rounds.append(Round(seconds, steps, documents, positions, activity))
+
+
+def _members(found: Any, what: str, *names: str) -> list[Any]:
+    """Of a JSON object; ValueError, which names what is not there."""
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{what} is no object")
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(f"{what} has no {missing[0]!r}")
+    return [found[name] for name in names]
+
+
+Record = TypeVar("Record", Row, Probe)
+
+
+def _records(kind: type[Record], what: str, found: Iterable[Any]) -> list[Record]:
+    known = {f.name: f for f in fields(kind)}
+    needed = [f.name for f in known.values() if f.default is f.default_factory is MISSING]
+    records = []
+    for index, values in enumerate(found):
+        _members(values, f"{what} {index}", *needed)
+        if unknown := set(values) - set(known):
+            raise ValueError(f"{what} {index} has an unknown {min(unknown)!r}")
+        records.append(kind(**values))
+    return records
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def _finite(value: Any) -> Any:
+    """With null for what is no number: JSON has no NaN and no infinity."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _one_line(value: str | int | float) -> str | int | float:

@@ -12,72 +12,51 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from bench import machine, pareto, probes, published, quality, report
+from bench import published
+from bench.command import Refused, described, end, names, say, writable
+from bench.measure import machine, pareto, probes, quality
+from bench.measure.effort import EFFORTS
+from bench.measure.rows import Measurement, run_workload
+from bench.report.findings import speedup
+from bench.report.format import heading
+from bench.report.part import text_of
+from bench.report.write import kept, write_or_keep
 from bench.results import Results, Row
-from bench.runner import Effort, Measurement, run_workload
-from bench.task import Task
-from bench.variant import Variant, load_variants
-from bench.workload import WORKLOADS, Workload
+from bench.task.task import Task
+from bench.task.workload import WORKLOADS, Workload
+from bench.variants.variant import Variant, load_variants
+
+if TYPE_CHECKING:
+    from pymicrogpt import Corpus
 
 DEFAULT_WORKLOADS = ["d16", "d64"]
-EFFORTS = {
-    "quick": Effort(rounds=3, round_seconds=0.1, budget=5.0),
-    "default": Effort(rounds=9, round_seconds=0.5, budget=20.0),
-    "full": Effort(rounds=15, round_seconds=0.5, budget=100.0),
-}
-
-
-class BadArguments(Exception):
-    """For the user, with exit code 2."""
+Named = TypeVar("Named")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0, or 1 when a row or a probe is an error, 2 for bad arguments, 130 on Ctrl-C."""
     args = parse(argv)
     args.extra = [os.path.abspath(file) for file in args.extra]  # workers run elsewhere
-    try:
-        variants = load_variants(args.extra)
-        if args.list:
-            list_variants(variants)
-            return 0
-        return run(args, variants, argv)
-    except (BadArguments, ValueError, OSError) as error:
-        print(f"bench.run_all: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted: the report that was there is as it was", file=sys.stderr)
-        return 130
+    args.command = shlex.join(["bench.run_all", *(sys.argv[1:] if argv is None else argv)])
+    return end("bench.run_all", run, args)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    def names(text: str) -> list[str]:
-        return [name for name in text.split(",") if name]
-
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.run_all",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench.run_all", **described(__doc__))
     effort = parser.add_mutually_exclusive_group()
-    effort.add_argument(
-        "--quick",
-        dest="effort",
-        action="store_const",
-        const="quick",
-        help="one or two minutes: fewer rounds, and nothing that takes seconds a step",
-    )
-    effort.add_argument(
-        "--full",
-        dest="effort",
-        action="store_const",
-        const="full",
-        help="every workload, more rounds: tens of minutes",
-    )
+    for name, words in (
+        ("quick", "one or two minutes: fewer rounds, and nothing that takes seconds a step"),
+        ("full", "every workload, more rounds: tens of minutes"),
+    ):
+        effort.add_argument(
+            f"--{name}", dest="effort", action="store_const", const=name, help=words
+        )
     parser.set_defaults(effort="default")
     parser.add_argument("--variants", type=names, metavar="A,B", help="only these (see --list)")
     parser.add_argument("--workloads", type=names, metavar="A,B", help=f"of {', '.join(WORKLOADS)}")
@@ -92,74 +71,99 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace, variants: dict[str, Variant], argv: list[str] | None) -> int:
+def run(args: argparse.Namespace) -> int:
+    variants = load_variants(args.extra)
+    if args.list:
+        list_variants(variants)
+        return 0
+    effort = EFFORTS[args.effort]
     variants = select("variant", variants, args.variants or list(variants))
-    everything = args.effort == "full"
-    wanted = args.workloads or (list(WORKLOADS) if everything else DEFAULT_WORKLOADS)
+    wanted = args.workloads or (list(WORKLOADS) if effort.full else DEFAULT_WORKLOADS)
     workloads = select("workload", WORKLOADS, wanted)
     for package in ("matplotlib", "pyperf"):
         if find_spec(package) is None:
-            raise BadArguments(f"needs {package}: pip install 'pymicrogpt[bench]'")
-    if args.out.exists() and not args.out.is_dir():
-        raise BadArguments(f"--out {args.out} is not a directory")
+            raise Refused(f"needs {package}: pip install 'pymicrogpt[bench]'")
+    writable("--out", args.out, folder=True)
 
     import pymicrogpt
 
     corpus = pymicrogpt.Corpus.load(args.corpus)
-    about = {
+    about: dict[str, Any] = {
         **machine.describe(),
         "corpus": f"{len(corpus):,} documents, {without_folders(corpus.source)}",
-        "command": without_folders(
-            shlex.join(["bench.run_all", *(sys.argv[1:] if argv is None else argv)])
-        ),
+        "command": without_folders(args.command),
         "effort": args.effort,
     }
-    print(f"{about['cpu_model_name']}, {about['cpu_count']} cores; {about['corpus']}", flush=True)
+    say(f"{about['cpu_model_name']}, {about['cpu_count']} cores; {about['corpus']}")
     watch = machine.Watch()
-    described, rows, probed, tasks_of = {}, [], [], {}
+    results = Results(about, {}, [], published.PUBLISHED, published.SOURCE)
+    try:
+        measure(args, variants, workloads, corpus, results)
+    except Exception as error:
+        if any(row.values for row in results.rows):
+            raise kept(results, "measuring ended", error) from error
+        raise
+    after = watch.facts()
+    if "load_avg_1min" in after:
+        after["load_avg_1min_after"] = after.pop("load_avg_1min")  # the other is from before
+    about |= after
+
+    write_or_keep(results, args.out)
+    for name in workloads:
+        say("\n" + text_table(results, name))
+    say(f"\nreport: {args.out / 'index.html'}, {args.out / 'README.md'}")
+    wrong = any(row.status == "error" for row in results.rows)
+    return 1 if wrong or any(probe.status == "error" for probe in results.probes) else 0
+
+
+def measure(
+    args: argparse.Namespace,
+    variants: dict[str, Variant],
+    workloads: dict[str, Workload],
+    corpus: Corpus,
+    results: Results,
+) -> None:
+    """Puts into the results what rows and probes find, as it is found."""
+    effort, rows = EFFORTS[args.effort], results.rows
     with tempfile.TemporaryDirectory(prefix="pymicrogpt-bench-") as folder, progress() as tell:
+        tasks: dict[str, dict[int, Task]] = {}
         for workload in workloads.values():
             tell(f"{workload.name}: computing the truth", "")
             batches = sorted({batch for v in variants.values() for batch in v.batches})
-            tasks = {b: Task.prepare(workload, b, corpus, Path(folder)) for b in batches}
-            tasks_of[workload.name] = tasks
-            described[workload.name] = describe(workload, tasks[batches[0]])
-            effort = EFFORTS[args.effort]
+            found = {b: Task.prepare(workload, b, corpus, Path(folder)) for b in batches}
+            tasks[workload.name] = found
+            results.workloads[workload.name] = found[batches[0]].describe()
             measurements = []
             for variant in variants.values():
                 for batch in variant.batches:
                     row = new_row(variant, workload, batch, args.effort)
                     rows.append(row)
                     if row.ok:
-                        task = tasks[batch]
-                        measurements.append(Measurement(row, variant, task, effort, args.extra))
+                        measurements.append(
+                            Measurement(row, variant, found[batch], effort, args.extra)
+                        )
             run_workload(measurements, effort, tell)
         if engine := probes.best_engine(variants):
-            probed = probes.run_probes(engine, tasks_of, rows, args.effort, tell)
-        evaluator = engine or "autovec"
-        probed += quality.run_quality(
-            evaluator, variants, workloads, rows, corpus, quality.EFFORTS[args.effort],
+            results.probes += probes.run_probes(engine, tasks, rows, args.effort, tell)
+        results.probes += quality.run_quality(
+            engine or "autovec", variants, workloads, rows, corpus, effort,
             Path(folder, "quality"), tell, args.extra,
         )  # fmt: skip
-        if everything and engine:
-            probed.append(pareto.run_pareto(corpus, engine, variants[engine].label, tell))
-    after = watch.facts()
-    if "load_avg_1min" in after:
-        after["load_avg_1min_after"] = after.pop("load_avg_1min")  # the other is from before
-    about |= after
-
-    results = Results(about, described, rows, published.PUBLISHED, published.SOURCE, probed)
-    for workload in workloads:
-        print("\n" + report.text_table(results, workload))
-    report.write(results, args.out)
-    print(f"\nreport: {args.out / 'index.html'}, {args.out / 'README.md'}")
-    return 1 if any(found.status == "error" for found in [*rows, *probed]) else 0
+        if effort.full and engine:
+            label = variants[engine].label
+            results.probes.append(pareto.run_pareto(corpus, engine, label, tell))
 
 
-def select(what: str, known: dict, wanted: list[str]) -> dict:
+def text_table(results: Results, workload: str) -> str:
+    lines = [heading(results, workload), text_of(speedup.table(results, workload))]
+    lines.append(speedup.no_baseline(results, workload))
+    return "\n".join(filter(None, lines))
+
+
+def select(what: str, known: dict[str, Named], wanted: list[str]) -> dict[str, Named]:
     for name in wanted:
         if name not in known:
-            raise BadArguments(f"no {what} {name!r}; there are {', '.join(known)}")
+            raise Refused(f"no {what} {name!r}; there are {', '.join(known)}")
     return {name: known[name] for name in known if name in wanted}
 
 
@@ -178,16 +182,6 @@ def new_row(variant: Variant, workload: Workload, batch: int, effort: str) -> Ro
     return row
 
 
-def describe(workload: Workload, task: Task) -> dict:
-    return {
-        **workload.describe(),
-        "vocab_size": task.vocab_size,
-        "num_params": len(task.parameters),
-        "mean_positions": float(workload.positions(task.offsets).mean()),
-        "flops_per_sample": workload.flops(task.offsets, task.vocab_size),
-    }
-
-
 def without_folders(text: str) -> str:
     """A text for the report, which may be published: files by their names alone."""
     return re.sub(r"(?<![\w:/])/(?:[^/\s]+/)+", "", text)
@@ -201,7 +195,7 @@ def list_variants(variants: dict[str, Variant]) -> None:
 
 
 @contextmanager
-def progress() -> Iterator:
+def progress() -> Iterator[Callable[[str, str], None]]:
     """A function to tell what is being done: one live line on a terminal, else a line a stage."""
     if sys.stdout.isatty() and find_spec("rich"):
         from rich.console import Console
@@ -214,7 +208,7 @@ def progress() -> Iterator:
     def tell(stage: str, detail: str) -> None:
         if stage != stages[-1]:
             stages.append(stage)
-            print(stage, flush=True)
+            say(stage)
 
     yield tell
 

@@ -1,1 +1,4 @@
-"""One file for each kind of variant, each with a list VARIANTS. See docs/adding-a-variant.md."""
+"""What a row of the benchmark is, and the rows: a folder or file with VARIANTS for each library.
+
+See docs/adding-a-variant.md.
+"""

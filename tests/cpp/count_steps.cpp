@@ -1,4 +1,4 @@
-// What bench/instructions.py counts: count_steps ENGINE N_EMBD BATCH STEPS trains that many steps on
+// What bench/guard/instructions.py counts: count_steps ENGINE N_EMBD BATCH STEPS trains that many steps on
 // documents that are the same everywhere. Without arguments it names the compiler.
 #include <cstdio>
 #include <cstdlib>

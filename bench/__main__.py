@@ -1,0 +1,70 @@
+"""What the benchmark can do beside `python -m bench.run_all`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.command import Refused, described, end, say, writable
+from bench.guard import compare, instructions, repeatability
+from bench.measure import pareto
+from bench.measure.probes import best_engine
+from bench.report import write
+from bench.results import Results
+from bench.variants.variant import load_variants
+
+
+class Pareto:
+    """Adds the figure "the best model for a time" to the report in DIR, in about five minutes;
+    `bench.run_all --full` has it."""
+
+    @staticmethod
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "report", nargs="?", type=Path, default=Path("reports"), metavar="DIR",
+            help="the folder of a report (reports)",
+        )  # fmt: skip
+
+    @staticmethod
+    def run(args: argparse.Namespace) -> int:
+        import pymicrogpt
+
+        if not args.report.is_dir():
+            raise Refused(f"there is no report in {args.report}")
+        results = Results.load(args.report)
+        writable("DIR", args.report, folder=True)
+        variants = load_variants()
+        engine = best_engine(variants) or "autovec"
+        corpus = pymicrogpt.Corpus.load()
+        probe = pareto.run_pareto(
+            corpus, engine, variants[engine].label, lambda _, words: say(words)
+        )
+        results.probes = [*(p for p in results.probes if p.name != "pareto"), probe]
+        write.write_or_keep(results, args.report)
+        return 0
+
+
+COMMANDS: dict[str, Any] = {
+    "report": write,
+    "compare": compare,
+    "pareto": Pareto,
+    "repeatability": repeatability,
+    "instructions": instructions,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        doc = module.__doc__ or ""
+        command = commands.add_parser(name, help=doc.split("\n")[0], **described(doc))
+        module.arguments(command)
+    args = parser.parse_args(argv)
+    return end(f"bench {args.command}", COMMANDS[args.command].run, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""What probes find, as the result file keeps it: the cases of each probe (Probe.cases), raw values.
+
+Measured by bench/measure, read by bench/report/findings; "seconds" are per sample, one a round.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class PhasesCase(TypedDict):
+    """Where the time of a step goes."""
+
+    batch: int
+    phases: dict[str, list[float]]  # by name: seconds per step, one for each profile
+
+
+class _BatchCase(TypedDict):
+    batch: int
+    sharing: bool  # of prefixes
+    seconds: list[float]
+
+
+class BatchCase(_BatchCase, total=False):
+    """Time against the batch size."""
+
+    rows_left: float  # where prefixes are shared: distinct ones by positions
+
+
+class ThreadsCase(TypedDict):
+    batch: int
+    one: list[float]  # seconds with one thread
+    two: list[float]  # with two, in the same rounds
+
+
+class DensityCase(TypedDict):
+    """Shares of the hidden values and units of a batch over a training, by steps done."""
+
+    n_embd: int
+    batch: int
+    learning_rate: float
+    steps: list[int]
+    values: list[float]  # not zero
+    units: list[float]  # active in any row
+    resting: list[float]  # units that no longer move
+
+
+class ShapeCase(TypedDict):
+    """A shape that is no workload's."""
+
+    n_layer: int
+    n_embd: int
+    n_head: int
+    block_size: int
+    vocab_size: int
+    documents: str  # in words
+    flops_per_sample: float
+    seconds: list[float]
+
+
+class Point(TypedDict):
+    """A point of a training: its losses after some seconds."""
+
+    seconds: float
+    steps: int
+    train: float
+    held_out: float
+
+
+class QualityCase(TypedDict):
+    """A row, trained for a time."""
+
+    variant: str
+    label: str
+    group: str
+    batch: int
+    budget: float  # seconds
+    points: list[Point]  # none where it failed
+    reason: str  # why it did
+
+
+class ParetoCase(TypedDict):
+    """A whole training."""
+
+    n_embd: int
+    batch: int
+    learning_rate: float
+    steps: int
+    budget: float  # seconds that it was to take
+    seconds: float
+    held_out: float | None  # loss; None where it diverged

@@ -1,0 +1,77 @@
+"""Whether two runs of the benchmark found the same: `python -m bench repeatability A B`.
+
+A and B are result files, or the folders of reports. Printed is for each row the speed-up over
+CPython in both runs and by how much they differ; without CPython, the time per sample. The exit
+code is 0 when every row agrees within --limit per cent, 1 when one does not or is in one run alone,
+and 2 when there is nothing to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bench.command import Refused, positive
+from bench.report.format import TIMES, digits, interval
+from bench.results import BASELINE, Estimate, Results, Row
+
+ALIKE = ("cpu_model_name", "corpus", "effort", "commit")  # facts that should not differ
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs", nargs=2, type=Path, metavar="RUN", help="results.json or its folder"
+    )
+    parser.add_argument(
+        "--limit", type=positive, default=10.0, metavar="PERCENT", help="default: 10"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    first, second = (Results.load(path) for path in args.runs)
+    for key in ALIKE:
+        if first.run.get(key) != second.run.get(key):
+            print(f"{key} differs: {first.run.get(key)} and {second.run.get(key)}")
+    rows = [row for results in (first, second) for row in results.rows]
+    names = list(dict.fromkeys(r.name for r in rows if r.ok and r.variant != BASELINE))
+    if not names:
+        raise Refused("no row to compare")
+    width = max(map(len, names))
+    beyond = 0
+    for name in names:
+        one, other = value(first, name), value(second, name)
+        if one is None or other is None:
+            print(f"{name:{width}}  in one run alone")
+            beyond += 1
+            continue
+        (what, a), (other_what, b) = one, other
+        if what != other_what:
+            print(f"{name:{width}}  CPython in one run alone")
+            beyond += 1
+            continue
+        change = 100 * (b.value / a.value - 1)
+        agrees = abs(change) <= args.limit
+        beyond += not agrees
+        print(
+            f"{name:{width}}  {shown(a):>30}  {shown(b):>30}  {what}  {change:+6.1f} %"
+            f"{'' if agrees else '  beyond the limit'}"
+        )
+    print(
+        f"{len(names) - beyond} of {len(names)} rows agree within {args.limit:g} %"
+        if beyond
+        else f"all {len(names)} rows agree within {args.limit:g} %"
+    )
+    return 1 if beyond else 0
+
+
+def value(run: Results, name: str) -> tuple[str, Estimate] | None:
+    """The speed-up over CPython, or else the microseconds per sample; None where there is none."""
+    row: Row | None = next((row for row in run.rows if row.name == name and row.ok), None)
+    if row is None:
+        return None
+    speedup = run.speedup(row)
+    return (f"{TIMES} CPython", speedup) if speedup else ("µs per sample", row.estimate)
+
+
+def shown(found: Estimate) -> str:
+    return f"{digits(found.value)} ({interval(found)})"

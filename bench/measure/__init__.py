@@ -1,0 +1,1 @@
+"""What is measured, and how: processes, timing, rows, probes, quality, the machine."""

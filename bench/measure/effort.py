@@ -1,0 +1,25 @@
+"""How long to measure: --quick, nothing, or --full."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Effort:
+    rounds: int  # of rows and of probes
+    round_seconds: float  # a round of a row takes as many trainings as last about this long
+    budget: float  # seconds for all rounds of a row; its first round is always run
+    probe_seconds: float  # of one case of a probe in one round, about
+    largest_batch: int  # of the probe of batch sizes
+    training_seconds: float  # of each row that is trained for its quality
+    trained_groups: tuple[str, ...] = ()  # whose quality is measured; (): of all
+    slow: bool = True  # also the quality of what takes seconds a step or to compile
+    full: bool = False  # every workload, a wide model's density, the Pareto front
+
+
+EFFORTS = {
+    "quick": Effort(3, 0.1, 5.0, 0.003, 64, 0.1, ("hand-derived", "SIMD"), slow=False),
+    "default": Effort(9, 0.5, 20.0, 0.015, 256, 1.0, slow=False),
+    "full": Effort(15, 0.5, 100.0, 0.03, 1024, 1.0, full=True),
+}

@@ -1,0 +1,122 @@
+"""How many hidden values are left to multiply by, over the steps of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from bench.cases import DensityCase
+from bench.report import plot
+from bench.report.format import per_cent
+from bench.report.part import Drawing, Part, Table, not_measured
+from bench.results import Results, mean_share
+
+WORDS = """\
+Behind the ReLU a hidden value that is not positive is exactly zero, and above n_embd 16 the engine
+skips it. *Values* are those not zero among all of a batch, *units* those active in at least one row
+of it, *at rest* those that no longer move: no gradient, and no step of Adam that counts. With a
+smaller learning rate fewer fall silent, so that the same engine takes longer. The mean is that of
+all steps of the training."""
+LEAST = 1e-3  # a share below is drawn there
+BATCH = 16  # of the lines; the table has batch 1 as well
+DASHES = ("-", "--", ":")  # by learning rate, the largest first
+
+
+def parts(results: Results) -> Iterator[Part]:
+    cases = collect(results)
+    lines = [case for case in cases if case["batch"] == BATCH]
+    drawings = [Drawing("density", partial(figure, results, lines))] if lines else []
+    tables = [table(cases)] if cases else []
+    missing = not_measured(results, "density")
+    yield Part((6, 2), "Zeros in the MLP", WORDS, drawings, tables, missing, level=3)
+
+
+def table(cases: list[DensityCase]) -> Table:
+    last = cases[0]["steps"][-1]
+    stops = [1, 100, 500, last]
+    head = ("n_embd", "batch", "learning rate", *(f"values, step {stop:,}" for stop in stops))
+    lines = [(*head, "mean", f"units, step {last:,}", "at rest")]
+    for case in cases:
+        shape = (str(case["n_embd"]), str(case["batch"]), f"{case['learning_rate']:g}")
+        shares = [at(case, stop) for stop in stops]
+        shares += [
+            mean(case),
+            case["units"][-1],
+            case["resting"][-1],
+        ]
+        lines.append((*shape, *map(per_cent, shares)))
+    return lines
+
+
+def collect(results: Results) -> list[DensityCase]:
+    return [case for probe in results.probed("density") for case in probe.cases]
+
+
+def at(case: DensityCase, step: int) -> float:
+    """The share of values after some steps, of the sample at or after it."""
+    return case["values"][int(np.searchsorted(case["steps"], step))]
+
+
+def mean(case: DensityCase) -> float:
+    """The share of values over the whole training."""
+    return mean_share(case["steps"], case["values"])
+
+
+def main_case(cases: list[DensityCase]) -> DensityCase:
+    """The one that the title is about: n_embd 64 at the workloads' learning rate."""
+    return next((case for case in cases if case["n_embd"] == 64), cases[-1])
+
+
+def figure(results: Results, cases: list[DensityCase]) -> plot.Figure:
+    drawn, axes = plot.new_figure(5.4)
+    rates = sorted({case["learning_rate"] for case in cases}, reverse=True)
+    for case in cases:
+        shares = np.maximum(case["values"], LEAST)
+        axes.plot(case["steps"], shares, DASHES[rates.index(case["learning_rate"]) % len(DASHES)],
+                  color=colour(case), linewidth=2.2)  # fmt: skip
+    axes.set_yscale("log")
+    axes.set_ylim(LEAST, 1)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+    axes.yaxis.get_minor_locator().set_params(subs=())
+    axes.set_ylabel("hidden values that are not zero (log scale)")
+    axes.set_xlim(0, cases[0]["steps"][-1])
+    axes.xaxis.get_major_locator().set_params(nbins=5)
+    axes.set_xlabel("step")
+    ends = [
+        (label(case, rates[0]), case["steps"][-1], max(case["values"][-1], LEAST), colour(case))
+        for case in cases
+    ]
+    plot.label_ends(axes, ends, lines=2 if plot.narrow() else 1)
+    probe = results.probed("density")[0]
+    every = cases[0]["steps"][-1] - cases[0]["steps"][-2]
+    notes = [
+        f"{probe.label}, batch {BATCH}, one training each; learning rate {rates[0]:g} unless "
+        f"another is named. Shares of one batch, every {every} steps. Beside the lines: the share "
+        "at their end, and its mean over the training."
+    ]
+    plot.finish(drawn, results, title(cases), notes)
+    return drawn
+
+
+def colour(case: DensityCase) -> str:
+    return plot.workload_colour(case["n_embd"])
+
+
+def label(case: DensityCase, usual: float) -> str:
+    rate = case["learning_rate"]
+    name = f"n_embd {case['n_embd']}" + (f" at {rate:g}" if rate != usual else "")
+    shares = f"{per_cent(case['values'][-1])}, mean {per_cent(mean(case))}"
+    return f"{name}:{chr(10) if plot.narrow() else ' '}{shares}"
+
+
+def title(cases: list[DensityCase]) -> str:
+    case = main_case(cases)
+    shares = [(step, per_cent(at(case, step))) for step in (1, 100, 500)]
+    (_, first), *later = shares
+    words = " and ".join(f"{share} at step {step}" for step, share in later)
+    return (
+        f"At n_embd {case['n_embd']} and learning rate {case['learning_rate']:g}, {first} of the "
+        f"hidden values are not zero at step 1, {words}"
+    )

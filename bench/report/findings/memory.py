@@ -1,0 +1,80 @@
+"""What training takes in memory: a bar for each implementation, its engine's own in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from bench.report import plot
+from bench.report.format import megabytes
+from bench.report.part import Drawing, Part, Table
+from bench.results import Results, Row
+
+WORDS = """\
+*Process* is the most that the process had in memory at once: interpreter, libraries and corpus
+included. *Engine* is what the engine says that it holds: weights, moments, activations, batches."""
+
+
+def parts(results: Results) -> Iterator[Part]:
+    if rows := collect(results):
+        drawings = [Drawing("memory", partial(bars, results, rows))]
+        yield Part((3,), "Memory", WORDS, drawings, [table(results)])
+
+
+def table(results: Results) -> Table:
+    lines: Table = [("implementation", "workload", "engine", "process")]
+    for row in results.rows:
+        if row.ok and row.peak_memory:
+            engine = megabytes(row.engine_memory) if row.engine_memory else ""
+            lines.append((row.title, row.workload, engine, megabytes(row.peak_memory)))
+    return lines
+
+
+def collect(results: Results) -> list[Row]:
+    """Of the widest workload that has any, the rows whose memory is known, by size."""
+    for workload in sorted(results.workloads, key=lambda name: -results.workloads[name]["n_embd"]):
+        rows = [row for row in results.of(workload) if row.peak_memory]
+        if rows:
+            return sorted(rows, key=lambda row: -row.peak_memory)
+    return []
+
+
+def bars(results: Results, rows: list[Row]) -> plot.Figure:
+    figure, axes = plot.bar_figure(len(rows))
+    engines = [row.engine_memory for row in rows if row.engine_memory]
+    left = 0.5e-6 * min([*engines, rows[-1].peak_memory])
+    right = 1e-6 * rows[0].peak_memory
+    for y, row in enumerate(rows):
+        colour = plot.COLOURS[row.group][0]
+        height = plot.bar_height()
+        process, engine = 1e-6 * row.peak_memory, 1e-6 * row.engine_memory
+        axes.barh(y, process - left, left=left, height=height, color=plot.paler(colour))
+        text = megabytes(row.peak_memory)
+        if engine:
+            axes.barh(y, engine - left, left=left, height=height, color=colour)
+            text += f", engine {megabytes(row.engine_memory)}"
+        plot.text_on_white(axes, process, y, text, (6, 0), fontsize=plot.size(12))
+    plot.log_axis(axes.xaxis)
+    axes.set_xlim(left, right * (right / left) ** (0.9 if plot.narrow() else 0.5))
+    plot.name_bars(axes, [row.title for row in rows])
+    axes.set_xlabel("MB (log scale)")
+    plot.group_legend(axes, [row.group for row in rows])
+    notes = [
+        "Pale: the most that the process had in memory, its interpreter, its libraries and the "
+        "corpus among them. Full: what the engine says that it holds for weights, moments, "
+        "activations and batches."
+    ]
+    plot.finish(figure, results, title(rows), notes)
+    return figure
+
+
+def title(rows: list[Row]) -> str:
+    workload, most = rows[0].workload, rows[0]
+    best = min(rows, key=lambda row: row.microseconds)
+    text = f"{workload}: {best.prose} trains in "
+    if best.engine_memory:
+        text += f"{megabytes(best.engine_memory)} of its own, in a process of "
+    text += megabytes(best.peak_memory)
+    if most is not best:
+        text += f"; {most.prose} takes {megabytes(most.peak_memory)}"
+    return text

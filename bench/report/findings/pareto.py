@@ -1,0 +1,137 @@
+"""Held-out loss against training time over models and settings, and the best for each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from bench.cases import ParetoCase
+from bench.report import plot
+from bench.report.part import Drawing, Part, Table, not_measured
+from bench.results import Probe, Results
+from bench.task.workload import HELD_OUT
+
+WORDS = f"""\
+Whole trainings of one engine over a grid of n_embd, batch size and learning rate, each for several
+times. The table has those than which none was both faster and better. One training for each point
+and one seed, trained on {100 * (1 - HELD_OUT):g} % of the documents and evaluated on the others:
+differences of a hundredth are noise.
+"""
+MARKERS = "os^Dv*"
+
+
+def parts(results: Results) -> Iterator[Part]:
+    probes = results.probed("pareto")
+    drawings = [
+        Drawing("pareto", partial(figure, results, probe))
+        for probe in probes
+        if finite(probe.cases)
+    ]
+    tables = [table(probe.cases) for probe in probes]
+    missing = not_measured(results, "pareto")
+    yield Part((5,), "The best model for a time", WORDS, drawings, tables, missing)
+
+
+def table(cases: list[ParetoCase]) -> Table:
+    lines: Table = [("seconds", "held-out loss", "n_embd", "batch", "learning rate", "steps")]
+    lines += [
+        (
+            f"{case['seconds']:.3f}",
+            f"{case['held_out']:.3f}",
+            str(case["n_embd"]),
+            str(case["batch"]),
+            f"{case['learning_rate']:g}",
+            f"{case['steps']:,}",
+        )
+        for case in front(cases)
+    ]
+    return lines
+
+
+def finite(cases: list[ParetoCase]) -> list[tuple[float, ParetoCase]]:
+    """Cases whose training ended with a number, and this."""
+    return [(case["held_out"], case) for case in cases if case["held_out"] is not None]
+
+
+def front(cases: list[ParetoCase]) -> list[ParetoCase]:
+    """Cases than which none is both faster and better, by time; none without a loss."""
+    least, best = float("inf"), []
+    for loss, case in sorted(finite(cases), key=lambda found: (found[1]["seconds"], found[0])):
+        if loss < least:
+            least = loss
+            best.append(case)
+    return best
+
+
+def figure(results: Results, probe: Probe) -> plot.Figure:
+    drawn, axes = plot.new_figure(6.0)
+    batches = sorted({case["batch"] for case in probe.cases})
+    for loss, case in finite(probe.cases):
+        axes.plot(case["seconds"], loss, MARKERS[batches.index(case["batch"]) % 6],
+                  color=plot.workload_colour(case["n_embd"]),
+                  markersize=6, alpha=0.75, markeredgecolor="none")  # fmt: skip
+    best = front(probe.cases)
+    reached: list[Any] = [case["held_out"] for case in best]
+    axes.step([case["seconds"] for case in best], reached, where="post", color=plot.INK,
+              linewidth=1.8, zorder=3)  # fmt: skip
+    plot.log_axis(axes.xaxis)
+    losses = [loss for loss, _ in finite(probe.cases)]
+    low, high = min(losses), min(max(losses), min(losses) + 0.6)
+    axes.set_ylim(low - 0.28 * (high - low), high + 0.03 * (high - low))
+    axes.margins(x=0.08)
+    for case in labelled(best):
+        axes.annotate(
+            f"d{case['n_embd']}, b{case['batch']}\n{case['learning_rate']:g}",
+            (case["seconds"], case["held_out"]),
+            xytext=(0, -8),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=plot.size(10.5),
+            color=plot.INK,
+        )
+    axes.set_xlabel("seconds of training (log scale)")
+    axes.set_ylabel("held-out loss")
+    legend(axes, probe, batches)
+    above = len(probe.cases) - sum(loss <= high for loss in losses)
+    notes = [
+        f"{probe.label}. Each point is a whole training; the learning rate falls to 0 over its "
+        "time. Black: the Pareto front. Below it: n_embd, batch size, learning rate of the best "
+        f"for each time. {above} of {len(probe.cases)} points lie above the figure."
+    ]
+    plot.finish(drawn, results, title(best), notes)
+    return drawn
+
+
+def labelled(best: list[ParetoCase]) -> list[ParetoCase]:
+    """The best of the front for each time that trainings were given."""
+    return list({case["budget"]: case for case in best}.values())
+
+
+def legend(axes: plot.Axes, probe: Probe, batches: list[int]) -> None:
+    from matplotlib.lines import Line2D
+
+    widths = sorted({case["n_embd"] for case in probe.cases})
+    handles = [
+        Line2D([], [], marker="s", linestyle="", markersize=8, label=f"n_embd {width}",
+               color=plot.workload_colour(width))
+        for width in widths
+    ]  # fmt: skip
+    handles += [
+        Line2D([], [], marker=MARKERS[i % 6], linestyle="", color=plot.QUIET, label=f"batch {b}")
+        for i, b in enumerate(batches)
+    ]
+    axes.legend(handles=handles, loc="upper right", ncols=2, fontsize=plot.size(10.5),
+                framealpha=0.9, edgecolor="none")  # fmt: skip
+
+
+def title(best: list[ParetoCase]) -> str:
+    cases = labelled(best)
+    first, last = cases[0], cases[-1]
+    return (
+        f"In {first['seconds']:.2g} s n_embd {first['n_embd']} reaches a held-out loss of "
+        f"{first['held_out']:.2f}; the best of {last['seconds']:.2g} s is {last['held_out']:.2f} "
+        f"with n_embd {last['n_embd']}, batch {last['batch']} and learning rate "
+        f"{last['learning_rate']:g}"
+    )

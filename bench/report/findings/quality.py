@@ -1,0 +1,143 @@
+"""Held-out loss against training time, a line for each implementation and batch: one a workload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from bench.cases import Point, QualityCase
+from bench.report import plot
+from bench.report.format import digits, training_time
+from bench.report.part import Drawing, Part, Table, not_measured
+from bench.results import Probe, Results
+from bench.task.workload import HELD_OUT, SPLIT_SEED
+
+LEVELS = (2.2, 2.0)  # held-out losses whose time is told
+WORDS = f"""\
+Every row trained for the same wall time, with as many steps as its measured speed allows, while its
+learning rate fell to 0. The held-out loss is that of {100 * HELD_OUT:g} % of the documents, drawn
+with seed {SPLIT_SEED}, which are in no training; one engine evaluated the parameters of all rows,
+with the clock held. Compilation ahead of the first step is not counted. The time until a level is
+interpolated between points, and *none* means not within this training: a longer one may get there.
+"""
+
+
+def parts(results: Results) -> Iterator[Part]:
+    probes = results.probed("quality")
+    drawings = [
+        Drawing(f"quality_{probe.workload}", partial(figure, results, probe))
+        for probe in probes
+        if any(len(case["points"]) > 1 for case in probe.cases)
+    ]
+    missing = [
+        f"Not measured: {probe.workload}: {case['label']}, batch {case['batch']}: {case['reason']}"
+        for probe in probes
+        for case in probe.cases
+        if not case["points"]
+    ]
+    missing += not_measured(results, "quality")
+    tables = [table(probe) for probe in probes]
+    yield Part((4,), "Loss against time", WORDS, drawings, tables, missing)
+
+
+def table(probe: Probe) -> Table:
+    cases = ranked(probe)
+    after = training_time(cases[0]["budget"]) if cases else ""
+    head = (probe.workload, "batch", f"steps in {after}", "training loss", "held-out loss")
+    lines = [(*head, *(f"seconds to {level:.1f}" for level in LEVELS))]
+    for case in cases:
+        points = case["points"]
+        reached = [time_below(points, level) for level in LEVELS]
+        lines.append(
+            (
+                case["label"],
+                str(case["batch"]),
+                f"{points[-1]['steps']:,}",
+                f"{at(points, case['budget'], [p['train'] for p in points]):.3f}",
+                f"{final(case):.3f}",
+                *("none" if seconds is None else digits(seconds) for seconds in reached),
+            )
+        )
+    return lines
+
+
+def time_below(points: list[Point], level: float) -> float | None:
+    """Seconds until the held-out loss fell below a level for the first time, by linear
+    interpolation; None where it never did."""
+    before = None
+    for point in points:
+        if point["held_out"] < level:
+            if before is None:
+                return point["seconds"]
+            share = (before["held_out"] - level) / (before["held_out"] - point["held_out"])
+            return before["seconds"] + share * (point["seconds"] - before["seconds"])
+        before = point
+    return None
+
+
+def at(points: list[Point], seconds: float, losses: list[float]) -> float:
+    """The loss after some seconds, by linear interpolation; at the end where that came before."""
+    return float(np.interp(seconds, [p["seconds"] for p in points], losses))
+
+
+def final(case: QualityCase) -> float:
+    return at(case["points"], case["budget"], [p["held_out"] for p in case["points"]])
+
+
+def end_of(case: QualityCase) -> float:
+    """Seconds at which final() is met."""
+    return min(case["points"][-1]["seconds"], case["budget"])
+
+
+def ranked(probe: Probe) -> list[QualityCase]:
+    """Cases that have a curve, the best at its end first."""
+    return sorted((case for case in probe.cases if case["points"]), key=final)
+
+
+def figure(results: Results, probe: Probe) -> plot.Figure:
+    cases = ranked(probe)
+    drawn, axes = plot.new_figure(3.0 + 0.24 * len(cases))
+    colours = plot.variant_colours((case["variant"], case["group"]) for case in probe.cases)
+    budget = cases[0]["budget"]
+    for case in cases:
+        curve = [p for p in case["points"] if p["seconds"]]
+        axes.plot([p["seconds"] for p in curve], [p["held_out"] for p in curve],
+                  "--" if case["batch"] == 1 else "-", color=colours[case["variant"]],
+                  linewidth=2.0, marker="o", markersize=3.5)  # fmt: skip
+    plot.log_axis(axes.xaxis)
+    axes.set_xlim(budget / 2000, 1.15 * budget)
+    axes.set_xlabel("seconds of training (log scale)")
+    axes.set_ylabel("held-out loss")
+    least = axes.get_xlim()[0]
+    ends = [
+        (
+            f"{case['label']}, {case['batch']}: {final(case):.2f}",
+            end_of(case) or least,
+            final(case),
+            colours[case["variant"]],
+        )
+        for case in cases
+    ]
+    plot.label_ends(axes, ends)
+    notes = [
+        "Dashed: batch 1. Solid: batch 16. Every row trains for the same time, its learning rate "
+        "falling to 0 over it. The documents evaluated are in no training. Less is better."
+    ]
+    plot.finish(drawn, results, title(probe), notes)
+    return drawn
+
+
+def title(probe: Probe) -> str:
+    cases = ranked(probe)
+    best, worst = cases[0], cases[-1]
+    text = (
+        f"{probe.workload}: after {training_time(best['budget'])} of training {prose(best)} has a "
+        f"held-out loss of {final(best):.2f}"
+    )
+    return text if worst is best else f"{text}, {prose(worst)} one of {final(worst):.2f}"
+
+
+def prose(case: QualityCase) -> str:
+    return f"{case['label']} at batch {case['batch']}"

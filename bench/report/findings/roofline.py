@@ -1,0 +1,212 @@
+"""Measured roofs of one core, and where a whole training step of each workload stands under them.
+
+The model of the traffic, in bytes of a step of batch B with R = B * mean positions:
+
+    16 P                 each parameter's stored weight, transposed weight and two moments, once
+    8 R (11 C L + 2 C + V)   activations in float32, each written once and read once: per layer the
+                         norm (C), q, k and v (3 C), attention (C), residual (C), norm (C), hidden
+                         (4 C); the embedding and the final row (2 C); logits (V)
+
+FLOPs are the useful ones of bench/task/workload.py. Since a prefix that documents share counts once
+for each of them while it is computed once, and products with zeros are skipped, a point can lie
+above a roof. The executed ones are a model too: with the share of rows left after prefix sharing
+and the mean share d of hidden values that are not zero, both measured,
+
+    rows left * (useful - 5 (1 - d) * 8 C^2 L per position)
+
+The MLP has 8 C^2 weights a layer, and six products (two matrices; forward, gradients of inputs and
+of weights) of 8 C^2 FLOPs a position. The hidden values are the result of one of them, which is
+dense; they or their gradients go into the other five. Not counted are products with zeros that the
+engine does after all, where so much is active that skipping would not pay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from bench.report import plot
+from bench.report.format import digits, per_cent, whisker_note
+from bench.report.part import Drawing, Part, Table
+from bench.results import Estimate, Results, Row, mean_share
+
+WORDS = """\
+The roofs are what one core was measured to do: multiply-adds in registers, and reads from its L1
+and L2 cache. A point is a whole training step, from the table of its workload. Under a slanted roof
+a step would wait for memory, far under the flat one it waits for something else: latencies, square
+roots and divisions of Adam, work that is not a multiply-add. Bytes are a model (each weight in both
+layouts and both moments once a step, each activation written and read once); FLOPs count a shared
+prefix once for each of its documents and products with zeros, so that a point can lie above the
+roof. The bar below a point is at the FLOPs *executed*: times the rows left by prefix sharing, and
+with five of the MLP's six products (the first, forward, makes the zeros) times the mean share of
+hidden values that are not zero; up to n_embd 16 no zeros are skipped."""
+DENSE_WIDTH = 16  # up to this n_embd the SIMD engines do not skip zeros
+
+
+def parts(results: Results) -> Iterator[Part]:
+    if rows := collect(results):
+        drawings = [Drawing("roofline", partial(figure, results, rows))]
+        yield Part((6, 3), "Roofline", WORDS, drawings, [table(results, rows)], level=3)
+
+
+def table(results: Results, rows: list[Row]) -> Table:
+    peak = results.peak(rows[0].variant) or math.nan
+    head = ("step", "FLOPs per byte", "GFLOP/s", "of the FMA peak")
+    lines: Table = [(*head, "executed GFLOP/s", "executed, of the FMA peak")]
+    for row in rows:
+        rate = results.gflops(row)
+        near = digits(intensity(results, row))
+        share = executed_share(results, row)
+        done = (digits(rate * share), per_cent(rate * share / peak)) if share else ("", "")
+        name = f"{row.workload}, batch {row.batch}"
+        lines.append((name, near, digits(rate), per_cent(rate / peak), *done))
+    return lines
+
+
+def collect(results: Results) -> list[Row]:
+    """The rows of the engine that was probed; none where its roofs were not measured."""
+    probed = results.probed("phases")
+    if not probed or not results.peak(probed[0].engine):
+        return []
+    return [row for row in results.rows if row.variant == probed[0].engine and row.ok]
+
+
+def traffic(workload: dict[str, Any], batch: int) -> float:
+    """Bytes of a step after the model above."""
+    c, layers, v = workload["n_embd"], workload["n_layer"], workload["vocab_size"]
+    rows = batch * workload["mean_positions"]
+    return 16 * workload["num_params"] + 8 * rows * (11 * c * layers + 2 * c + v)
+
+
+def intensity(results: Results, row: Row) -> float:
+    """FLOPs per byte."""
+    workload = results.workloads[row.workload]
+    return row.batch * workload["flops_per_sample"] / traffic(workload, row.batch)
+
+
+def executed_share(results: Results, row: Row) -> float | None:
+    """Executed FLOPs by useful ones, after the model above; None where a part was not measured."""
+    workload = results.workloads[row.workload]
+    left = [
+        case["rows_left"]
+        for probe in results.probed("batch")
+        for case in probe.cases
+        if (probe.workload, case["batch"]) == (row.workload, row.batch) and case["sharing"]
+    ]
+    shape = (workload["n_embd"], row.batch, workload["learning_rate"])
+    found = [
+        mean_share(case["steps"], case["values"])
+        for case in (case for probe in results.probed("density") for case in probe.cases)
+        if (case["n_embd"], case["batch"], case["learning_rate"]) == shape
+    ]
+    if not left or not found:
+        return None
+    zeros = 1 - found[0] if workload["n_embd"] > DENSE_WIDTH else 0.0
+    products = 8 * workload["n_layer"] * workload["n_embd"] ** 2 * workload["mean_positions"]
+    return left[0] * (1 - 5 * zeros * products / workload["flops_per_sample"])
+
+
+def figure(results: Results, rows: list[Row]) -> plot.Figure:
+    from matplotlib.ticker import LogLocator
+
+    engine = rows[0].variant
+    peak = results.peak(engine) or math.nan
+    bandwidths = [
+        (cache.upper(), results.run[f"peak_{engine}_g{cache}_bytes"]) for cache in ("l1", "l2")
+    ]
+    points = [(row, intensity(results, row), results.gflops(row)) for row in rows]
+    left = (0.16 if plot.narrow() else 0.35) * peak / bandwidths[0][1]  # room for the names
+    right = (60 if plot.narrow() else 9) * max(x for _, x, _ in points)
+    executed = [
+        (row, x, y, y * share)
+        for row, x, y in points
+        if (share := executed_share(results, row)) is not None
+    ]
+    heights = [y for *_, y in points] + [done for *_, done in executed]
+    lowest = min(left * bandwidths[-1][1], *heights)
+    highest = max(peak, *heights)
+    drawn, axes = plot.new_figure(5.6)
+    axes.set_xscale("log", base=2)
+    plot.log_axis(axes.yaxis)
+    axes.set_xlim(left, right)
+    axes.set_ylim(0.7 * lowest, 1.5 * highest)
+    axes.hlines(peak, bandwidth_end(peak, bandwidths[0]), right, plot.INK, linewidth=2)
+    text = f"FMA peak: {digits(peak)} GFLOP/s"
+    plot.text_on_white(axes, right, peak, text, (-4, 10), ha="right", fontsize=plot.size(12))
+    for (name, rate), align in zip(bandwidths, ("right", "left"), strict=True):
+        end = bandwidth_end(peak, (name, rate))
+        axes.plot([left, end], [left * rate, peak], color=plot.QUIET, linewidth=1.6)
+        text = f"{name}: {digits(rate)} GB/s"
+        plot.text_on_white(axes, end, peak, text, (0, 10), ha=align, fontsize=plot.size(12))
+    ceiling = peak
+    for batch in sorted({row.batch for row in rows}, reverse=True):
+        group = [point for point in points if point[0].batch == batch]
+        label_points(axes, group, peak, 0.86 * ceiling)
+        ceiling = min(ceiling, *(y for *_, y in group))  # clear of what lies to the right
+    for row, x, y, done in executed:
+        colour = plot.WORKLOAD_COLOURS[row.workload]
+        axes.plot([x, x], [done, y], color=colour, linewidth=1.4, zorder=1.2)
+        axes.plot(x, done, "_", markersize=11, markeredgewidth=2.4, color=colour)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("useful FLOPs per byte of weights, moments and activations")
+    axes.set_ylabel("GFLOP/s (log scale)")
+    notes = [
+        f"{rows[0].label}; roofs measured on one core. Bytes of a step, a model: weights in both "
+        "layouts and both moments once, activations written and read once. FLOPs: a prefix that "
+        "documents share counts once for each, and products with zeros count, so that points may "
+        "lie above the roof. Bars below points: FLOPs executed, shared rows once and without zeros "
+        "(a model, of measured shares). "
+        f"Hollow: batch 1, full: batch 16. {whisker_note(row.estimate for row in rows)}"
+    ]
+    plot.finish(drawn, results, title(points, peak), notes)
+    return drawn
+
+
+def bandwidth_end(peak: float, bandwidth: tuple[str, float]) -> float:
+    """FLOPs per byte at which a bandwidth meets the FMA peak."""
+    return peak / bandwidth[1]
+
+
+def label_points(
+    axes: plot.Axes, points: list[tuple[Row, float, float]], peak: float, ceiling: float
+) -> None:
+    """Points of one batch size, and their names in a column to the right, moved apart and below
+    `ceiling`."""
+    points = sorted(points, key=lambda point: point[2])
+    column = 1.3 * max(x for _, x, _ in points)
+    low, high = (math.log(y) for y in axes.get_ylim())
+    wanted = [math.log(min(y, ceiling)) for *_, y in points]
+    gap = 0.05 * (high - low)
+    heights = plot.spread(wanted, gap, low, max(wanted))
+    for (row, x, y), height in zip(points, heights, strict=True):
+        colour = plot.WORKLOAD_COLOURS[row.workload]
+        axes.plot(x, y, "o", markersize=11, markeredgewidth=2, color=colour,
+                  markerfacecolor="white" if row.batch == 1 else colour)  # fmt: skip
+        time = row.estimate
+        rate = Estimate(y, y * time.value / time.high, y * time.value / time.low, time.rounds)
+        plot.whisker(axes, x, y, rate, "y")
+        name = row.workload if plot.narrow() else f"{row.workload}, batch {row.batch}"
+        axes.annotate(
+            f"{name}: {digits(y)}, {per_cent(y / peak)}",
+            (x, y),
+            xytext=(column, math.exp(height)),
+            fontsize=plot.size(11),
+            va="center",
+            color=plot.INK,
+            zorder=1.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            arrowprops=plot.leader(colour),
+        )
+
+
+def title(points: list[tuple[Row, float, float]], peak: float) -> str:
+    best, _, most = max(points, key=lambda point: point[2])
+    worst, _, least = min(points, key=lambda point: point[2])
+    return (
+        f"{best.workload} at batch {best.batch} does the useful work of "
+        f"{per_cent(most / peak)} of the FMA peak, {worst.workload} at batch {worst.batch} "
+        f"{per_cent(least / peak)}"
+    )

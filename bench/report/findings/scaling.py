@@ -1,0 +1,86 @@
+"""Time per sample against the width of the model, a line for each implementation and batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from bench.report import plot
+from bench.report.format import digits, times, whisker_note
+from bench.report.part import Drawing, Part
+from bench.results import Results, Row, over
+
+
+def parts(results: Results) -> Iterator[Part]:
+    lines = collect(results)
+    if any(len(rows) > 1 for rows in lines):
+        yield Part((2,), "Size", drawings=[Drawing("scaling", partial(figure, results, lines))])
+
+
+def collect(results: Results) -> list[list[Row]]:
+    """The rows of each line, by width. Variations of a variant are left to the other figures."""
+    lines: dict[tuple[str, int], list[Row]] = {}
+    for row in sorted(results.rows, key=lambda row: width(results, row)):
+        if row.ok and not row.variation_of:
+            lines.setdefault((row.variant, row.batch), []).append(row)
+    return list(lines.values())
+
+
+def width(results: Results, row: Row) -> int:
+    n_embd: int = results.workloads[row.workload]["n_embd"]
+    return n_embd
+
+
+def figure(results: Results, lines: list[list[Row]]) -> plot.Figure:
+    drawn, axes = plot.new_figure(max(7.0, 1.8 + 0.26 * len(lines)))  # a name for each line
+    colours = plot.variant_colours((row.variant, row.group) for (row, *_) in lines)
+    for rows in lines:
+        axes.plot(
+            [width(results, row) for row in rows],
+            [row.microseconds for row in rows],
+            color=colours[rows[0].variant],
+            linestyle="--" if rows[0].batch == 1 else "-",
+            linewidth=2.2,
+            marker="o",
+            markersize=6,
+        )
+        for row in rows:
+            plot.whisker(axes, width(results, row), row.microseconds, row.estimate, "y")
+    widths = sorted({w["n_embd"] for w in results.workloads.values()})
+    axes.set_xscale("log", base=2)
+    plot.log_axis(axes.yaxis)
+    axes.set_xticks(widths, [str(w) for w in widths])
+    axes.xaxis.minorticks_off()
+    axes.set_xlim(widths[0] * 0.93, widths[-1] * (widths[-1] / widths[0]) ** 0.02)
+    axes.set_xlabel("n_embd")
+    axes.set_ylabel("µs per sample (log scale)")
+    ends = [
+        (
+            f"{row.title}: {digits(row.microseconds)}",
+            width(results, row),
+            row.microseconds,
+            colours[row.variant],
+        )
+        for *_, row in lines
+    ]
+    plot.label_ends(axes, ends)
+    whiskers = whisker_note(row.estimate for rows in lines for row in rows)
+    notes = [f"Dashed: batch 1. Solid: batch 16. Less is better. {whiskers}"]
+    plot.finish(drawn, results, title(results, widths), notes)
+    return drawn
+
+
+def title(results: Results, widths: list[int]) -> str:
+    names = {w["n_embd"]: name for name, w in results.workloads.items()}
+    small, large = names[widths[0]], names[widths[-1]]
+    work = [results.workloads[name]["flops_per_sample"] for name in (small, large)]
+    for best in results.ranked(large):
+        first = results.find(small, best.variant, best.batch)
+        if first:
+            factor = over(first, best).value
+            return (
+                f"From n_embd {widths[0]} to {widths[-1]} a sample is "
+                f"{times(work[1] / work[0])} the arithmetic; "
+                f"{best.prose} takes {times(factor)} the time"
+            )
+    return "Time per sample against the width of the model"

@@ -1,0 +1,44 @@
+"""Shapes other than the workloads': a table of what the engine makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.cases import ShapeCase
+from bench.report.format import digits, interval, per_cent
+from bench.report.part import Part, Table, not_measured
+from bench.results import Results, estimate
+
+WORDS = """\
+Shapes other than the workloads' at batch 16, on one thread: GFLOP/s of useful work, and what share
+of the FMA peak that is. Nothing is tuned to a width. Widths that are not a multiple of 16 are
+padded inside; the padding does not count as work. Documents of one alphabet share prefixes, random
+ones hardly do. The corpus's documents are joined where a context of 16 would hold one."""
+
+
+def parts(results: Results) -> Iterator[Part]:
+    tables = [table(probe.cases, results.peak(probe.engine)) for probe in results.probed("shapes")]
+    missing = not_measured(results, "shapes")
+    yield Part((6, 6), "Other shapes", WORDS, [], tables, missing, level=3)
+
+
+def table(cases: list[ShapeCase], peak: float | None) -> Table:
+    shape = ("n_layer", "n_embd", "block_size", "vocab_size")
+    lines: Table = [("documents", *shape, "µs per sample", "interval", "GFLOP/s", "of peak")]
+    for case in cases:
+        time = estimate(case["seconds"]) * 1e6
+        rate = case["flops_per_sample"] / time.value * 1e-3
+        lines.append(
+            (
+                case["documents"],
+                str(case["n_layer"]),
+                str(case["n_embd"]),
+                str(case["block_size"]),
+                str(case["vocab_size"]),
+                digits(time.value),
+                interval(time),
+                digits(rate),
+                per_cent(rate / peak) if peak else "",
+            )
+        )
+    return lines

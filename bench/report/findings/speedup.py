@@ -1,0 +1,143 @@
+"""How fast each implementation trains a workload, and how many times as fast as CPython."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from textwrap import shorten
+
+from bench.report import plot
+from bench.report.format import (
+    TIMES,
+    WARNING,
+    digits,
+    heading,
+    interval,
+    micro,
+    per_cent,
+    times,
+    warned,
+    warning_note,
+    whisker_note,
+)
+from bench.report.part import Drawing, Part, Table
+from bench.results import BASELINE, Results, Row, over
+
+HEADER = (
+    "implementation", "batch", "µs per sample", "interval", f"{TIMES} CPython", "its interval",
+    "samples/s", "GFLOP/s", "of peak", "wall time", "loss (steps)", "note",
+)  # fmt: skip
+
+
+def parts(results: Results) -> Iterator[Part]:
+    for index, workload in enumerate(results.workloads):
+        drawings = []
+        if results.of(workload):
+            drawings = [Drawing(f"speedup_{workload}", partial(bars, results, workload))]
+        lines = table(results, workload)
+        words = no_baseline(results, workload)
+        yield Part((1, index), heading(results, workload), words, drawings, [lines])
+
+
+def no_baseline(results: Results, workload: str) -> str:
+    if results.baseline(workload):
+        return ""
+    return "No speed-up: CPython was not measured in this run."
+
+
+def table(results: Results, workload: str) -> Table:
+    """A workload's rows, and what others published of it."""
+    lines = [_cells(results, row) for row in results.rows if row.workload == workload]
+    for name, microseconds in results.published.get(workload, {}).items():
+        note = f"published elsewhere: {results.published_source}"
+        lines.append((name, "", f"{microseconds:,}", *[""] * 8, note))
+    return [HEADER, *lines]
+
+
+def _cells(results: Results, row: Row) -> tuple[str, ...]:
+    if not row.ok:
+        return (row.label, str(row.batch), *[""] * 9, f"{row.status}: {row.reason}")
+    time, speedup = row.estimate, results.speedup(row)
+    gflops = results.gflops(row)
+    peak = results.run.get("peak_gflops")
+    return (
+        row.label,
+        str(row.batch),
+        digits(time.value),
+        interval(time),
+        digits(speedup.value) if speedup else "",
+        interval(speedup) if speedup and row is not results.baseline(row.workload) else "",
+        digits(1e6 / row.microseconds),
+        digits(gflops) if gflops >= 0.01 else f"{gflops:.1g}",
+        per_cent(gflops / peak) if peak else "",
+        f"{row.wall_seconds:.2f} s",
+        f"{row.loss:.3f} ({row.loss_first_step}-{row.loss_last_step})",
+        note(results, row),
+    )
+
+
+def note(results: Results, row: Row) -> str:
+    doubts = row.estimate.doubts()
+    words = [] if doubts and "round" in doubts[0] else [f"{len(row.rounds)} rounds"]
+    if extent := extent_of_rounds(results, row):
+        words.append(extent)
+    return f"{WARNING} {', '.join([*words, *doubts])}" if doubts else ", ".join(words)
+
+
+def extent_of_rounds(results: Results, row: Row) -> str:
+    """What a round of a row has where that is not whole trainings."""
+    if row.steady:
+        return "slices"
+    steps = results.workloads[row.workload]["num_steps"]
+    return f"first {row.coverage * steps:,.0f} of {steps:,} steps" if row.coverage < 1 else ""
+
+
+def bars(results: Results, workload: str) -> plot.Figure:
+    rows = sorted(results.of(workload), key=lambda row: -row.microseconds)
+    base = results.baseline(workload) or rows[0]
+    factors = [over(row, base) for row in rows]
+    figure, axes = plot.bar_figure(len(rows), above=2.1)
+
+    left = 0.8 * min(1.0, *(factor.low for factor in factors))
+    highest = max(factor.high for factor in factors)
+    right = highest * (highest / left) ** (0.45 if plot.narrow() else 0.37)  # room for the labels
+    for y, (row, factor) in enumerate(zip(rows, factors, strict=True)):
+        full = plot.COLOURS[row.group][0]
+        colour = plot.paler(full) if row.batch == 1 else full
+        axes.barh(y, factor.value - left, left=left, height=plot.bar_height(), color=colour)
+        if row is not base:
+            plot.whisker(axes, factor.value, y, factor, "x")
+        doubts = row.estimate.doubts() + (factor.doubts() if row is not base else [])
+        text = f"{times(factor.value)}   {micro(row.microseconds)}"
+        end = factor.value if row is base else factor.high
+        plot.text_on_white(axes, end, y, warned(text, doubts), (6, 0), fontsize=plot.size(12))
+    plot.log_axis(axes.xaxis)
+    axes.set_xlim(left, right)
+    plot.name_bars(axes, [row.title for row in rows])
+    axes.set_xlabel(f"{TIMES} over {base.title} (log scale), and µs per sample")
+    plot.group_legend(axes, [row.group for row in rows], loc="upper right")
+    words = f"Pale bars: batch 1. {whisker_note(factors)} {warning_note()}"
+    notes = [words, *missing(results, workload)]
+    plot.finish(figure, results, title(workload, results.fastest(workload) or base, base), notes)
+    return figure
+
+
+def title(workload: str, best: Row, base: Row) -> str:
+    speed = micro(best.microseconds)
+    if best is base:
+        return f"{workload}: {best.prose} takes {speed} per sample"
+    factor = times(over(best, base).value)
+    against = "CPython" if base.variant == BASELINE else base.prose
+    return f"{workload}: {best.prose} is {factor} as fast as {against}: {speed} per sample"
+
+
+def missing(results: Results, workload: str) -> list[str]:
+    """What has no bar, and why."""
+    reasons: dict[str, list[str]] = {}
+    for row in results.rows:
+        if row.workload == workload and not row.ok:
+            reason = shorten(row.reason, 100, placeholder=" ...")
+            names = reasons.setdefault(f"{row.status}: {reason}", [])
+            if row.label not in names:
+                names.append(row.label)
+    return [f"{'; '.join(names)}: {reason}" for reason, names in reasons.items()]

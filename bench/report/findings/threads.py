@@ -1,0 +1,98 @@
+"""Speed-up on two cores, for each workload at two batch sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from statistics import median
+
+from bench.cases import ThreadsCase
+from bench.report import plot
+from bench.report.format import (
+    TIMES,
+    digits,
+    interval,
+    ratio_warning_note,
+    verdict,
+    warned,
+    whisker_note,
+)
+from bench.report.part import Drawing, Part, Table, not_measured
+from bench.results import Estimate, Results, ratio
+
+WORDS = """\
+Speed-up of two threads over one: the median of the ratios of rounds in turns, and its interval.
+Below 1 two threads are slower: small steps are over before a second core has helped. Each round
+held the losses of both against each other, to the last bit."""
+
+
+def parts(results: Results) -> Iterator[Part]:
+    bars = collect(results)
+    drawings = [Drawing("threads", partial(figure, results, bars))] if bars else []
+    missing = not_measured(results, "threads")
+    yield Part((6, 5), "Two threads", WORDS, drawings, [table(bars)], missing, level=3)
+
+
+def table(bars: list[tuple[str, ThreadsCase]]) -> Table:
+    lines: Table = [("step", "one thread, µs per sample", "two", "speed-up", "interval", "verdict")]
+    for workload, case in bars:
+        factor = speedup(case)
+        lines.append(
+            (
+                f"{workload}, batch {case['batch']}",
+                *(digits(1e6 * median(seconds)) for seconds in (case["one"], case["two"])),
+                f"{factor.value:.2f}{TIMES}",
+                interval(factor),
+                verdict(factor),
+            )
+        )
+    return lines
+
+
+def speedup(case: ThreadsCase) -> Estimate:
+    """Of two threads over one, by the ratios of the rounds."""
+    return ratio(case["one"], case["two"])
+
+
+def collect(results: Results) -> list[tuple[str, ThreadsCase]]:
+    """(workload, case), by workload and batch."""
+    return [(p.workload, case) for p in results.probed("threads") for case in p.cases]
+
+
+def figure(results: Results, bars: list[tuple[str, ThreadsCase]]) -> plot.Figure:
+    drawn, axes = plot.bar_figure(len(bars), above=1.8)
+    factors = [speedup(case) for _, case in bars]
+    for y, ((workload, case), factor) in enumerate(zip(bars, factors, strict=True)):
+        colour = plot.WORKLOAD_COLOURS[workload]
+        axes.barh(y, factor.value, height=plot.bar_height(), color=colour)
+        plot.whisker(axes, factor.value, y, factor, "x")
+        micro = [digits(1e6 * median(seconds)) for seconds in (case["one"], case["two"])]
+        text = warned(f"{factor.value:.2f}{TIMES}", factor.doubts_as_ratio())
+        text += f"   {micro[0]} to {micro[1]} µs per sample"
+        plot.text_on_white(axes, factor.high, y, text, (8, 0), fontsize=plot.size(12))
+    axes.axvline(1, color=plot.INK, linewidth=1.2, zorder=1.2)
+    axes.axvline(2, color=plot.QUIET, linewidth=1.2, linestyle=":", zorder=1.2)
+    axes.set_xlim(0, (2.1 if plot.narrow() else 1.6) * max(2.0, *(f.high for f in factors)))
+    axes.set_xticks([0, 0.5, 1, 1.5, 2])
+    plot.name_bars(axes, [f"{workload}, batch {case['batch']}" for workload, case in bars])
+    axes.set_xlabel("speed-up of two threads over one")
+    label = results.probed("threads")[0].label
+    notes = [
+        f"{label}. Median of the ratios of {factors[0].rounds} rounds, one thread and two in "
+        "turns. Below 1, two threads are slower. Losses agree to the last bit. "
+        f"{whisker_note(factors)} {ratio_warning_note()}"
+    ]
+    plot.finish(drawn, results, title(bars), notes, threads="one and two threads")
+    return drawn
+
+
+def title(bars: list[tuple[str, ThreadsCase]]) -> str:
+    ranked = sorted(bars, key=lambda bar: speedup(bar[1]).value)
+    best, worst = (
+        (f"{speedup(case).value:.2f}{TIMES}", f"({workload}, batch {case['batch']})")
+        for workload, case in (ranked[-1], ranked[0])
+    )
+    return (
+        f"Two threads are at best {best[0]} as fast as one {best[1]}, "
+        f"at worst {worst[0]} {worst[1]}"
+    )

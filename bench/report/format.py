@@ -1,0 +1,118 @@
+"""Numbers and words as the report writes them: the one place for both figures and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from bench.results import LEVEL, SPREAD_LIMIT, Estimate, Results, Row
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+WARNING = "\N{WARNING SIGN}"  # beside a value that is known too badly
+
+
+def digits(value: float) -> str:
+    """Three significant digits, thousands separated: 0.85, 12.3, 1,230."""
+    if value >= 99.95:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def times(factor: float) -> str:
+    return f"{digits(factor)}{TIMES}"
+
+
+def micro(microseconds: float) -> str:
+    return f"{digits(microseconds)} µs"
+
+
+def duration(microseconds: float) -> str:
+    """In the unit that keeps it short."""
+    for size, unit in ((1e6, "s"), (1e3, "ms")):
+        if microseconds >= size:
+            return f"{digits(microseconds / size)} {unit}"
+    return micro(microseconds)
+
+
+def training_time(seconds: float) -> str:
+    return "one second" if seconds == 1 else f"{seconds:g} s"
+
+
+def per_cent(fraction: float) -> str:
+    if fraction < 0.001:
+        return "< 0.1 %"
+    return f"{100 * fraction:.1f} %" if fraction < 0.0995 else f"{100 * fraction:.0f} %"
+
+
+def interval(found: Estimate) -> str:
+    """Its ends, and the level where that is not the usual one."""
+    if found.rounds == 1:
+        return "none"
+    ends = f"{digits(found.low)} to {digits(found.high)}"
+    return ends if found.level == LEVEL else f"{ends} ({100 * found.level:.0f} %)"
+
+
+def megabytes(count: float) -> str:
+    return f"{digits(count / 1e6)} MB"
+
+
+def warned(text: str, doubts: list[str]) -> str:
+    """With a mark behind it where there are doubts."""
+    return f"{text} {WARNING}" if doubts else text
+
+
+def whisker_note(found: Iterable[Estimate]) -> str:
+    """What the whiskers of a figure are worth."""
+    fewest = min(found, key=lambda estimate: estimate.rounds)
+    if fewest.level == LEVEL:
+        return f"Whiskers: {100 * LEVEL:.0f} % intervals."
+    if fewest.rounds == 1:
+        return "Whiskers: intervals; none where there was one round."
+    return (
+        f"Whiskers: {100 * LEVEL:.0f} % intervals, but of fewer than six rounds their range, worth "
+        f"{100 * fewest.level:.0f} % for {fewest.rounds}."
+    )
+
+
+def warning_note() -> str:
+    return (
+        f"{WARNING}: known no better than \N{PLUS-MINUS SIGN}{100 * SPREAD_LIMIT:.0f} %, or of few "
+        "rounds."
+    )
+
+
+def provenance(results: Results, threads: str = "one thread") -> str:
+    about = results.run
+    version = f"pymicrogpt {about['pymicrogpt_version']}"
+    if about.get("commit"):
+        version += f" ({about['commit']})"
+    return (
+        f"{about['cpu_model_name']}, {threads} | {version} | {about['date'][:10]} | "
+        f"{about['corpus']}"
+    )
+
+
+def verdict(factor: Estimate) -> str:
+    """Of a ratio, for a table."""
+    doubts = factor.doubts_as_ratio()
+    return f"{WARNING} {', '.join(doubts)}" if doubts else "holds"
+
+
+def ratio_warning_note() -> str:
+    """The same where the values are ratios."""
+    return f"{warning_note()[:-1]}, or the interval holds 1."
+
+
+def heading(results: Results, workload: str) -> str:
+    w = results.workloads[workload]
+    return (
+        f"{workload}: n_embd {w['n_embd']}, n_layer {w['n_layer']}, n_head {w['n_head']}, "
+        f"block_size {w['block_size']}, {w['num_params']:,} parameters"
+    )
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    return "; ".join(names[:most]) + (" and others" if len(names) > most else "")
+
+
+def row_list(rows: Iterable[Row]) -> str:
+    return listed([f"{row.workload}, {row.title}" for row in rows])

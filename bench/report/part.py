@@ -1,0 +1,184 @@
+"""What a finding gives to the report: parts, with figures in two layouts and two formats."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.report import findings
+from bench.report.plot import layout
+from bench.results import Results
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from matplotlib.figure import Figure
+
+Table = list[tuple[str, ...]]  # head first
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure in one layout."""
+
+    figure: Figure
+
+    @property
+    def title(self) -> str:
+        """The finding."""
+        return " ".join(self.figure.get_suptitle().split())
+
+    @property
+    def notes(self) -> str:
+        """How to read it, and where it comes from."""
+        return " ".join(self.figure.get_supxlabel().split())
+
+    @cached_property
+    def png(self) -> bytes:
+        """The image, of 48 colours: a third of the bytes of one of all colours."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from PIL import Image
+
+        canvas = FigureCanvasAgg(self.figure)
+        canvas.draw()
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        buffer = io.BytesIO()
+        few = image.quantize(48, kmeans=2, dither=Image.Dither.NONE)
+        few.save(buffer, "PNG", optimize=True)
+        return buffer.getvalue()
+
+    @cached_property
+    def svg(self) -> str:
+        """The drawing with its text as text, and a third of what matplotlib writes."""
+        import matplotlib
+
+        buffer = io.StringIO()
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "pymicrogpt"}):
+            self.figure.savefig(buffer, format="svg", metadata={"Date": None})
+        return short_svg(buffer.getvalue())
+
+
+def short_svg(text: str) -> str:
+    """The same drawing: each style once, short names, no groups without attributes, no font for
+    each text, no comments, no paths of a point, and no digits that nobody sees."""
+
+    def short_tag(found: re.Match[str]) -> str:
+        tag = re.sub(r" font-family: [^;\"]*;| transform=\"rotate\(-0 [^\"]*\"", "", found[0])
+        tag = re.sub(r"(\.\d)\d+", r"\1", re.sub(r"\s+", " ", tag)).replace("xlink:", "")
+        tag = tag.replace(": ", ":").replace("; ", ";").replace(' "', '"')
+        return re.sub(r"(?<=\d) (?=[MLQCz])|(?<=[MLQC]) (?=[-\d])", "", tag)
+
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r"<[^>]+>", short_tag, text[text.index("<svg ") :])
+    text = re.sub(r'<path d="M[-\d. ]*"[^>]*/>', "", re.sub(r">\s+<", "><", text.strip()))
+    parts, groups = [], []
+    for part in re.split(r"(<g\b[^>]*>|</g>)", text):
+        if part.startswith("<g"):
+            groups.append("clip-path" in part)
+        if not part.startswith(("<g", "</g")) or (groups.pop() if part == "</g>" else groups[-1]):
+            parts.append(part)
+    text = "".join(parts)
+    for index, name in enumerate(dict.fromkeys(re.findall(r' id="([^"]+)"', text))):
+        text = text.replace(f'"{name}"', f'"i{index}"').replace(f"#{name}", f"#i{index}")
+    rules = "text{white-space:pre;font-family:DejaVu Sans,Verdana,sans-serif}"
+    styles = Counter(re.findall(r' style="([^"]*)"', text))
+    for index, style in enumerate(style for style, uses in styles.items() if uses > 1):
+        text = text.replace(f' style="{style}"', f' class="s{index}"')
+        rules += f".s{index}{{{style}}}"
+    return text.replace("</style>", f"{rules}</style>", 1)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure by the name of its file, drawn when it is asked for."""
+
+    name: str  # that of its finding, and what follows "_" where that has several
+    plot: Callable[[], Figure]
+
+    @cached_property
+    def wide(self) -> Drawn:
+        with layout(narrow=False):
+            return Drawn(self.plot())
+
+    @cached_property
+    def narrow(self) -> Drawn:
+        with layout(narrow=True):
+            return Drawn(self.plot())
+
+    @property
+    def file(self) -> str:
+        return f"{self.name}.png"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section of the report; without a figure, a table and a reason it is a heading alone."""
+
+    place: tuple[int, ...]  # in the report, as (4, 2) comes behind (4,) and (4, 1)
+    heading: str
+    text: str = ""  # paragraphs; *emphasis* and `code` as in Markdown
+    drawings: list[Drawing] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # what was not measured, and why
+    level: int = 2  # of the heading
+
+    @property
+    def empty(self) -> bool:
+        return not (self.drawings or any(len(table) > 1 for table in self.tables) or self.missing)
+
+
+def modules() -> list[ModuleType]:
+    """The findings: one for each file in their folder."""
+    return [import_module(f"{findings.__name__}.{m.name}") for m in iter_modules(findings.__path__)]
+
+
+def all_parts(results: Results) -> list[Part]:
+    """What every finding has to say of these results, in the order of the report."""
+    found = [part for module in modules() for part in module.parts(results)]
+    found = [part for part in found if not (part.empty and part.text)]
+    return sorted(found, key=lambda part: part.place)
+
+
+def not_measured(results: Results, name: str) -> list[str]:
+    """Of a probe, why it has no values where it has none."""
+    return [
+        f"Not measured: {f'{p.workload}: ' if p.workload else ''}{p.status}: {p.reason}"
+        for p in results.probes
+        if p.name == name and p.status != "ok"
+    ]
+
+
+def used_columns(lines: Table) -> list[int]:
+    """Columns in which something stands below the head."""
+    return [i for i in range(len(lines[0])) if any(line[i] for line in lines[1:])]
+
+
+def number_columns(lines: Table) -> set[int]:
+    """Columns of nothing but numbers, with or without a unit, to be set flush right."""
+    columns = set()
+    for i in range(1, len(lines[0])):
+        cells = [line[i] for line in lines[1:] if line[i] and line[i] != "none"]
+        if cells and all(cell.lstrip("< ")[:1].isdigit() for cell in cells):
+            columns.add(i)
+    return columns
+
+
+def text_of(lines: Table) -> str:
+    """For a terminal."""
+    columns, right = used_columns(lines), number_columns(lines)
+    widths = {i: max(len(line[i]) for line in lines) for i in columns}
+    return "\n".join(
+        "  ".join(
+            line[i].rjust(widths[i]) if i in right else line[i].ljust(widths[i]) for i in columns
+        ).rstrip()
+        for line in lines
+    )

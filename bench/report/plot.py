@@ -1,0 +1,266 @@
+"""What the figures share: colours, layouts for page and phone, title, footer and labels."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from bench.report.format import provenance
+from bench.results import GROUPS, Estimate, Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# petroff10, a palette that colour-blind people can tell apart, shared out among the groups: the
+# first colour stands for the group, the others for its further members.
+COLOURS = {
+    "pure Python": ("#94a4a2", "#717581"),
+    "autograd tape": ("#ffa90e", "#e76300", "#b9ac70"),
+    "array libraries": ("#2e8b57", "#8fbc5a", "#1f5f4a", "#5fb89a"),
+    "hand-derived": ("#3f90da", "#92dadd"),
+    "SIMD": ("#832db6", "#bd1f01"),
+    "other": ("#a96b59",),
+}
+assert tuple(COLOURS) == GROUPS
+WORKLOAD_COLOURS = {
+    "d16": "#3f90da", "d32": "#ffa90e", "d64": "#832db6", "d128": "#bd1f01", "d256": "#717581",
+}  # fmt: skip
+INK = "#222222"
+QUIET = "#666666"
+WIDTH, NARROW_WIDTH = 10.0, 5.6  # inches
+DPI = 80
+
+_narrow = False
+
+
+@contextmanager
+def layout(narrow: bool) -> Iterator[None]:
+    """What is drawn inside is for a phone: half the width, letters of nearly the same size."""
+    global _narrow
+    before, _narrow = _narrow, narrow
+    try:
+        yield
+    finally:
+        _narrow = before
+
+
+def narrow() -> bool:
+    return _narrow
+
+
+def size(points: float) -> float:
+    """Of letters, where the usual layout has `points`."""
+    return points if not _narrow else 0.85 * points
+
+
+def log_axis(axis: Any) -> None:
+    """A log scale, with ticks at 1, 10, 100, 1k and so on."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    def compact(value: float, _: int) -> str:
+        for size, unit in ((1e6, "M"), (1e3, "k")):
+            if value >= size:
+                return f"{value / size:g}{unit}"
+        return f"{value:g}"
+
+    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+    axis.set_major_formatter(FuncFormatter(compact))
+    axis.set_minor_locator(NullLocator())
+
+
+def new_figure(height: float) -> tuple[Figure, Any]:
+    """A figure of WIDTH x height inches; finish() makes it higher by what stands below."""
+    figure, (axes,) = new_panels(height)
+    return figure, axes
+
+
+def new_panels(
+    height: float, rows: tuple[float, ...] = (1,), columns: int = 1, **share: bool
+) -> tuple[Figure, list[Any]]:
+    """The same with several axes: rows of these relative heights, of `columns` axes each.
+
+    `share` is sharex and sharey of matplotlib.
+    """
+    from matplotlib.figure import Figure
+
+    width = NARROW_WIDTH if _narrow else WIDTH
+    if _narrow and columns > 1:  # one below the other
+        height, rows, columns = height * columns, rows * columns, 1
+    figure: Any = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows, **share)
+    for axes in grid.flat:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=size(11), colors=INK)
+        axes.grid(True, which="major", color="#dddddd", linewidth=0.8)
+        axes.set_axisbelow(True)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.label.set_size(size(12))
+    return figure, list(grid.flat)
+
+
+def finish(
+    figure: Figure,
+    results: Results,
+    title: str,
+    notes: list[str] | None = None,
+    threads: str = "one thread",
+) -> None:
+    """The finding above, notes and provenance below."""
+    title_columns, note_columns = (46, 76) if _narrow else (70, 118)
+    lines = textwrap.wrap(title, title_columns)
+    width = 1 + len(title) // len(lines)  # lines of about the same length
+    while len(textwrap.wrap(title, width)) > len(lines):
+        width += 1
+    text = textwrap.fill(title, width)
+    figure.suptitle(text, x=0.012, ha="left", fontsize=size(17), fontweight="bold", color=INK)
+    lines = [line for note in notes or [] for line in textwrap.wrap(note, note_columns)]
+    lines += textwrap.wrap(provenance(results, threads), note_columns)
+    figure.set_figheight(figure.get_figheight() + 0.16 * len(lines))
+    figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=size(9.5), color=QUIET)
+
+
+def bar_figure(count: int, above: float = 1.6) -> tuple[Figure, Any]:
+    """A figure for `count` horizontal bars; `above` inches are for all else."""
+    return new_figure(above + (0.47 if _narrow else 0.36) * count)
+
+
+def bar_height() -> float:
+    return 0.46 if _narrow else 0.74
+
+
+def name_bars(axes: Axes, names: list[str]) -> None:
+    """Names of horizontal bars at 0, 1, ...: left of them, or where it is narrow above them."""
+    axes.grid(visible=False, axis="y")
+    names = [textwrap.shorten(name, 48, placeholder=" ...") for name in names]
+    if not _narrow:
+        axes.set_yticks(range(len(names)), names, fontsize=12)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        return
+    axes.set_yticks([])
+    axes.set_ylim(len(names) - 0.6, -0.9)
+    for y, name in enumerate(names):
+        axes.annotate(
+            name,
+            (0, y - 0.45),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=size(12),
+            color=INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
+
+
+def whisker(axes: Axes, x: float, y: float, found: Estimate, along: str) -> None:
+    """The interval of a value that is drawn at (x, y), along "x" or "y"; none of one round."""
+    if found.rounds > 1:
+        low, high = found.value - found.low, found.high - found.value
+        ends: dict[str, Any] = {f"{along}err": [[low], [high]]}
+        axes.errorbar(x, y, **ends, color=INK, linewidth=1.4, capsize=3, zorder=3)
+
+
+def group_legend(axes: Axes, groups: list[str], loc: str = "") -> None:
+    """Inside of the axes at `loc`, or above them."""
+    from matplotlib.patches import Patch
+
+    handles = [
+        Patch(color=colours[0], label=group)
+        for group, colours in COLOURS.items()
+        if group in groups
+    ]
+    place: dict[str, Any] = {"loc": loc}
+    if not loc:
+        columns = 2 if _narrow else 4
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns}
+    axes.legend(handles=handles, **place, fontsize=size(11), framealpha=0.9, edgecolor="none")
+
+
+def text_on_white(
+    axes: Axes, x: float, y: float, text: str, offset: tuple[float, float], **how: Any
+) -> None:
+    """A value label `offset` points away from (x, y), above the grid and below what is drawn."""
+    axes.annotate(
+        text,
+        (x, y),
+        xytext=offset,
+        textcoords="offset points",
+        **{"fontsize": size(11), "color": INK, "va": "center", "zorder": 1.5, **how},
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+    )
+
+
+def paler(colour: str) -> Any:
+    """Half way to white."""
+    from matplotlib.colors import to_rgb
+
+    return tuple((1 + part) / 2 for part in to_rgb(colour))
+
+
+def workload_colour(n_embd: int) -> str:
+    return WORKLOAD_COLOURS.get(f"d{n_embd}", QUIET)
+
+
+def variant_colours(members: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Of (variant, group): a colour for each variant, of those of its group."""
+    colours: dict[str, str] = {}
+    used = dict.fromkeys(GROUPS, 0)
+    for variant, group in members:
+        if variant not in colours:
+            palette = COLOURS[group]
+            colours[variant] = palette[used[group] % len(palette)]
+            used[group] += 1
+    return colours
+
+
+def label_ends(axes: Any, ends: Iterable[tuple[str, float, float, str]], lines: int = 1) -> None:
+    """Names of lines at the right of the axes, moved apart where the lines end close together.
+
+    `ends` has the name, of so many text lines, the end (x, y), and the colour of each.
+    """
+    scaled = math.log if axes.get_yscale() == "log" else float
+    low, high = map(scaled, axes.get_ylim())
+    ends = sorted(ends, key=lambda end: end[2])
+    gap = (high - low) * (0.28 if lines == 1 else 0.5) / axes.figure.get_figheight()
+    places = spread([scaled(y) for _, _, y, _ in ends], gap, low, high)
+    for (name, x, y, colour), place in zip(ends, places, strict=True):
+        axes.annotate(
+            name,
+            xy=(x, y),
+            xytext=(1.06, (place - low) / (high - low)),
+            textcoords="axes fraction",
+            fontsize=size(11),
+            va="center",
+            color=INK,
+            arrowprops=leader(colour),
+            annotation_clip=False,
+        )
+
+
+def leader(colour: str) -> dict[str, Any]:
+    """The line from a label to its point."""
+    return {"arrowstyle": "-", "color": colour, "linewidth": 1.2, "relpos": (0, 0.5)}
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """The ascending positions nearest to `wanted` of which no two are closer than `gap`.
+
+    Pool adjacent violators: labels that collide form a block, which moves to its mean.
+    """
+    blocks: list[list[float]] = []  # [sum of (wanted - i * gap), count]
+    for i, y in enumerate(wanted):
+        blocks.append([y - i * gap, 1])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
+            total, count = blocks.pop()
+            blocks[-1][0] += total
+            blocks[-1][1] += count
+    placed = [total / count for total, count in blocks for _ in range(int(count))]
+    last = len(placed) - 1
+    return [
+        min(max(y + i * gap, low + i * gap), high - (last - i) * gap) for i, y in enumerate(placed)
+    ]

@@ -1,0 +1,103 @@
+"""Writes the report: README.md, index.html, the figures and results.json in their folder.
+
+`python -m bench report RUN` draws a report again, from its results.json and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.command import Refused, writable
+from bench.report.markdown import markdown
+from bench.report.page import page
+from bench.report.part import all_parts, modules
+from bench.results import Results
+
+
+def write(results: Results, out: Path) -> None:
+    """Write the whole report into `out`: first beside it, then, complete, in its place.
+
+    Figures of an older report that this one lacks are removed; files that are no finding's are left
+    alone.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        results.save(fresh / "results.json")
+        parts = all_parts(results)
+        for drawing in (drawing for part in parts for drawing in part.drawings):
+            (fresh / drawing.file).write_bytes(drawing.wide.png)
+        (fresh / "README.md").write_text(markdown(results, parts), encoding="utf-8")
+        data = (fresh / "results.json").read_bytes()
+        (fresh / "index.html").write_text(page(results, parts, data), encoding="utf-8")
+        with uninterrupted():
+            out.mkdir(exist_ok=True)
+            for module in modules():
+                name = module.__name__.rpartition(".")[2]
+                for stale in (*out.glob(f"{name}.png"), *out.glob(f"{name}_*.png")):
+                    if not (fresh / stale.name).exists():
+                        stale.unlink()
+            for file in sorted(fresh.iterdir()):
+                os.replace(file, out / file.name)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def write_or_keep(results: Results, out: Path) -> None:
+    """Write the report of what has just been measured; where that fails, keep its result file."""
+    try:
+        write(results, out)
+    except (Exception, KeyboardInterrupt) as error:
+        raise kept(results, f"no report was written to {out}", error) from error
+
+
+def kept(results: Results, what: str, error: BaseException) -> Refused:
+    """What to raise after a failure: it names the file in which the results are kept."""
+    file = Path(tempfile.mkdtemp(prefix="pymicrogpt-results-"), "results.json")
+    results.save(file)
+    return Refused(
+        f"{what} ({str(error) or type(error).__name__}); the results are kept, to be drawn by: "
+        f"python -m bench report {file} --out DIR"
+    )
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keeps Ctrl-C from the block: moments, in which the old report becomes the new one."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run",
+        nargs="?",
+        type=Path,
+        default=Path("reports"),
+        metavar="RUN",
+        help="results.json or its folder (reports)",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: where the file is")
+
+
+def run(args: argparse.Namespace) -> int:
+    out = args.out or (args.run if args.run.is_dir() else args.run.parent)
+    results = Results.load(args.run)
+    writable("--out", out, folder=True)
+    try:
+        write(results, out)
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise Refused(f"{args.run} has values that cannot be drawn ({what})") from error
+    print(out / "README.md")
+    return 0

@@ -1,0 +1,1 @@
+"""What is trained, and the truth of it: workloads, tasks, and the file that other programs read."""

@@ -1,0 +1,38 @@
+"""JAX: one jitted loop over the steps, with all documents on the device.
+
+What was tried, microseconds per sample on one core of a Zen 4 (a shared machine: within 10 %), at
+n_embd 16 with batch 1 and 16, then at n_embd 64:
+
+    all batches padded to block_size, gradients of one flat vector   70  22   850  98
+    tensors on their own, embeddings as products with one-hot rows   45  20   125  74
+    tensors on their own, embeddings by index                        36  17   122  71
+    and batches padded to one of eleven lengths                      32  14    94  51
+
+Three lengths (kept) are between the last two lines, and compiled in a quarter of the time. The
+flags for wider vectors, fast maths, XNNPACK, the fusion emitters and the scheduler changed nothing.
+Compiling is not timed.
+"""
+
+from bench.task.task import Task
+from bench.task.workload import WORKLOADS
+from bench.variants.sessions import packages_available
+from bench.variants.variant import Session, Variant
+
+
+def open_session(task: Task) -> Session:
+    from bench.variants.jax.model import JaxSession
+
+    return JaxSession(task)
+
+
+VARIANTS = [
+    Variant(
+        "jax",
+        "JAX, jit of the whole loop",
+        "array libraries",
+        open_session,
+        packages_available("jax"),
+        slow_on=tuple(WORKLOADS),
+        timeout=600.0,
+    )
+]

@@ -1,0 +1,57 @@
+"""PyTorch with autograd: eager, and through torch.compile.
+
+What was tried, microseconds per sample at n_embd 16 and 64, batch 16, on one core of a Zen 4 (a
+shared machine: within 10 %):
+
+    eager, attention by softmax and two products, index of rows by document   83   126
+    the same, torch.optim.Adam(fused=True) on one flat parameter              85   135
+    the same, F.rms_norm instead of three operations                          88   131
+    the same, embeddings as products with one-hot rows                        88   129
+    F.scaled_dot_product_attention                                            78   125
+    and batches as slices of padded documents (kept)                          68   109
+    compiled, all batches padded to block_size                                44    91
+    compiled, mode="max-autotune-no-cudagraphs"                               34     -
+    compiled, batches padded to one of a few lengths                          34     -
+
+Of a compiled step at batch 1 most is Python around it: the C++ wrapper (kept) took it from 280 to
+160 microseconds at n_embd 16. Compiling is not timed.
+"""
+
+from typing import Any
+
+from bench.task.task import Task
+from bench.task.workload import WORKLOADS
+from bench.variants.sessions import packages_available
+from bench.variants.variant import Session, Variant
+
+PIP = "torch --index-url https://download.pytorch.org/whl/cpu"  # without a GPU's libraries
+
+
+def open_eager(task: Task) -> Session:
+    from bench.variants.torch.model import EagerSession
+
+    return EagerSession(task)
+
+
+def open_compiled(task: Task) -> Session:
+    from bench.variants.torch.model import CompiledSession
+
+    return CompiledSession(task)
+
+
+COMMON: dict[str, Any] = {
+    "group": "array libraries",
+    "available": packages_available("torch", pip=PIP),
+}
+
+VARIANTS = [
+    Variant("torch-eager", "PyTorch, eager", open=open_eager, **COMMON),
+    Variant(
+        "torch-compile",
+        "PyTorch, compiled",
+        open=open_compiled,
+        slow_on=tuple(WORKLOADS),
+        timeout=600.0,
+        **COMMON,
+    ),
+]

@@ -1,0 +1,119 @@
+"""The model in PyTorch: autograd, and Adam on one flat vector, eager or compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.task.task import Task
+from bench.variants.padded import PaddedSession, rates, tensor_places
+
+BUCKETS = 3  # each is compiled on its own, for many seconds
+
+
+def rms(x: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
+
+
+class EagerSession(PaddedSession):
+    def __init__(self, task: Task):
+        torch.set_num_threads(1)
+        places = tensor_places(task)
+        self.names = list(places)
+        self.shapes = [shape for _, shape in places.values()]
+        self.sizes = [rows * cols for rows, cols in self.shapes]
+        super().__init__(task, {"library": f"torch {torch.__version__}", "dtype": "float32"})
+        self.tokens = torch.from_numpy(self.documents.tokens)
+        self.weights = torch.from_numpy(self.documents.weights)
+
+    def reset(self, parameters: np.ndarray) -> None:
+        self.flat = torch.tensor(parameters, requires_grad=True)
+        self.moment1 = torch.zeros(len(parameters))  # both over 1 - beta
+        self.moment2 = torch.zeros(len(parameters))
+
+    def parameters(self) -> np.ndarray:
+        return self.flat.detach().numpy().astype(float)
+
+    def batch(self, first: int) -> tuple[Tensor, Tensor]:
+        """Tokens (B, T + 1) and weights (B, T) of the batch that begins with document `first`."""
+        rows, T = slice(first, first + self.task.batch_size), self.documents.longest[first]
+        return self.tokens[rows, : T + 1], self.weights[rows, :T]
+
+    def loss(self, flat: Tensor, tokens: Tensor, weights: Tensor) -> Tensor:
+        parts = zip(flat.split(self.sizes), self.shapes, strict=True)
+        w = dict(zip(self.names, (part.view(shape) for part, shape in parts), strict=True))
+        (B, T), C, H = weights.shape, self.task.workload.n_embd, self.task.workload.n_head
+        x = rms(F.embedding(tokens[:, :T], w["wte"]) + w["wpe"][:T])
+        for i in range(self.task.workload.n_layer):
+            qkv = F.linear(rms(x), w[f"layer{i}.attn_wqkv"]).view(B, T, 3, H, C // H)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            mixed = mixed.transpose(1, 2).reshape(B, T, C)
+            x = x + F.linear(mixed, w[f"layer{i}.attn_wo"])
+            hidden = F.relu(F.linear(rms(x), w[f"layer{i}.mlp_fc1"]))
+            x = x + F.linear(hidden, w[f"layer{i}.mlp_fc2"])
+        logits = F.linear(x, w["lm_head"]).view(B * T, -1)
+        each = F.cross_entropy(logits, tokens[:, 1:].reshape(B * T), reduction="none")
+        return torch.dot(each, weights.reshape(B * T))
+
+    def verify(self) -> tuple[float, np.ndarray]:
+        loss = self.loss(self.flat, *self.batch(self.documents.first(self.done)))
+        (gradient,) = torch.autograd.grad(loss, self.flat)
+        return loss.item(), gradient.numpy().astype(float)
+
+    def step(self, step: int) -> Tensor:
+        loss = self.loss(self.flat, *self.batch(self.documents.first(step)))
+        (gradient,) = torch.autograd.grad(loss, self.flat)
+        rate, eps = rates(self.task, step)
+        with torch.no_grad():
+            self.moment1.mul_(self.task.workload.beta1).add_(gradient)
+            self.moment2.mul_(self.task.workload.beta2).addcmul_(gradient, gradient)
+            self.flat.addcdiv_(self.moment1, self.moment2.sqrt().add_(eps), value=-rate)
+        return loss.detach()
+
+
+class CompiledSession(EagerSession):
+    """Loss, gradient and update in one compiled function, for each of a few lengths of batches."""
+
+    def __init__(self, task: Task):
+        super().__init__(task)
+        self.compiled = self.compile(self.update)
+        buckets = np.array(self.documents.buckets(BUCKETS))
+        self.documents.longest = buckets[np.searchsorted(buckets, self.documents.longest)]
+        for length in buckets:
+            first = int(np.argmax(self.documents.longest == length))
+            self.update_with(first, (0.0, 1.0))
+        self.restart()
+
+    def compile(self, function: Callable) -> Callable:
+        return torch.compile(function, dynamic=False, fullgraph=True, options={"cpp_wrapper": True})
+
+    def reset(self, parameters: np.ndarray) -> None:
+        super().reset(parameters)
+        self.flat = self.flat.detach()
+
+    def gradient(self, flat: Tensor, tokens: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.func.grad_and_value(self.loss)(flat, tokens, weights)
+
+    def update(self, flat, moment1, moment2, tokens, weights, rates: Tensor) -> Tensor:
+        gradient, loss = self.gradient(flat, tokens, weights)
+        moment1.mul_(self.task.workload.beta1).add_(gradient)
+        moment2.mul_(self.task.workload.beta2).add_(gradient * gradient)
+        flat.sub_(rates[0] * moment1 / (moment2.sqrt() + rates[1]))
+        return loss
+
+    def update_with(self, first: int, rates: tuple[float, float]) -> Tensor:
+        state = (self.flat, self.moment1, self.moment2)
+        return self.compiled(*state, *self.batch(first), torch.tensor(rates))
+
+    def verify(self) -> tuple[float, np.ndarray]:
+        first = self.documents.first(self.done)
+        gradient, loss = self.compile(self.gradient)(self.flat, *self.batch(first))
+        return loss.item(), gradient.numpy().astype(float)
+
+    def step(self, step: int) -> Tensor:
+        return self.update_with(self.documents.first(step), rates(self.task, step))

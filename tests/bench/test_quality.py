@@ -1,0 +1,225 @@
+"""Loss against training time and the Pareto front: what is measured, and what is drawn of it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import of_trainings
+
+import pymicrogpt
+from bench.measure import pareto, quality
+from bench.measure.effort import EFFORTS
+from bench.report.findings import quality as finding
+from bench.report.findings.pareto import front
+from bench.report.format import digits
+from bench.report.part import all_parts
+from bench.report.write import write
+from bench.results import Results, Row
+from bench.task.task import Task
+from bench.task.workload import HELD_OUT, SPLIT_SEED, WORKLOADS
+from bench.variants.variant import load_variants
+
+
+@pytest.fixture(scope="module")
+def corpus() -> pymicrogpt.Corpus:
+    rng = random.Random(3)
+    names = ["".join(rng.choices("abcde", k=rng.randint(4, 16))) for _ in range(300)]
+    return pymicrogpt.Corpus.from_documents(names)
+
+
+@pytest.fixture
+def task(corpus, tmp_path) -> Task:
+    train, held_out = corpus.split(HELD_OUT, SPLIT_SEED)
+    task = Task.prepare(WORKLOADS["d16"], 16, train, tmp_path)
+    quality.save_held_out(task, train, held_out)
+    return task
+
+
+def held_out_of(task: Task) -> dict:
+    with np.load(quality.held_out_file(task)) as arrays:
+        return dict(arrays)
+
+
+# What is measured
+
+
+def test_a_curve_is_that_of_the_same_training_by_the_library(task, corpus):
+    train, held_out = corpus.split(HELD_OUT, SPLIT_SEED)
+    assert len(task.offsets) - 1 == len(train) == len(corpus) - 15
+    points = quality.curve("autovec", load_variants()["scalar"], task, 40, held_out_of(task))
+    trainer = pymicrogpt.Trainer(
+        train, pymicrogpt.Config(n_embd=16), engine="scalar", batch_size=16, num_steps=40
+    )
+    assert points[0]["held_out"] == pytest.approx(trainer.evaluate(held_out), rel=1e-6)
+    losses = trainer.run()
+    last = points[-1]
+    assert (points[0]["steps"], points[0]["seconds"], last["steps"]) == (0, 0.0, 40)
+    assert last["held_out"] == pytest.approx(trainer.evaluate(held_out), rel=1e-5)
+    assert last["held_out"] < points[0]["held_out"]
+    after = points[-2]["steps"]
+    assert last["train"] == pytest.approx(losses[after:].mean(), rel=1e-5)
+    assert all(a["seconds"] < b["seconds"] for a, b in pairwise(points))
+
+
+def test_a_row_too_slow_for_one_step_has_its_first_loss(task):
+    points = quality.curve("autovec", load_variants()["scalar"], task, 0, held_out_of(task))
+    assert [point["steps"] for point in points] == [0]
+
+
+@pytest.mark.parametrize("name", ["cpython", "rust-tape"])
+def test_programs_tell_their_parameters(name, task):
+    variant = load_variants()[name]
+    if reason := variant.available():
+        pytest.skip(reason)
+    found = {}
+    for each in (variant, load_variants()["tape"]):
+        session = each.open(task)
+        session.run(1)
+        found[each.name] = session.parameters()
+        session.close()
+    np.testing.assert_allclose(found[name], found["tape"], rtol=1e-3, atol=1e-4)
+    assert not np.allclose(found[name], task.parameters, atol=1e-3)
+
+
+def test_rows_train_for_the_time_they_are_given(corpus, tmp_path):
+    variants = load_variants()
+    rows = [Row("scalar", "C++ scalar", "hand-derived", "d16", 16, values=[300e-6])]
+    rows.append(Row("numpy", "NumPy", "array libraries", "d16", 16, values=[30e-6]))
+    rows.append(Row("tape", "tape", "autograd tape", "d16", 1, status="error", reason="wrong"))
+    broken = tmp_path / "broken.py"
+    broken.write_text(
+        "from bench.variants.variant import Variant\n"
+        "VARIANTS = [Variant('broken', 'b', 'hand-derived', lambda task: 1 / 0)]",
+        encoding="utf-8",
+    )
+    rows.append(Row("broken", "b", "hand-derived", "d16", 16, values=[30e-6]))
+    variants["broken"] = load_variants([str(broken)])["broken"]
+    (probe,) = quality.run_quality(
+        "autovec",
+        variants,
+        {"d16": WORKLOADS["d16"]},
+        rows,
+        corpus,
+        replace(EFFORTS["quick"], training_seconds=0.05, trained_groups=("hand-derived",)),
+        tmp_path / "quality",
+        lambda *_: None,
+        [str(broken)],
+    )
+    good, bad = probe.cases
+    assert (good["variant"], good["reason"]) == ("scalar", "")
+    first = int(0.05 / (300e-6 * 16))  # at a speed ten times too low: over early
+    assert good["points"][-1]["steps"] > 2 * first
+    assert 0.02 < good["points"][-1]["seconds"] < 0.2
+    assert (bad["points"], bad["reason"]) == ([], "ZeroDivisionError: division by zero")
+
+
+def test_a_corpus_that_cannot_be_split_says_so(tmp_path):
+    corpus = pymicrogpt.Corpus.from_documents(["ab"])
+    (probe,) = quality.run_quality(
+        "autovec", {}, {}, [], corpus, EFFORTS["quick"], tmp_path, lambda *_: None, []
+    )
+    front = pareto.run_pareto(corpus, "autovec", "auto-vectorised", lambda *_: None)
+    for found in (probe, front):
+        assert found.status == "skipped"
+        assert "nothing can be held out" in found.reason
+    for part in all_parts(Results({}, {}, [], {}, "", [probe, front])):
+        assert "nothing can be held out" in part.missing[0]
+
+
+def test_pareto_trains_the_grid(corpus):
+    probe = pareto.run_pareto(
+        corpus,
+        "autovec",
+        "auto-vectorised",
+        lambda *_: None,
+        widths=(16,),
+        batches=(1, 4),
+        learning_rates=(0.01,),
+        budgets=(0.003, 0.02),
+    )
+    assert [(case["batch"], case["budget"]) for case in probe.cases] == [
+        (1, 0.003), (1, 0.02), (4, 0.003), (4, 0.02),
+    ]  # fmt: skip
+    train, held_out = corpus.split(HELD_OUT, SPLIT_SEED)
+    case = probe.cases[0]
+    trainer = pymicrogpt.Trainer(
+        train, pymicrogpt.Config(n_embd=16), engine="autovec", batch_size=1, num_steps=case["steps"]
+    )
+    trainer.run()
+    assert case["held_out"] == trainer.evaluate(held_out)
+
+
+# What follows from it
+
+
+def test_times_and_losses_are_interpolated():
+    points = [
+        {"seconds": seconds, "held_out": loss} for seconds, loss in ((0, 3), (1, 2.5), (2, 2.0))
+    ]
+    assert finding.time_below(points, 2.25) == pytest.approx(1.5)
+    assert finding.time_below(points, 4) == 0
+    assert finding.time_below(points, 2.0) is None  # not below
+    losses = [point["held_out"] for point in points]
+    assert finding.at(points, 0.5, losses) == pytest.approx(2.75)
+    assert finding.at(points, 9, losses) == 2.0
+
+
+def test_front_has_what_nothing_beats():
+    losses = {0.1: 2.5, 0.2: 2.6, 0.3: 2.4, 0.4: None, 0.5: 2.4, 0.6: 2.1}
+    cases = [{"seconds": s, "held_out": loss} for s, loss in losses.items()]
+    assert [case["seconds"] for case in front(cases)] == [0.1, 0.3, 0.6]
+
+
+# What is drawn
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+def test_no_label_is_clipped_or_covers_another(narrow):
+    from matplotlib.text import Text
+
+    drawings = [drawing for part in all_parts(of_trainings()) for drawing in part.drawings]
+    assert [drawing.name for drawing in drawings] == ["quality_d16", "quality_d64", "pareto"]
+    for drawn in drawings:
+        figure = (drawn.narrow if narrow else drawn.wide).figure
+        figure.draw_without_rendering()
+        texts = [figure._suptitle, figure._supxlabel, *figure.axes[0].texts]
+        boxes = {text: Text.get_window_extent(text) for text in texts}
+        for text, box in boxes.items():
+            assert figure.bbox.x0 <= box.x0, f"{drawn.name}: {text.get_text()!r}"
+            assert box.x1 <= figure.bbox.x1, f"{drawn.name}: {text.get_text()!r}"
+        for (a, box_a), (b, box_b) in combinations(boxes.items(), 2):
+            assert not box_a.overlaps(box_b), f"{drawn.name}: {a.get_text()!r} on {b.get_text()!r}"
+
+
+def test_titles_and_tables_say_what_was_found():
+    results = of_trainings()
+    found = [part for part in all_parts(results) if part.place[0] > 1]
+    titles = {drawing.name: drawing.wide.title for part in found for drawing in part.drawings}
+    assert "after one second of training" in titles["quality_d16"]
+    best = front(results.probed("pareto")[0].cases)[-1]
+    assert f"{best['held_out']:.2f} with n_embd {best['n_embd']}" in titles["pareto"]
+    head, first, *_ = found[0].tables[0]
+    assert head[5:] == ("seconds to 2.2", "seconds to 2.0")
+    best = min(results.probed("quality")[0].cases[1:], key=lambda c: c["points"][-1]["held_out"])
+    assert first[5:] == tuple(
+        digits(finding.time_below(best["points"], level)) for level in (2.2, 2.0)
+    )
+    assert "none" in {line[6] for line in found[0].tables[0]}
+    assert any("it is broken" in words for words in found[0].missing)
+
+
+def test_report_has_both_sections(tmp_path):
+    results = of_trainings()
+    write(results, tmp_path / "out")
+    assert Results.load(tmp_path / "out" / "results.json") == results
+    text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for name in ("quality_d16.png", "quality_d64.png", "pareto.png"):
+        assert f"]({name})" in text
+        assert Path(tmp_path, "out", name).stat().st_size > 10_000
+    assert "## Loss against time" in text
+    assert "How close" not in text

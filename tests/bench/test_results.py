@@ -1,0 +1,187 @@
+"""The result file; medians with intervals; what is recorded beside each round."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from synthetic import of_rows
+
+from bench.measure.machine import CpuTimes, Watch
+from bench.report.findings import speedup
+from bench.report.format import WARNING
+from bench.report.method import warnings
+from bench.results import LEVEL, RESAMPLES, SEED, SPREAD_LIMIT, Results, estimate, over, ratio
+
+
+def test_interval_is_the_percentile_bootstrap_of_the_median():
+    values = [1.0, 1.1, 0.9, 1.3, 1.05, 0.95, 1.2, 1.0, 1.15]
+    found = estimate(values)
+    drawn = np.random.default_rng(SEED).integers(0, 9, (RESAMPLES, 9))
+    medians = sorted(np.median(np.array(values)[row]) for row in drawn)
+    assert found.value == 1.05
+    assert found.low == pytest.approx(medians[round(0.025 * RESAMPLES)])
+    assert found.high == pytest.approx(medians[round(0.975 * RESAMPLES) - 1])
+    assert (found.low, found.high) == (0.95, 1.2)
+    assert estimate(values) == found  # the same file gives the same figures
+
+
+@pytest.mark.parametrize("count", [3, 5, 9, 15])
+def test_interval_holds_the_median_as_often_as_it_says(count):
+    rng = np.random.default_rng(1)
+    trials = 200
+    hits = 0
+    for _ in range(trials):
+        found = estimate(rng.lognormal(0, 0.1, count))
+        hits += found.low <= 1 <= found.high
+    # Three standard deviations of a share of 200 trials are 0.046 at 0.95 and 0.092 at 0.75; and
+    # the bootstrap of few rounds is known to be a little narrow.
+    assert hits / trials > found.level - (0.1 if count == 3 else 0.065)
+
+
+def test_few_rounds_say_what_their_range_is_worth():
+    assert estimate([2.0, 1.0, 4.0]).level == 0.75
+    assert (estimate([2.0, 1.0, 4.0]).low, estimate([2.0, 1.0, 4.0]).high) == (1.0, 4.0)
+    assert estimate([1.0] * 5).level == 0.9375
+    assert estimate([1.0] * 6).level == LEVEL
+    assert estimate([1.0]).level == 0
+    assert estimate([1.0]).doubts() == ["one round, no interval"]
+    assert estimate([1.0, 1.01, 1.02]).doubts() == ["3 rounds, interval of 75 %"]
+    with pytest.raises(ValueError, match="no round"):
+        estimate([])
+
+
+def test_a_wide_spread_and_a_ratio_around_one_are_doubted():
+    assert estimate([1.0, 1.01, 1.02] * 3).doubts() == []
+    (doubt,) = estimate([1.0, 2.0, 3.0] * 3).doubts()
+    assert doubt.startswith("spread of ±")
+    assert estimate([0.99, 1.0, 1.02] * 3).doubts_as_ratio() == ["no difference shown"]
+    assert estimate([1.01, 1.02, 1.03] * 3).doubts_as_ratio() == []
+    exact = estimate([1.0, 1.0 + 2 * SPREAD_LIMIT] * 3)
+    assert exact.spread < SPREAD_LIMIT or exact.doubts()
+
+
+def test_ratios_are_formed_within_rounds():
+    # A machine that slows down by 10 from round to round: the ratio of each round is 2.
+    slow = [2.0 * 10**i for i in range(7)]
+    fast = [1.0 * 10**i for i in range(7)]
+    found = ratio(slow, fast)
+    assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
+    assert ratio(slow[:3], fast).rounds == 3  # a row whose budget was spent
+
+
+def test_speedup_is_of_the_same_rounds():
+    results = of_rows()
+    row, base = results.find("d16", "avx512", 16), results.baseline("d16")
+    row.values, base.values = [1.0, 2.0, 3.0], [10.0, 40.0, 90.0]
+    assert results.speedup(row).value == 20.0  # the ratio of the medians, too, but:
+    base.values = [100.0, 40.0, 30.0]
+    assert results.speedup(row).value == 20.0
+    assert over(base, row).value == 1 / 20.0
+
+
+def test_a_watch_tells_what_else_went_on(tmp_path):
+    watch = Watch()
+    watch.start = CpuTimes(busy=100, stolen=10, total=1000)
+    now = CpuTimes(busy=250, stolen=20, total=1200)
+    CpuTimes.now, real = classmethod(lambda cls: now), CpuTimes.now
+    try:
+        facts = watch.facts()
+    finally:
+        CpuTimes.now = real
+    assert facts["steal_percent"] == 5.0
+    assert facts["busy_cores"] == round((os.cpu_count() or 1) * 0.75, 2)
+
+
+def test_warnings_name_what_a_reader_must_know():
+    results = of_rows(wrong={"avx2"})
+    words = "\n".join(warnings(results))
+    assert "too few rounds" in words  # the synthetic ones have three
+    assert "Error: d16, AVX2, batch 1: wrong: avx2" in words
+    for row in results.rows:
+        row.values, row.rounds = row.values * 3, row.rounds * 3
+        for r in row.rounds:
+            r.activity = {"busy_cores": 1.02}
+    results.rows = [row for row in results.rows if row.status != "error"]
+    assert warnings(results) == []
+    results.run.update(steal_percent=2.5, load_avg_1min=1.7)
+    for row in results.rows:
+        for r in row.rounds:
+            r.activity = {"busy_cores": 1.8}
+    words = "\n".join(warnings(results))
+    for said in ("0.8 cores busy", "2.5 % of the processor time"):
+        assert said in words
+    assert "load average" not in words
+    for row in results.rows:
+        for r in row.rounds:
+            r.activity = {}
+    assert "load average was 1.7" in "\n".join(warnings(results))
+    results.find("d64", "scalar", 1).values = [1.0, 2.0, 3.0] * 3
+    assert "d64, C++ scalar, batch 1" in "\n".join(warnings(results))
+
+
+def test_files_of_the_first_format_load_without_their_wrong_memory(tmp_path):
+    results = of_rows(workloads=("d16",))
+    results.run |= {"steal_percent": 1.5, "load_avg_1min": 2.5}  # not to be taken for a round's
+    for row in results.rows[1:]:
+        for r in row.rounds:
+            r.activity = {"steal_percent": 0.5, "busy_cores": 1.25, "load_avg_1min": 0.75}
+    file = tmp_path / "results.json"
+    results.save(file)
+    assert Results.load(file) == results
+    data = json.loads(file.read_text(encoding="utf-8"))
+    data["pymicrogpt"]["format"] = 1
+    for row in data["pymicrogpt"]["rows"]:
+        del row["engine_memory"]
+    file.write_text(json.dumps(data), encoding="utf-8")
+    assert {row.peak_memory for row in Results.load(file).rows} == {0}
+
+
+def test_results_survive_the_file_and_pyperf_reads_it(tmp_path):
+    pyperf = pytest.importorskip("pyperf")
+    results = of_rows()
+    file = tmp_path / "results.json"
+    results.save(file)
+    assert Results.load(file) == results
+
+    suite = pyperf.BenchmarkSuite.load(str(file))
+    row = results.find("d64", "avx512", 16)
+    benchmark = suite.get_benchmark("d64/b16/avx512")
+    assert benchmark.get_values() == tuple(row.values)
+    assert benchmark.get_metadata()["cpu_model_name"] == results.run["cpu_model_name"]
+    assert len(suite.get_benchmarks()) == sum(row.ok for row in results.rows)
+    for command in (["stats", str(file)], ["compare_to", str(file), str(file)]):
+        subprocess.run([sys.executable, "-m", "pyperf", *command], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"benchmarks": [], "pymicrogpt": {"format": 99}}'])
+def test_other_files_are_not_results(text, tmp_path):
+    file = tmp_path / "results.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"results\.json is not a result file"):
+        Results.load(file)
+
+
+def test_rows_of_older_files_do_not_claim_whole_trainings(tmp_path):
+    file = tmp_path / "results.json"
+    of_rows(workloads=("d16",)).save(file)
+    data = json.loads(file.read_text(encoding="utf-8"))
+    data["pymicrogpt"]["format"] = 2
+    for row in data["pymicrogpt"]["rows"]:
+        del row["steady"], row["coverage"]
+    file.write_text(json.dumps(data), encoding="utf-8")
+    results = Results.load(file)
+    assert speedup.note(results, results.find("d16", "avx2", 16)).startswith(f"{WARNING} slices")
+
+
+def test_result_file_is_strict_json(tmp_path):
+    of_rows().save(tmp_path / "results.json")
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    json.loads((tmp_path / "results.json").read_text(encoding="utf-8"), parse_constant=refuse)

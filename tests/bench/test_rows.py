@@ -1,0 +1,119 @@
+"""Rows: checked while they are timed, over whole trainings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.measure.checked import CheckedSession
+from bench.measure.effort import EFFORTS
+from bench.measure.machine import peak_memory
+from bench.measure.process import Worker
+from bench.measure.rows import Measurement
+from bench.results import Row
+from bench.task.task import Task
+from bench.task.workload import WORKLOADS
+from bench.variants.variant import Variant, load_variants
+
+
+@pytest.fixture(autouse=True)
+def _small_corpus(tmp_path, monkeypatch):
+    """No network, whatever the test runs."""
+    corpus = tmp_path / "corpus.txt"
+    names = ("emma", "olivia", "ava", "isabella", "sophia", "mia", "charlotte", "amelia", "jo")
+    corpus.write_text("".join(f"{a}{b}\n" for a in names for b in names), encoding="utf-8")
+    monkeypatch.setenv("PYMICROGPT_CORPUS", str(corpus))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def task(tmp_path) -> Task:
+    import pymicrogpt
+
+    return Task.prepare(WORKLOADS["d16"], 1, pymicrogpt.Corpus.load(), tmp_path)
+
+
+def test_a_run_over_more_than_a_training_stays_right(task):
+    session = CheckedSession(load_variants()["tape32"], task)
+    assert session.run(990)["loss_last_step"] == 990
+    reply = session.run(30)  # 10 steps end the training, and 20 are held against the truth again
+    assert (reply["steps"], reply["loss_first_step"], reply["loss_last_step"]) == (30, 951, 1000)
+    assert session.step == 20
+    assert reply["positions"] == task.positions(990, 10) + task.positions(0, 20)
+
+
+def test_a_restart_is_untimed_and_trains_the_same_steps_again(task):
+    session = CheckedSession(load_variants()["tape32"], task)
+    assert session.run(60)["loss_last_step"] == 60
+    losses = list(session.losses)
+    session.restart()
+    reply = session.run(60)
+    assert session.losses == losses
+    assert (reply["loss_first_step"], reply["loss_last_step"]) == (11, 60)
+    assert reply["positions"] == task.positions(0, 60)
+
+
+def test_a_worker_starts_again_or_goes_on(task):
+    job = {"variant": "tape32", "task": str(task.file), "extra": []}
+    with Worker(["-m", "bench.measure.checked"], job, 60.0) as worker:
+        replies = [worker.ask(steps=60, restart=restart) for restart in (True, True, False)]
+    assert [reply["loss_last_step"] for reply in replies] == [60, 60, 120]
+    assert replies[0]["loss"] == replies[1]["loss"]
+
+
+class Scripted:
+    """A worker whose steps take a time each, and who remembers what was asked for."""
+
+    def __init__(self, seconds):
+        self.seconds, self.asked = seconds, []
+
+    def ask(self, steps, restart):
+        self.asked.append((steps, restart))
+        shape = {"loss": 2.0, "loss_first_step": 1, "loss_last_step": steps}
+        counts = {"steps": steps, "documents": steps, "positions": 7 * steps}
+        return {"seconds": steps * self.seconds, **counts, **shape}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steady", "asked", "rounds", "coverage"),
+    [
+        (1e-5, False, (50_000, True), 3, 1.0),  # whole trainings, as many as fill a round
+        (1e-3, False, (1000, True), 3, 1.0),  # one is longer than a round
+        (1.5e-3, False, (1000, True), 2, 1.0),  # of which the budget has two
+        (4e-3, False, (256, True), 3, 0.256),  # the budget has none: its first steps
+        (4e-3, True, (125, False), 3, 0.125),  # goes on, whatever the training
+        (1e-1, True, (8, False), 3, 0.008),
+    ],
+)
+def test_rounds_are_whole_trainings_from_initialisation(
+    seconds, steady, asked, rounds, coverage, task
+):
+    variant = Variant("v", "v", "other", lambda task: None, steady=steady)
+    row = Row("v", "v", "other", "d16", 1, steady=steady)
+    effort = replace(EFFORTS["default"], rounds=3, round_seconds=0.5, budget=3.2)
+    measurement = Measurement(row, variant, task, effort, [])
+    measurement.worker = Scripted(seconds)
+    measurement._calibrate(per_step=seconds)
+    for _ in range(effort.rounds):
+        measurement.measure()
+    assert measurement.worker.asked == [asked] * rounds
+    assert row.coverage == coverage
+    assert row.values == pytest.approx([seconds / 7 * task.mean_positions] * rounds)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_peak_memory_is_that_of_the_program_and_not_of_its_parent():
+    ballast = np.ones(25_000_000)  # 200 MB; getrusage of the child would count them
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as child:
+        child.stdout.readline()  # it has begun
+        assert 1_000_000 < peak_memory(child.pid) < 100_000_000
+        child.communicate(b"\n")
+    assert peak_memory(os.getpid()) > ballast.nbytes

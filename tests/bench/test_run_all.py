@@ -1,0 +1,218 @@
+"""The command that measures: its arguments, whole runs, and rows that go wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from synthetic import old_report
+
+from bench.results import Results
+from bench.run_all import main, without_folders
+from bench.variants.variant import load_variants
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _small_corpus(tmp_path, monkeypatch):
+    """No network, whatever the test runs."""
+    corpus = tmp_path / "corpus.txt"
+    names = ("emma", "olivia", "ava", "isabella", "sophia", "mia", "charlotte", "amelia", "jo")
+    corpus.write_text("".join(f"{a}{b}\n" for a in names for b in names), encoding="utf-8")
+    monkeypatch.setenv("PYMICROGPT_CORPUS", str(corpus))
+    monkeypatch.chdir(tmp_path)
+
+
+def run_bench(*args: str) -> tuple[int, Results | None]:
+    """Exit code and result of a short run into ./out."""
+    code = main(["--quick", "--workloads", "d16", "--out", "out", *args])
+    return code, Results.load(Path("out/results.json")) if code < 2 else None
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--variants", "nonsense"], "no variant 'nonsense'; there are cpython,"),
+        (["--workloads", "d17"], "no workload 'd17'; there are d16,"),
+        (["--out", "corpus.txt"], "corpus.txt is not a directory"),
+        (["--corpus", "missing.txt"], "missing.txt"),
+        (["--extra", "missing.py"], "missing.py"),
+        (["--quick", "--full"], "not allowed with"),
+        (["--unknown"], "unrecognized arguments"),
+    ],
+)
+def test_bad_arguments_are_named(args, message, capsys):
+    try:
+        code = main(args)
+    except SystemExit as stop:  # argparse
+        code = stop.code
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_list_names_every_variant(capsys):
+    assert main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(load_variants())
+
+
+def test_report_tells_no_folders():
+    assert without_folders("/home/me/data/names.txt") == "names.txt"
+    assert without_folders("names.txt, cached at /a/b.txt") == "names.txt, cached at b.txt"
+    url = "embedded given names (download of https://a.b/c/d.txt failed)"
+    assert without_folders(url) == url
+
+
+BROKEN = """
+import os, sys, time
+from dataclasses import replace
+from bench.variants.sessions import EngineSession
+from bench.variants.variant import Variant
+
+class Broken(EngineSession):
+    def __init__(self, how, task):
+        self.how = how
+        if how == "optimizer":
+            workload = replace(task.workload, learning_rate=0.0101)
+            task = replace(task, workload=workload)
+        super().__init__("tape32", task)
+        print("a variant may print")
+    def verify(self):
+        loss, gradients = super().verify()
+        if self.how == "gradients":
+            gradients[::7] *= 1.001
+        return loss, gradients
+    def run(self, steps):
+        losses, seconds = super().run(steps)
+        if self.how == "late" and self.core.step > 1:
+            raise RuntimeError("in the second round")
+        if self.how == "crash":
+            os.abort()
+        if self.how == "exit":
+            sys.stderr.write("so long\\n"); sys.stderr.flush(); os._exit(3)
+        if self.how == "hang":
+            time.sleep(60)
+        if self.how == "raise":
+            raise RuntimeError("two\\nlines")
+        if self.how == "nan":
+            losses[-1] = float("nan")
+        if self.how == "short":
+            losses = losses[1:]
+        return losses, seconds
+
+def variant(how):
+    warmup = 0.0 if how == "late" else 0.3
+    return Variant(how, how, "other", lambda task: Broken(how, task), batches=(1,), timeout=8.0,
+                   warmup=warmup, steady=not warmup)
+
+VARIANTS = [variant(how) for how in
+            "optimizer gradients crash exit hang raise late nan short healthy".split()]
+"""
+
+
+def test_what_goes_wrong_is_a_row_with_a_reason_and_no_number():
+    Path("broken.py").write_text(BROKEN, encoding="utf-8")
+    names = "optimizer,gradients,crash,exit,hang,raise,late,nan,short,healthy,tape"
+    code, results = run_bench("--extra", "broken.py", "--variants", names)
+    assert code == 1
+    rows = {row.variant: row for row in results.rows}
+    reasons = {
+        "optimizer": r"wrong: loss of step 2 is .* instead of .*",
+        "gradients": r"wrong: gradient of wte is off by .*",
+        "crash": r"its process ended with signal SIGABRT.*",
+        "exit": r"its process ended with exit code 3: so long",
+        "hang": r"no answer within 8 s",
+        "raise": r"RuntimeError: two lines",
+        "late": r"RuntimeError: in the second round",
+        "nan": r"wrong: loss of step 1 is nan.*",
+        "short": r"wrong: 0 losses for 1 steps",
+    }
+    for name, reason in reasons.items():
+        assert rows[name].status == "error"
+        assert re.fullmatch(reason, rows[name].reason), rows[name].reason
+        assert not rows[name].values
+        assert f"error: {rows[name].reason}" in Path("out/README.md").read_text(encoding="utf-8")
+    for name in ("healthy", "tape"):
+        assert rows[name].ok
+        assert len(rows[name].values) == 3
+
+
+def test_the_variant_of_the_documentation_works():
+    text = (ROOT / "docs" / "adding-a-variant.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(examples[0].splitlines()) <= 20
+    Path("added.py").write_text(examples[0], encoding="utf-8")
+    Path("program.py").write_text(examples[1], encoding="utf-8")
+    code, results = run_bench(
+        "--extra", "added.py", "--extra", "program.py",
+        "--variants", "scalar,scalar-nosharing,zig-tape",
+    )  # fmt: skip
+    assert code == 0
+    rows = {row.name: row for row in results.rows}
+    assert rows["d16/b16/scalar-nosharing"].ok
+    assert rows["d16/b1/zig-tape"].status == "unavailable"
+
+
+def test_cpython_and_engines_in_one_run():
+    code, results = run_bench("--variants", "cpython,cpython-nogc,tape,autovec")
+    assert code == 0
+    assert all(row.ok for row in results.rows)
+    for row in results.rows:
+        assert row.steady == row.variant.startswith("cpython")
+        if not row.steady:
+            assert row.coverage == 1.0
+            assert all(r.steps % 1000 == 0 and r.steps for r in row.rounds)
+            assert (row.loss_first_step, row.loss_last_step) == (951, 1000)
+    base = results.baseline("d16")
+    assert results.speedup(base).value == 1.0
+    assert results.speedup(results.find("d16", "autovec", 16)).low > 10
+    row = results.find("d16", "tape", 1)
+    mean = results.workloads["d16"]["mean_positions"]
+    for value, r in zip(row.values, row.rounds, strict=True):
+        assert value == pytest.approx(r.seconds / r.positions * mean)
+    assert 8 * 4192 < row.engine_memory < 10_000_000
+    assert base.engine_memory == 0
+    if Path("/proc/stat").exists():
+        for r in row.rounds:
+            assert set(r.activity) == {"steal_percent", "busy_cores", "load_avg_1min"}
+            assert 0.5 < r.activity["busy_cores"] <= os.cpu_count()
+        assert {"steal_percent", "load_avg_1min", "load_avg_1min_after"} <= set(results.run)
+        assert base.peak_memory > 5_000_000
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
+def test_ctrl_c_leaves_the_old_report_whole_and_no_process(tmp_path):
+    out = tmp_path / "out"
+    before = old_report(out)
+    listing = sorted(tmp_path.iterdir())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.run_all", "--workloads", "d16", "--out", str(out)],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has its children ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    for line in process.stdout:
+        if "verifying" in line:
+            break
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "the report that was there is as it was" in errors
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    assert sorted(tmp_path.iterdir()) == listing
+    if Path("/proc").is_dir():
+        commands = [file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline")
+                    if file.exists()]  # fmt: skip
+        assert not [c for c in commands if str(tmp_path).encode() in c]
