@@ -85,7 +85,7 @@ def end(name: str, run: Callable[[argparse.Namespace], int], args: argparse.Name
     except (Refused, ValueError, OSError) as error:
         code, words = 2, f"{name}: {error}"
     except KeyboardInterrupt:
-        code, words = 130, "\ninterrupted: the report that was there is as it was"
+        code, words = 130, f"\n{name}: interrupted; what was there before is as it was"
     with suppress(OSError):
         print(words, file=sys.stderr, flush=True)
     try:

@@ -39,9 +39,13 @@ class Measurement:
         with self._failures():
             worker = self.worker = Worker(command, job, self.variant.timeout)
             self.row.info = worker.ready["info"]
+
+            def run(steps: int) -> float:
+                seconds: float = worker.ask(steps=steps)["seconds"]
+                return seconds
+
             if self.variant.warmup:  # the rounds of a slow row check the rest of the true losses
                 enough = len(self.task.losses)
-                run = lambda steps: worker.ask(steps=steps)["seconds"]  # noqa: E731
                 self._calibrate(warm_up(run, self.variant.warmup, least=enough))
 
     def measure(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
@@ -99,6 +100,7 @@ def _import_file(path: Path) -> ModuleType:
         raise ValueError(f"no variant file {path}")
     module = ModuleType(f"bench_variant_{path.stem}")
     module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses look for their annotations
     try:
         exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
     except SyntaxError as error:
