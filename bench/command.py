@@ -69,10 +69,20 @@ def read_toml(path: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
+def show(text: str) -> None:
+    """Prints what was asked for."""
+    print(printable(text), flush=True)
+
+
 def say(text: str) -> None:
-    """Prints; where standard output is gone or full, what is measured matters more."""
+    """Prints what is being done; where standard output is gone or full, the work matters more."""
     with suppress(OSError):
-        print(text, flush=True)
+        show(text)
+
+
+def printable(text: str) -> str:
+    """For a terminal: a variant's label, or a file's name, moves no cursor and sets no colour."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
 
 
 def end(name: str, run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -87,7 +97,7 @@ def end(name: str, run: Callable[[argparse.Namespace], int], args: argparse.Name
     except KeyboardInterrupt:
         code, words = 130, f"\n{name}: interrupted; what was there before is as it was"
     with suppress(OSError):
-        print(words, file=sys.stderr, flush=True)
+        print(printable(words), file=sys.stderr, flush=True)
     try:
         sys.stdout.flush()
     except OSError:  # else the interpreter complains once more

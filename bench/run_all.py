@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench import published
-from bench.command import Refused, described, end, names, say, writable
+from bench.command import Refused, described, end, names, say, show, writable
 from bench.measure import machine, pareto, probes, quality
 from bench.measure.effort import EFFORTS
 from bench.measure.rows import Measurement, run_workload
@@ -110,8 +110,8 @@ def run(args: argparse.Namespace) -> int:
 
     write_or_keep(results, args.out)
     for name in workloads:
-        say("\n" + text_table(results, name))
-    say(f"\nreport: {args.out / 'index.html'}, {args.out / 'README.md'}")
+        show("\n" + text_table(results, name))
+    show(f"\nreport: {args.out / 'index.html'}, {args.out / 'README.md'}")
     wrong = any(row.status == "error" for row in results.rows)
     return 1 if wrong or any(probe.status == "error" for probe in results.probes) else 0
 
@@ -191,7 +191,7 @@ def list_variants(variants: dict[str, Variant]) -> None:
     for variant in variants.values():
         batches = " and ".join(map(str, variant.batches))
         here = variant.available() or "runs here"
-        print(f"{variant.name:17} {variant.label:28} batch {batches:8} {here}")
+        show(f"{variant.name:17} {variant.label:28} batch {batches:8} {here}")
 
 
 @contextmanager
@@ -199,9 +199,10 @@ def progress() -> Iterator[Callable[[str, str], None]]:
     """A function to tell what is being done: one live line on a terminal, else a line a stage."""
     if sys.stdout.isatty() and find_spec("rich"):
         from rich.console import Console
+        from rich.text import Text
 
         with Console().status("") as status:
-            yield lambda stage, detail: status.update(f"{stage}  [dim]{detail}[/dim]")
+            yield lambda stage, detail: status.update(Text(f"{stage}  ").append(detail, "dim"))
         return
     stages = [""]
 

@@ -37,7 +37,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.command import Refused, names, positive, writable
+from bench.command import Refused, names, positive, show, writable
 from bench.measure.process import ROOT, Worker, WorkerFailed
 from bench.measure.timing import middles, steps_for, turn, warm_up
 from bench.report.markdown import markdown_table
@@ -304,8 +304,8 @@ def run(args: argparse.Namespace) -> int:
     found = compare(cases, sides, args.fail, lambda: time.monotonic() > end, tell)
     if not found:
         raise Refused("none of these engines runs here")
-    print(text_of(rows(found)))
-    print(conclusion(found, args.fail))
+    show(text_of(rows(found)))
+    show(conclusion(found, args.fail))
     if args.markdown:
         title = f"{head_name} against {base_name}: {conclusion(found, args.fail)}"
         args.markdown.write_text(markdown(found, title), encoding="utf-8")

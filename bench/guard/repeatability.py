@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.command import Refused, positive
+from bench.command import Refused, positive, show
 from bench.report.format import TIMES, digits, interval
 from bench.results import BASELINE, Estimate, Results, Row
 
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     first, second = (Results.load(path) for path in args.runs)
     for key in ALIKE:
         if first.run.get(key) != second.run.get(key):
-            print(f"{key} differs: {first.run.get(key)} and {second.run.get(key)}")
+            show(f"{key} differs: {first.run.get(key)} and {second.run.get(key)}")
     rows = [row for results in (first, second) for row in results.rows]
     names = list(dict.fromkeys(r.name for r in rows if r.ok and r.variant != BASELINE))
     if not names:
@@ -41,22 +41,22 @@ def run(args: argparse.Namespace) -> int:
     for name in names:
         one, other = value(first, name), value(second, name)
         if one is None or other is None:
-            print(f"{name:{width}}  in one run alone")
+            show(f"{name:{width}}  in one run alone")
             beyond += 1
             continue
         (what, a), (other_what, b) = one, other
         if what != other_what:
-            print(f"{name:{width}}  CPython in one run alone")
+            show(f"{name:{width}}  CPython in one run alone")
             beyond += 1
             continue
         change = 100 * (b.value / a.value - 1)
         agrees = abs(change) <= args.limit
         beyond += not agrees
-        print(
+        show(
             f"{name:{width}}  {shown(a):>30}  {shown(b):>30}  {what}  {change:+6.1f} %"
             f"{'' if agrees else '  beyond the limit'}"
         )
-    print(
+    show(
         f"{len(names) - beyond} of {len(names)} rows agree within {args.limit:g} %"
         if beyond
         else f"all {len(names)} rows agree within {args.limit:g} %"

@@ -34,7 +34,7 @@ def markdown(results: Results, parts: list[Part]) -> str:
     text += [f"- {WARNING} {escaped(words)}" for words in warnings(results)]
     text += [""]
     for part in parts:
-        text += ["#" * part.level + " " + part.heading, ""]
+        text += ["#" * part.level + " " + escaped(part.heading), ""]
         text += [part.text, ""]
         text += [f"![{escaped(d.wide.title)}]({d.file})\n" for d in part.drawings]
         for lines in part.tables:

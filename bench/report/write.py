@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.command import Refused, writable
+from bench.command import Refused, show, writable
 from bench.report.markdown import markdown
 from bench.report.page import page
 from bench.report.part import all_parts, modules
@@ -99,5 +99,5 @@ def run(args: argparse.Namespace) -> int:
     except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise Refused(f"{args.run} has values that cannot be drawn ({what})") from error
-    print(out / "README.md")
+    show(str(out / "README.md"))
     return 0

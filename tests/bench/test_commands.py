@@ -83,6 +83,15 @@ def test_a_file_of_variants_that_is_none_is_one_line(text, message, capsys):
     assert line.endswith(message)
 
 
+def test_a_label_moves_no_cursor(capsys):
+    text = "from bench.variants.variant import Variant\n"
+    text += "VARIANTS = [Variant('v', '\\x1b[2Jgone', 'other', lambda task: None)]"
+    Path("extra.py").write_text(text, encoding="utf-8")
+    assert run_all.main(["--list", "--extra", "extra.py"]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.split()[:2] == ["v", r"\x1b[2Jgone"]
+
+
 def no_work(*args, **kwargs):
     raise AssertionError("work was begun")
 

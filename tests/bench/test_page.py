@@ -18,7 +18,7 @@ from synthetic import of_probes, of_rows, of_trainings
 from bench.report.format import TIMES, times
 from bench.report.plot import NARROW_WIDTH, WIDTH
 from bench.report.write import write
-from bench.results import Results
+from bench.results import Probe, Results
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -236,6 +236,7 @@ def hostile(tmp_path_factory) -> Path:
         row.label += HOSTILE
         row.reason = row.reason and HOSTILE
         row.info = {}
+    found.probes = [Probe("phases", "d16", "avx512", HOSTILE, "error", HOSTILE)]
     out = tmp_path_factory.mktemp("hostile")
     write(found, out)
     return out
