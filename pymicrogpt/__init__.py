@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 # In the source tree after a plain `pip install .`, _core is in the installed copy alone.
 __path__ = extend_path(__path__, __name__)
 
-from .config import Config
-from .corpus import Corpus, CorpusError, CorpusNotFoundError
-from .engines import EngineInfo, engines
-from .tokenizer import Tokenizer
+from .engines import EngineInfo, engines  # the module of that name would hide a lazy function
 
 if TYPE_CHECKING:
+    from .config import Config
+    from .corpus import Corpus, CorpusError, CorpusNotFoundError
     from .model import GPT
+    from .tokenizer import Tokenizer
     from .trainer import Activity, Trainer
     from .weights import WeightsError
 
@@ -45,22 +45,31 @@ __all__ = [
 ]
 
 
-# What needs NumPy or the installed metadata loads on first use: pymicrogpt.reference and all that
-# is imported above also run under PyPy, with the standard library alone.
+_HOMES = {
+    "Activity": "trainer",
+    "Config": "config",
+    "Corpus": "corpus",
+    "CorpusError": "corpus",
+    "CorpusNotFoundError": "corpus",
+    "GPT": "model",
+    "Tokenizer": "tokenizer",
+    "Trainer": "trainer",
+    "WeightsError": "weights",
+}
+
+
+# Everything loads on first use: Ctrl-C in the first moments of the command finds it ready, and all
+# but model, trainer and weights runs under PyPy too, with the standard library alone.
 def __getattr__(name: str) -> Any:
     value: Any
-    if name == "Trainer":
-        from .trainer import Trainer as value
-    elif name == "Activity":
-        from .trainer import Activity as value
-    elif name == "GPT":
-        from .model import GPT as value
-    elif name == "WeightsError":
-        from .weights import WeightsError as value
-    elif name == "__version__":
+    if name == "__version__":
         from importlib.metadata import version
 
         value = version("pymicrogpt")
+    elif name in _HOMES:
+        from importlib import import_module
+
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

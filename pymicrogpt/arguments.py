@@ -7,10 +7,14 @@ arguments and returns the exit code.
 from __future__ import annotations
 
 import argparse
+import os
+import re
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .config import checked_float, checked_int
+from .display import escaped, say
 
 
 class CommandError(Exception):
@@ -22,6 +26,9 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **settings})
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        say(message or "", end="", stream="stdout" if file is sys.stdout else "stderr")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {one_line(message)} ({self.prog} --help)\n")
@@ -47,12 +54,12 @@ def integer(minimum: int, maximum: int = 2**31 - 1) -> Callable[[str], int]:
     return parse
 
 
-def number(below: float = float("inf")) -> Callable[[str], float]:
-    """For `type=`: a number in 0 < x < below."""
+def number(below: float = float("inf"), zero: bool = False) -> Callable[[str], float]:
+    """For `type=`: a number in 0 < x < below, or 0 <= x with `zero`."""
 
     def parse(text: str) -> float:
         try:
-            return checked_float("it", float(text), below=below)
+            return checked_float("it", float(text), below=below, zero=zero)
         except ValueError as error:
             raise argparse.ArgumentTypeError(reason(error, text, "a number")) from None
 
@@ -65,5 +72,24 @@ def reason(error: ValueError, text: str, kind: str) -> str:
     return message[3:] if message.startswith("it must") else f"must be {kind}, not {text!r}"
 
 
+def nonempty(text: str) -> str:
+    """For `type=`: of a file, an engine, an address. Empty is what a shell makes of a variable that
+    is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def utf8(text: str) -> str:
+    """For `type=`: text, which is UTF-8 even where the locale (LC_ALL=C) made bytes of it."""
+    if not re.search("[\udc80-\udcff]", text):
+        return text
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeError:
+        raise argparse.ArgumentTypeError(f"must be UTF-8, not {text!r}") from None
+
+
 def one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Without control characters; line ends become spaces."""
+    return escaped(re.sub(r"\s*[\r\n]\s*", " ", text.strip()))

@@ -9,32 +9,38 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import platform
 import random
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .arguments import CommandError, Parser, integer, new_parser, number, one_line
+from .__main__ import main
+from .arguments import CommandError, Parser, integer, new_parser, nonempty, number, one_line, utf8
+from .display import counted, escaped, lose, lost, on_terminal, say
 from .sweep_cli import add_sweep
 
 if TYPE_CHECKING:
     from .model import GPT
 
+__all__ = ["main", "run"]
 
 MOST_THREADS = 1024  # a slip of the finger asks for more
 AT_ONCE = 100_000  # samples from an engine, which holds them all in memory
+NEEDS = {"train": "run", "sample": "model", "sweep": "sweep", "info": "model"}  # modules, to load
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs one command line (default: that of this process) and returns its exit code. SystemExit
-    for --help, --version and arguments that do not parse."""
+def run(argv: list[str] | None = None, ready: Callable[[], object] | None = None) -> int:
+    """As main(). ready: called when all is loaded, before the command begins"""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell: `>&-`
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
@@ -42,27 +48,55 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that lacks a character shows its number instead.
             stream.reconfigure(errors="backslashreplace")
+    lost.clear()
+    try:
+        code = run_command(argv, ready)
+    except SystemExit as stop:
+        if flushed():
+            raise
+        code = int(stop.code or 0)
+    if flushed() or code not in (0, 1):
+        return code
+    if isinstance(lost["stdout"], BrokenPipeError):  # `| head` has what it wanted
+        return 128 + getattr(signal, "SIGPIPE", 13)
+    tell(f"standard output: {lost['stdout'].strerror or lost['stdout']}")
+    return 2
+
+
+def run_command(argv: list[str] | None, ready: Callable[[], object] | None) -> int:
     parser = build_parser()
     try:
         args = parser.parse_args(argv)
+        import_module(f".{NEEDS[args.name]}", __package__)
+        if ready:
+            ready()
         code: int = args.command(args)
-        sys.stdout.flush()
         return code
-    except BrokenPipeError:
-        # `| head` has what it wanted. What is still buffered must not fail at exit once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + getattr(signal, "SIGPIPE", 13)
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        tell("interrupted")
         return 128 + signal.SIGINT
     except MemoryError as error:
-        print(f"{parser.prog}: {one_line(str(error)) or 'out of memory'}", file=sys.stderr)
+        tell(str(error) or "out of memory")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"{parser.prog}: {where}{one_line(error.strerror or str(error))}", file=sys.stderr)
+        tell(f"{where}{error.strerror or error}")
     except (CommandError, ValueError) as error:
-        print(f"{parser.prog}: {one_line(str(error))}", file=sys.stderr)
+        tell(str(error))
     return 2
+
+
+def tell(message: str) -> None:
+    say(f"pymicrogpt: {one_line(message)}", stream="stderr")
+
+
+def flushed() -> bool:
+    """Whether all that was to be printed is out. What is not must not fail at exit once more."""
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except (OSError, ValueError) as error:
+            lose(name, error)
+    return "stdout" not in lost
 
 
 def build_parser() -> Parser:
@@ -70,7 +104,7 @@ def build_parser() -> Parser:
         prog="pymicrogpt", description="Train a tiny GPT on a text file, and sample from it."
     )
     parser.add_argument("--version", action=Version)
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, dest="name")
     add_train(subparsers)
     add_sample(subparsers)
     add_sweep(subparsers)
@@ -87,7 +121,7 @@ class Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         from . import __version__
 
-        print(f"pymicrogpt {__version__}")
+        say(f"pymicrogpt {__version__}")
         parser.exit()
 
 
@@ -102,14 +136,15 @@ def add_train(subparsers: Any) -> None:
         "corpus",
         nargs="?",
         metavar="CORPUS",
+        type=nonempty,
         default=argparse.SUPPRESS,
-        help="UTF-8 text file (default: names.txt, as the original)",
+        help="UTF-8 text file, - for standard input (default: names.txt, as the original)",
     )
 
-    def option(name: str, default: Any, help: str, **settings: Any) -> None:
+    def option(flag: str, default: Any, help: str, **settings: Any) -> None:
         # Absent unless given: a resumed run has its own.
         parser.add_argument(
-            name, default=argparse.SUPPRESS, help=f"{help} (default: {default})", **settings
+            flag, default=argparse.SUPPRESS, help=f"{help} (default: {default})", **settings
         )
 
     count = {"type": integer(1), "metavar": "N"}
@@ -152,7 +187,13 @@ def add_train(subparsers: Any) -> None:
         "stop after so many held-out losses in a row without a new best",
         **count,
     )
-    option("--engine", "auto", "what computes; pymicrogpt info lists them", metavar="NAME")
+    option(
+        "--engine",
+        "auto",
+        "what computes; pymicrogpt info lists them",
+        metavar="NAME",
+        type=nonempty,
+    )
     option(
         "--threads", 1, "of a SIMD engine; the result is the same", type=threads, metavar="N|auto"
     )
@@ -164,6 +205,7 @@ def add_train(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--out-dir",
+        type=nonempty,
         default="out",
         metavar="DIR",
         help="where the model and the checkpoint go (default: out)",
@@ -184,12 +226,20 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="samples to print (default: 20)",
     )
-    parser.add_argument(
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
         "--temperature",
-        type=number(),
+        type=number(zero=True),
         default=0.5,
         metavar="X",
         help="lower is more likely, higher more varied (default: 0.5)",
+    )
+    choice.add_argument(
+        "--greedy",
+        action="store_const",
+        const=0.0,
+        dest="temperature",
+        help="always the most likely character, as with --temperature 0",
     )
     parser.add_argument(
         "--top-k",
@@ -211,51 +261,69 @@ def threads(text: str) -> int | str:
 
 def train(args: argparse.Namespace) -> int:
     from .display import new_display
-    from .run import Run, Settings
+    from .run import Run, Settings, Signals
 
+    out_dir = Path(args.out_dir)
     if args.plot and find_spec("matplotlib") is None:
         raise CommandError("--plot needs matplotlib: pip install 'pymicrogpt[plot]'")
+    if args.plot and (out_dir / "loss.png").is_dir():
+        raise CommandError(f"--plot writes {out_dir / 'loss.png'}, which is a directory")
     names = asdict(Settings()).keys()
     given = {name: value for name, value in vars(args).items() if name in names}
-    if "corpus" in given:
+    if given.get("corpus", "-") != "-":
         given["corpus"] = os.path.abspath(given["corpus"])  # a resumed run may be elsewhere
-    out_dir = Path(args.out_dir)
+    threads = getattr(args, "threads", None)
+    warn_of_threads(threads)
     if args.resume:
-        run = Run.resume(out_dir, given, threads=getattr(args, "threads", None))
+        run = Run.resume(out_dir, given, threads=threads)
     else:
-        run = Run.start(
-            out_dir,
-            Settings(**given),
-            threads=getattr(args, "threads", 1),
-            overwrite=args.overwrite,
-        )
+        run = Run.start(out_dir, Settings(**given), threads=threads or 1, overwrite=args.overwrite)
     display = new_display(args.json)
-    stopped_by = run.train(display)
-    if stopped_by:
-        again = shlex.join(["pymicrogpt", "train", "--resume", "--out-dir", args.out_dir])
-        print(f"pymicrogpt: saved at step {run.trainer.step}; go on with: {again}", file=sys.stderr)
-        return 128 + stopped_by
-    drawn = run.model.sample(
-        args.num_samples,
-        args.temperature,
-        top_k=args.top_k,
-        max_new_tokens=args.max_new_tokens,
-    )
-    for i, text in enumerate(drawn, 1):
+    with run, Signals() as signals:
+        stopped_by = run.train(display, signals)
+        if stopped_by:
+            again = shlex.join(["pymicrogpt", "train", "--resume", "--out-dir", args.out_dir])
+            text = " < the same text" if run.settings.corpus == "-" else ""
+            with suppress(KeyboardInterrupt), signals.at_once():
+                tell(f"saved at step {run.trainer.step}; go on with: {again}{text}")
+            return 128 + stopped_by
+    model = run.model
+    for i in range(1, args.num_samples + 1):
+        [text] = model.sample(
+            1, args.temperature, top_k=args.top_k, max_new_tokens=args.max_new_tokens
+        )
         display.show({"event": "sample", "number": i, "text": text})
     if args.plot:
         from .plot import draw_losses
 
         draw_losses(run.state, out_dir / "loss.png")
+    if isinstance(lost.get("stdout"), BrokenPipeError):
+        del lost["stdout"]  # a reader that went away had what it wanted, and so do we
     return 0
+
+
+def warn_of_threads(threads: int | str | None) -> None:
+    from .engines import available_cores
+
+    if isinstance(threads, int) and threads > (cores := available_cores()):
+        tell(
+            f"warning: --threads {threads} on {counted(cores, 'core')}: more threads than cores "
+            "take many times as long; --threads auto finds the best number"
+        )
 
 
 def add_sample(subparsers: Any) -> None:
     parser = new_parser(subparsers, "sample", "Print samples of a model that was kept.", sample)
     parser.add_argument(
-        "--out-dir", default="out", metavar="DIR", help="where the model is (default: out)"
+        "--out-dir",
+        type=nonempty,
+        default="out",
+        metavar="DIR",
+        help="where the model is (default: out)",
     )
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="what each sample begins with")
+    parser.add_argument(
+        "--prompt", type=utf8, default="", metavar="TEXT", help="what each sample begins with"
+    )
     add_sampling(parser)
     parser.add_argument(
         "--seed",
@@ -265,8 +333,15 @@ def add_sample(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--engine",
+        type=nonempty,
         metavar="NAME",
         help="draw in a SIMD engine, thousands at a time; auto is the best (default: in NumPy)",
+    )
+    parser.add_argument(
+        "--logprobs",
+        action="store_true",
+        help="the natural logarithm of each sample's probability before it; with --json that of "
+        "each character too",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
 
@@ -276,11 +351,20 @@ def sample(args: argparse.Namespace) -> int:
 
     check_has_model(args.out_dir)
     model = GPT.load(args.out_dir)
+    end = "\n---------------\n" if "\n" in model.tokenizer.alphabet else "\n"
     for i, text in enumerate(texts(model, args), 1):
+        logprobs = model.logprobs(text) if args.logprobs else []
         if args.json:
-            print(json.dumps({"event": "sample", "number": i, "text": text}))
+            event = {"event": "sample", "number": i, "text": text}
+            if args.logprobs:
+                event |= {"logprob": math.fsum(logprobs), "logprobs": logprobs}
+            say(json.dumps(event), flush=args.engine is None)
         else:
-            print(f"{text}\n---------------" if "\n" in model.tokenizer.alphabet else text)
+            line = escaped(text, keep="\t\n") if on_terminal(sys.stdout) else text
+            score = f"{math.fsum(logprobs):.3f}\t" if args.logprobs else ""
+            say(score + line, end=end, flush=args.engine is None)
+        if lost:
+            break
     return 0
 
 
@@ -310,21 +394,21 @@ def add_info(subparsers: Any) -> None:
     parser = new_parser(
         subparsers, "info", "Describe the engines of this machine, or a model that was kept.", info
     )
-    parser.add_argument("--out-dir", metavar="DIR", help="where the model is")
+    parser.add_argument("--out-dir", type=nonempty, metavar="DIR", help="where the model is")
     parser.add_argument("--json", action="store_true", help="one JSON object, for machines")
 
 
 def info(args: argparse.Namespace) -> int:
     facts = about_machine() if args.out_dir is None else about_model(args.out_dir)
     if args.json:
-        print(json.dumps(facts))
+        say(json.dumps(facts))
         return 0
     engines = facts.pop("engines", [])
-    for name, value in facts.items():
-        print(f"{name.replace('_', ' ')}: {value}")
+    for fact, value in facts.items():
+        say(escaped(f"{fact.replace('_', ' ')}: {value}"))
     for engine in engines:
         what = f"{engine['isa']}, {engine['dtype']}"
-        print(f"  {engine['name']:9}  {what if engine['available'] else engine['reason']}")
+        say(f"  {engine['name']:9}  {what if engine['available'] else engine['reason']}")
     return 0
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 INT_MAX = 2**31 - 1  # the engines keep sizes in 32 bits
+# And numbers in float32: nothing smaller than FLOAT_MIN, whose reciprocal is still a number there.
+FLOAT_MIN, FLOAT_MAX, FLOAT_EPS = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127, 2.0**-24
 
 
 def checked_int(name: str, value: Any, minimum: int = 1, maximum: int = INT_MAX) -> int:
@@ -23,8 +25,16 @@ def checked_int(name: str, value: Any, minimum: int = 1, maximum: int = INT_MAX)
     return number
 
 
-def checked_float(name: str, value: Any, *, below: float = math.inf, zero: bool = False) -> float:
-    """`value` as a float with 0 < value < below, or 0 <= value with `zero`."""
+def checked_float(
+    name: str,
+    value: Any,
+    *,
+    below: float = math.inf,
+    zero: bool = False,
+    engine: bool = False,
+) -> float:
+    """`value` as a float with 0 < value < below, or 0 <= value with `zero`; for an `engine`, which
+    computes in float32, one that is neither 0 nor infinite nor `below` there."""
     if isinstance(value, (bool, str, bytes)):
         raise TypeError(f"{name} must be a number, not {value!r}")
     try:
@@ -37,6 +47,11 @@ def checked_float(name: str, value: Any, *, below: float = math.inf, zero: bool 
         low = "at least 0" if zero else "greater than 0"
         high = "finite" if below == math.inf else f"less than {below:g}"
         raise ValueError(f"{name} must be {low} and {high}, not {value!r}")
+    least, most = 0.0 if zero else FLOAT_MIN, min(below - FLOAT_EPS, FLOAT_MAX)
+    if engine and not least <= number <= most:
+        raise ValueError(
+            f"{name} must lie in {least:.2g} .. {most:.9g}, the numbers of float32, not {value!r}"
+        )
     return number
 
 

@@ -1,38 +1,113 @@
 """How a training is told: a bar on a terminal, plain lines elsewhere, JSON for machines.
 
-All three show the same events, which are also the lines of a run's log.jsonl; see run.py.
+All three show the same events. Nothing here fails because of where it is written to: a terminal
+that was closed, a full disk or a reader that went away (`| head`) cost no work. `lost` remembers
+the first error of each stream, for the exit code.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import sys
-from typing import TYPE_CHECKING, Any
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 Event = dict[str, Any]
 SHARES = ("values", "units", "resting")  # of an activity
+SILENCE_SECONDS = 1.0  # on a terminal, until a line says what takes so long
+
+lost: dict[str, OSError] = {}  # "stdout", "stderr": why it cannot be written any more
+
+
+def say(text: str, *, end: str = "\n", stream: str = "stdout", flush: bool = True) -> None:
+    """Prints `text`, or notes in `lost` that it cannot."""
+    try:
+        print(text, end=end, file=getattr(sys, stream), flush=flush)
+    except (OSError, ValueError) as error:  # ValueError: the stream is closed
+        lose(stream, error)
+
+
+def lose(stream: str, error: OSError | ValueError) -> None:
+    """What is still buffered, and all that comes, goes nowhere."""
+    lost.setdefault(stream, error if isinstance(error, OSError) else OSError(str(error)))
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, getattr(sys, stream).fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):  # no real file
+        setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
+# What a terminal would obey: control characters, and those that turn the direction of text.
+_ORDERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """For a terminal: control characters other than those to `keep` as Python writes them."""
+
+    def number(match: re.Match[str]) -> str:
+        return match[0] if match[0] in keep else match[0].encode("unicode_escape").decode()
+
+    return _ORDERS.sub(number, text)
+
+
+def counted(n: int, noun: str) -> str:
+    """1 document, 2 documents"""
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
+def on_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Says on the terminal what is going on, where it takes longer than a second."""
+    timer = threading.Timer(SILENCE_SECONDS, say, (f"{what} ...",), {"stream": "stderr"})
+    timer.daemon = True
+    if on_terminal(sys.stderr):
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Display:
-    """Plain lines. A reader that went away (`| head`) does not end the training: it goes on in
-    silence."""
+    """Plain lines."""
+
+    def __init__(self) -> None:
+        self._silent_since = time.monotonic()
+        self._patience = SILENCE_SECONDS  # until a line breaks the silence
 
     def show(self, event: Event) -> None:
         if text := as_text(event):
+            self._patience = SILENCE_SECONDS
             self.write(text)
 
     def live(self, event: Event) -> None:
-        """Where the training is between two lines, for displays that can overwrite themselves."""
+        """Where the training is between two lines. On a terminal that is told when nothing else
+        was for a second, then for two, four and so on."""
+        if time.monotonic() - self._silent_since > self._patience and on_terminal(sys.stdout):
+            self._patience *= 2
+            self.write("  ".join(in_words(event).values()))
 
     def write(self, line: str) -> None:
-        try:
-            print(line, flush=True)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        say(escaped(line, keep="\t\n") if on_terminal(sys.stdout) else line)
+        self._silent_since = time.monotonic()
 
     def close(self) -> None:
         """After the last step; what is shown then comes below."""
@@ -42,13 +117,17 @@ class JsonDisplay(Display):
     """One JSON object a line."""
 
     def show(self, event: Event) -> None:
-        self.write(json.dumps(event))
+        say(json.dumps(event))
+
+    def live(self, event: Event) -> None:
+        """Machines need no company."""
 
 
 class BarDisplay(Display):
     """A progress bar below the lines."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -64,6 +143,7 @@ class BarDisplay(Display):
         if self._progress is None:
             super().write(line)
         else:
+            line = escaped(line, keep="\t\n")
             self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
@@ -75,7 +155,7 @@ class BarDisplay(Display):
 def new_display(as_json: bool) -> Display:
     if as_json:
         return JsonDisplay()
-    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+    if on_terminal(sys.stdout) and os.environ.get("TERM") != "dumb":
         try:
             import rich.progress  # noqa: F401
 
@@ -83,6 +163,28 @@ def new_display(as_json: bool) -> Display:
         except ImportError:
             pass
     return Display()
+
+
+class _Terminal(io.TextIOBase):
+    """sys.stdout for rich, which would let its errors through, or end the process."""
+
+    def write(self, text: str) -> int:
+        say(text, end="")
+        return len(text)
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return sys.stdout.encoding
+
+
+def new_console() -> Console:
+    """For a terminal. ImportError without rich."""
+    from rich.console import Console
+
+    return Console(file=_Terminal())  # type: ignore[arg-type]
 
 
 def new_bar(event: Event) -> tuple[Progress, TaskID]:
@@ -94,8 +196,11 @@ def new_bar(event: Event) -> tuple[Progress, TaskID]:
         TextColumn("{task.fields[loss]}"),
         TextColumn("{task.fields[speed]}"),
         TextColumn("{task.fields[left]}"),
+        console=new_console(),
         auto_refresh=False,  # a thread of its own would take time from the training
         transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
     return progress, progress.add_task("", total=event["max_steps"], **in_words(event))
 
@@ -119,9 +224,11 @@ def as_text(event: Event) -> str:
         resumed = f"\ngoing on from step {event['step']}" if event["step"] else ""
         held_out = f", {event['held_out']:,} more held out" if event["held_out"] else ""
         return (
-            f"{event['corpus']}\n"
-            f"{event['documents']:,} documents{held_out}, {event['vocab_size']:,} tokens, "
-            f"{event['num_params']:,} parameters, engine {event['engine']}{threads}{resumed}"
+            f"{escaped(event['corpus'])}\n"
+            f"{counted(event['documents'], 'document')}{held_out}, "
+            f"{counted(event['vocab_size'], 'token')}, "
+            f"{counted(event['num_params'], 'parameter')}, engine {event['engine']}"
+            f"{threads}{resumed}"
         )
     if kind == "progress":
         columns = in_words(event)
@@ -150,9 +257,14 @@ def as_text(event: Event) -> str:
             )
             if resting >= 0.5:
                 activity += f"; {resting:.0f} % of the units at rest"
+        if (dead := event["dead_units"] or 0.0) > 0.5:
+            activity += (
+                f"\nwarning: {100 * dead:.0f} % of the hidden units no longer take part; a smaller "
+                "--learning-rate may reach a lower loss"
+            )
         return (
             f"{why} at step {event['step']} after {event['seconds']:.2f} s; "
-            f"{event['out_dir']} holds the model{best}{activity}"
+            f"{escaped(event['out_dir'])} holds the model{best}{activity}"
         )
     return ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import os
 from dataclasses import dataclass
 
 
@@ -26,7 +26,16 @@ class EngineInfo:
     dtype: str
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def reference_engine() -> EngineInfo:
+    import platform  # here, as everything that imports the package pays for what is above
+
     python = f"{platform.python_implementation()} {platform.python_version()}"
     return EngineInfo("reference", True, "", python, 1, "float64")
 

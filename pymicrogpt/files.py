@@ -6,8 +6,9 @@ import contextlib
 import errno
 import os
 import secrets
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ABANDONED_SECONDS = 3600.0
@@ -39,6 +40,45 @@ def write_atomically(
         raise
     sync_directory(path.parent)
     _remove_abandoned(path)
+
+
+def lock(descriptor: int) -> None:
+    """Keeps others that ask for the lock of the same file or directory out until the descriptor is
+    closed, at the latest with the end of this process. BlockingIOError where another has it;
+    without effect where there are no such locks, as on Windows and some network file systems."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return
+
+
+@contextlib.contextmanager
+def owned(directory: Path) -> Iterator[None]:
+    """Makes the directory, finds out whether it can be written, and locks it; where the block
+    raises it is removed again if it was not there before and is empty. BlockingIOError where
+    another process has it, OSError where it cannot be written."""
+    made = not directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY) if os.name != "nt" else None
+    try:
+        if descriptor is not None:
+            lock(descriptor)
+        tempfile.TemporaryFile(dir=directory).close()
+        yield
+    except BaseException:
+        if made:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+        raise
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def sync_directory(path: Path) -> None:

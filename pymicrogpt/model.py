@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .config import Config, checked_float, checked_int
+from .config import FLOAT_MAX, Config, checked_float, checked_int
 from .tokenizer import Tokenizer
 from .weights import load_model, save_model
 
@@ -101,7 +101,8 @@ class GPT:
         max_new_tokens: int | None = None,
     ) -> list[str]:
         """`n` new documents: token after token from BOS and `prompt`, with which each begins, drawn
-        from softmax(logits / temperature), until BOS comes.
+        from softmax(logits / temperature), until BOS comes. At temperature 0 that is always the
+        most likely token.
 
         top_k: only the so many most likely tokens are drawn from, and what is as likely as the last
             of them
@@ -113,7 +114,7 @@ class GPT:
         alphabet, and a prompt of more than block_size characters without max_new_tokens.
         """
         n = checked_int("n", n, minimum=0)
-        temperature = checked_float("temperature", temperature)
+        temperature = checked_float("temperature", temperature, zero=True)
         top_k = self.tokenizer.vocab_size if top_k is None else checked_int("top_k", top_k)
         start = self._encode_prompt(prompt, bounded=max_new_tokens is None)
         most = self.config.block_size
@@ -141,7 +142,8 @@ class GPT:
         from . import _core
 
         n = checked_int("n", n, minimum=0)
-        temperature = checked_float("temperature", temperature)
+        # Below this only the largest logits are left, and beyond float32 there is no reciprocal.
+        temperature = max(checked_float("temperature", temperature, zero=True), 1e-30)
         seed = checked_int("seed", seed, 0, 2**64 - 1)
         start = np.array(self._encode_prompt(prompt), np.int32)
         most = 0 if top_k is None else checked_int("top_k", top_k)
@@ -157,7 +159,10 @@ class GPT:
                 documents=n,
             )
             self._generators[engine] = n, generator
-        generator.load(np.concatenate([a.ravel() for a in self.parameters.values()]))
+        parameters = np.concatenate([a.ravel() for a in self.parameters.values()])
+        if not np.abs(parameters).max() <= FLOAT_MAX:
+            raise ValueError("the model holds numbers that are not finite in float32")
+        generator.load(parameters)
         tokens = generator.generate(0, n, temperature, seed, most, start)
         return self.tokenizer.decode_all(tokens)
 
@@ -169,30 +174,60 @@ class GPT:
             )
         return ids
 
+    def logprobs(self, document: str) -> list[float]:
+        """The natural logarithm of the probability of each character after those before it, and
+        behind them that of the end, unless block_size characters leave no room for it. Beyond
+        block_size the model sees what it sees in sample(). ValueError for a character that is not
+        in the alphabet."""
+        tokens = self.tokenizer.encode(document)[1:]
+        if len(document) >= self.config.block_size:
+            tokens.pop()
+        logits_after = self._next_logits()
+        result: list[float] = []
+        for i, token in enumerate(tokens):
+            logits = logits_after.send(tokens[i - 1]) if i else next(logits_after)
+            logits = logits - logits.max()
+            result.append(float(logits[token] - np.log(np.exp(logits).sum())))
+        return result
+
     def _sample_one(self, temperature: float, start: list[int], top_k: int, most: int) -> str:
+        bos = self.tokenizer.bos
+        tokens = list(start)
+        logits_after = self._next_logits(start)
+        token: int | None = None
+        while len(tokens) < most:
+            logits = next(logits_after) if token is None else logits_after.send(token)
+            if temperature == 0:
+                token = int(np.argmax(logits))
+            else:
+                if top_k < len(logits):
+                    logits[logits < np.partition(logits, -top_k)[-top_k]] = -np.inf
+                # The maximum goes before the division, so that no temperature is too small.
+                with np.errstate(over="ignore"):
+                    weights = np.exp((logits - logits.max()) / temperature)
+                weights /= weights.sum()
+                token = self.rng.choices(range(bos + 1), weights=weights.tolist())[0]
+            if token == bos:
+                break
+            tokens.append(token)
+        return self.tokenizer.decode(tokens)
+
+    def _next_logits(self, start: Sequence[int] = ()) -> Generator[Array, int, None]:
+        """Logits (V,) after BOS and `start`, then after each token that is sent."""
         T, bos = self.config.block_size, self.tokenizer.bos
         cache = self._empty_cache()
         tokens = list(start)
         position = 0  # of the first token that the model has not seen
         unseen = [bos, *tokens[max(0, len(tokens) - (T - 1)) :]]
-        while len(tokens) < most:
+        while True:
             if position == T:  # the context is full: begin anew with its later half
                 position = 0
                 unseen = [bos, *tokens[len(tokens) - T // 2 :]]
-            logits = self._forward(np.array(unseen), position, cache)[-1]  # (V,)
+            logits = self._forward(np.array(unseen), position, cache)[-1]
             position += len(unseen)
-            if top_k < len(logits):
-                logits[logits < np.partition(logits, -top_k)[-top_k]] = -np.inf
-            # The maximum goes before the division, so that no temperature is too small.
-            with np.errstate(over="ignore"):
-                weights = np.exp((logits - logits.max()) / temperature)
-            weights /= weights.sum()
-            token = self.rng.choices(range(bos + 1), weights=weights.tolist())[0]
-            if token == bos:
-                break
+            token = yield logits
             tokens.append(token)
             unseen = [token]
-        return self.tokenizer.decode(tokens)
 
     def _empty_cache(self) -> Array:  # keys and values of each layer: (L, 2, T, C)
         c = self.config

@@ -6,35 +6,37 @@ The directory holds
     checkpoint.safetensors                      the last step, and as its notes the State
 
 The model is written before the checkpoint: after a kill at any moment, the best model that a
-checkpoint speaks of is there, or a better one from a step that will be done again.
+checkpoint speaks of is there, or a better one from a step that will be done again. What another run
+left stays until the first model of this one is whole.
 """
 
 from __future__ import annotations
 
 import signal
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .checkpoint import CHECKPOINT_FILE, Checkpoint, digest_of
+from .checkpoint import CHECKPOINT_FILE, Checkpoint
 from .config import Config
 from .corpus import Corpus
-from .display import Display, Event
+from .display import Display, Event, waiting
+from .files import owned
 from .model import GPT
-from .trainer import Trainer
-from .weights import CONFIG_FILE, WEIGHTS_FILE, WeightsError
+from .trainer import Trainer, check_finite
+from .weights import CONFIG_FILE, WEIGHTS_FILE, NotFiniteError, WeightsError, save_model
 
 SAVE_SECONDS = 10.0  # of training that a kill may cost
+SAVE_TAKES = 1.0  # seconds; where saving takes longer, it is done more rarely in proportion
 CHUNK_SECONDS = 0.1  # of steps between two looks at the clock
+ENOUGH_DOCUMENTS = 8  # in a batch in which a hidden unit that lives is heard of
 MOST_HISTORY = 20_000  # records; a longer history is thinned out
 
 
@@ -100,10 +102,13 @@ class State:
     evals_since_best: int = 0
     # Of each line of progress: step, mean training loss since the one before, held-out loss.
     history: list[tuple[int, float | None, float | None]] = field(default_factory=list)
+    loss_sum: float = 0.0  # of the steps since the last line of progress
+    loss_count: int = 0
 
 
 class Run:
-    """A training and its directory, made by start() or resume()."""
+    """A training and its directory, made by start() or resume(). While it is entered, the directory
+    belongs to it: RunError for another training in there."""
 
     def __init__(
         self,
@@ -112,6 +117,8 @@ class Run:
         state: State,
         trainer: Trainer,
         held_out: Corpus | None,
+        replaces: bool,
+        ownership: ExitStack,
     ) -> None:
         self.directory = directory
         self.settings = settings
@@ -123,6 +130,14 @@ class Run:
             self.best = GPT.load(directory)
             self.best.rng = trainer.model.rng
         self._best_is_saved = True
+        self._replaces = [directory / n for n in (CHECKPOINT_FILE, CONFIG_FILE) if replaces]
+        self._ownership = ownership
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ownership.close()
 
     @classmethod
     def start(
@@ -133,59 +148,78 @@ class Run:
         threads: int | str = 1,
         overwrite: bool = False,
     ) -> Run:
-        """Begins at step 0. RunError where the directory holds something else, unless `overwrite`;
-        ValueError for bad settings, OSError where it cannot be written."""
-        corpus, held_out = settings.load_corpus()
-        trainer = Trainer(
-            corpus,
-            Config(settings.n_layer, settings.n_embd, settings.n_head, settings.block_size),
-            engine=settings.engine,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            num_steps=settings.max_steps,
-            seed=settings.seed,
-            threads=threads,
-        )
-        if not overwrite:
-            check_free(directory, settings, trainer)
-        directory.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=directory).close()  # now, not after the training
+        """Begins at step 0. RunError where the directory holds something else, unless `overwrite`,
+        or another process trains in it; ValueError for bad settings, OSError where it cannot be
+        written."""
+        if directory.exists() and not directory.is_dir():
+            raise RunError(f"--out-dir {directory} is not a directory")
         for name in (CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE):
-            (directory / name).unlink(missing_ok=True)
-        return cls(directory, settings, State(asdict(settings)), trainer, held_out)
+            if (directory / name).is_dir():
+                raise RunError(f"{directory / name} is a directory: choose another --out-dir")
+        with ExitStack() as ownership:
+            ownership.enter_context(own(directory))
+            checkpoint = None if overwrite else check_settings(directory, settings)
+            corpus, held_out = settings.load_corpus()
+            with waiting(f"preparing {len(corpus):,} documents and the model"):
+                trainer = Trainer(
+                    corpus,
+                    Config(settings.n_layer, settings.n_embd, settings.n_head, settings.block_size),
+                    engine=settings.engine,
+                    batch_size=settings.batch_size,
+                    learning_rate=settings.learning_rate,
+                    num_steps=settings.max_steps,
+                    seed=settings.seed,
+                    threads=threads,
+                )
+                if not overwrite:
+                    check_training(directory, checkpoint, trainer)
+            state = State(asdict(settings))
+            rest = ownership.pop_all()
+        return cls(directory, settings, state, trainer, held_out, True, rest)
 
     @classmethod
     def resume(
         cls, directory: Path, given: Mapping[str, Any], *, threads: int | str | None = None
     ) -> Run:
-        """Goes on from the checkpoint. RunError where there is none, and for a `given` setting
-        that is not the run's and not in CHANGEABLE; the text of `corpus` must be the same."""
-        if not (directory / CHECKPOINT_FILE).exists():
-            raise RunError(f"{directory} holds nothing to resume: there is no {CHECKPOINT_FILE}")
-        checkpoint = Checkpoint.load(directory)
-        state = state_of(checkpoint)
-        if state is None:
-            raise RunError(
-                f"{directory / CHECKPOINT_FILE} was not written by this command; Trainer.resume "
-                "in Python goes on from it"
-            )
-        if state.ended:
-            raise RunError(
-                f"{directory} is complete at step {checkpoint.step}; for a longer training begin "
-                "another run with more --max-steps: they determine the learning rate of every step"
-            )
-        for name, value in given.items():
-            before = state.settings[name]
-            if value != before and name not in CHANGEABLE:
+        """Goes on from the checkpoint. RunError where there is none, where another process trains
+        in the directory, and for a `given` setting that is not the run's and not in CHANGEABLE; the
+        text of `corpus` must be the same."""
+        with ExitStack() as ownership:
+            if directory.is_dir():
+                ownership.enter_context(own(directory))
+            if not (directory / CHECKPOINT_FILE).exists():
                 raise RunError(
-                    f"{directory} was begun with {option(name)} {before}, and keeps it; another "
-                    "value is another run, in another --out-dir"
+                    f"{directory} holds nothing to resume: there is no {CHECKPOINT_FILE}"
                 )
-        state.settings |= given
-        settings = Settings(**state.settings)
-        corpus, held_out = settings.load_corpus()
-        trainer = Trainer.resume(directory, corpus, engine=given.get("engine"), threads=threads)
-        return cls(directory, settings, state, trainer, held_out)
+            checkpoint = Checkpoint.load(directory)
+            state = state_of(checkpoint)
+            if state is None:
+                raise RunError(
+                    f"{directory / CHECKPOINT_FILE} was not written by this command; "
+                    "Trainer.resume in Python goes on from it"
+                )
+            if state.ended:
+                raise RunError(
+                    f"{directory} is complete at step {checkpoint.step}; for a longer training "
+                    "begin another run with more --max-steps: they determine the learning rate of "
+                    "every step"
+                )
+            for name, value in given.items():
+                before = state.settings[name]
+                if value != before and name not in CHANGEABLE:
+                    raise RunError(
+                        f"{directory} was begun with {option(name)} {before}, and keeps it; "
+                        "another value is another run, in another --out-dir"
+                    )
+            state.settings |= given
+            settings = Settings(**state.settings)
+            corpus, held_out = settings.load_corpus()
+            with waiting(f"preparing {len(corpus):,} documents and the model"):
+                trainer = Trainer.resume(
+                    directory, corpus, engine=given.get("engine"), threads=threads
+                )
+            rest = ownership.pop_all()
+        return cls(directory, settings, state, trainer, held_out, False, rest)
 
     @property
     def model(self) -> GPT:
@@ -206,41 +240,70 @@ class Run:
             "settings": self.state.settings,
         }
 
-    def train(self, display: Display) -> int:
+    def train(self, display: Display, signals: Signals) -> int:
         """Trains to the end, to the end of patience, or until Ctrl-C, SIGTERM or SIGHUP, and
-        saves. Returns the number of the signal, or 0. RunError where the loss is no longer a
+        saves. Returns the number of the signal, or 0. DivergedError where the loss is no longer a
         number."""
-        display.show(self.start_event())
-        with Signals() as signals:
-            try:
-                self.state.ended = self._steps(display, signals)
-            except KeyboardInterrupt:
-                self.state.ended = ""
-            finally:
-                display.close()
+        try:
+            with signals.at_once():
+                display.show(self.start_event())
+            self.state.ended = self._steps(display, signals)
+        except KeyboardInterrupt:
+            self.state.ended = ""
+        try:
             self.save()
-        activity = self.trainer.activity
-        display.show(
-            {
-                "event": "end",
-                "reason": self.state.ended or "interrupted",
-                "step": self.trainer.step,
-                "seconds": self.state.seconds,
-                "best_step": self.state.best_step,
-                "best_val_loss": self.state.best_val_loss,
-                "activity": asdict(activity) if activity else None,
-                "out_dir": str(self.directory),
-            }
-        )
+        finally:
+            with suppress(KeyboardInterrupt), signals.at_once():
+                display.close()
+        with suppress(KeyboardInterrupt), signals.at_once():
+            display.show(self.end_event())
         return 0 if self.state.ended else signals.received or signal.SIGINT
 
+    def end_event(self) -> Event:
+        activity = self.trainer.activity
+        return {
+            "event": "end",
+            "reason": self.state.ended or "interrupted",
+            "step": self.trainer.step,
+            "seconds": self.state.seconds,
+            "best_step": self.state.best_step,
+            "best_val_loss": self.state.best_val_loss,
+            "activity": asdict(activity) if activity else None,
+            "dead_units": self.dead_units(),
+            "out_dir": str(self.directory),
+        }
+
+    def dead_units(self) -> float | None:
+        """Share of the hidden units without a part in the training any more, at least; None where
+        that is not known. In a small batch a unit may be silent by chance."""
+        activity = self.trainer.activity
+        if activity is None:
+            return None
+        if self.settings.batch_size >= ENOUGH_DOCUMENTS:
+            return max(activity.resting, 1.0 - activity.units)
+        return activity.resting
+
     def save(self) -> None:
-        """Writes the model and the checkpoint as they are now."""
-        if self.best is None or not self._best_is_saved:
-            self.model.save(self.directory)
-            self._best_is_saved = True
-        self.trainer.notes = asdict(self.state)
-        self.trainer.save(self.directory)
+        """Writes the model and the checkpoint as they are now. DivergedError where they hold what
+        is no number."""
+        try:
+            if self.best is None or not self._best_is_saved:
+                model = self.model
+                save_model(
+                    self.directory,
+                    model.config,
+                    model.tokenizer,
+                    model.parameters,
+                    model.training,
+                    self._replaces,
+                )
+                self._replaces = []
+                self._best_is_saved = True
+            self.trainer.notes = asdict(self.state)
+            self.trainer.save(self.directory)
+        except NotFiniteError:  # the last update came after the last loss
+            losses, step = np.array([np.nan]), self.trainer.step
+            check_finite(losses, step, self.settings.learning_rate)
 
     def _steps(self, display: Display, signals: Signals) -> str:
         """Why it ended: "finished", "patience", or "" for a signal."""
@@ -249,8 +312,7 @@ class Run:
         intervals = [n for n in (log_interval, settings.eval_interval, settings.max_steps) if n]
         pace = Pace(trainer.step, settings.max_steps, settings.batch_size)
         seconds_before = state.seconds
-        saved = time.perf_counter()
-        total, count = 0.0, 0  # of the losses since the last line of progress
+        save_at = time.monotonic() + SAVE_SECONDS
         chunk = 1
         while True:
             step = trainer.step
@@ -261,13 +323,13 @@ class Run:
             if due and self.held_out is not None and (at_end or step % settings.eval_interval == 0):
                 with signals.at_once():
                     val_loss = trainer.evaluate(self.held_out)
-                check_finite(np.array([val_loss]), step, settings)
+                check_finite(np.array([val_loss]), step, settings.learning_rate)
             state.seconds = seconds_before + pace.seconds
             event: Event = {
                 "event": "progress",
                 "step": step,
                 "max_steps": settings.max_steps,
-                "loss": total / count if count else None,
+                "loss": state.loss_sum / state.loss_count if state.loss_count else None,
                 "val_loss": val_loss,
                 "best": val_loss is not None and self._count(step, val_loss),
                 "seconds": state.seconds,
@@ -277,27 +339,43 @@ class Run:
                 state.history.append((step, event["loss"], val_loss))
                 if len(state.history) > MOST_HISTORY:
                     del state.history[:-1:2]
-                total, count = 0.0, 0
-                display.show(event)
-            display.live(event)
+                state.loss_sum, state.loss_count = 0.0, 0
+            with signals.at_once():
+                if due:
+                    display.show(event)
+                display.live(event)
             if at_end:
                 return "finished"
             if settings.patience and state.evals_since_best >= settings.patience:
                 return "patience"
             if signals.received:
                 return ""
-            if time.perf_counter() - saved > SAVE_SECONDS:
+            if time.monotonic() >= save_at:
+                began = time.monotonic()
                 self.save()
-                saved = time.perf_counter()
+                ended = time.monotonic()
+                save_at = ended + SAVE_SECONDS * max(1.0, (ended - began) / SAVE_TAKES)
             next_stop = min((step // n + 1) * n for n in intervals)
-            with signals.at_once(), pace.stepping():
+            with pace.stepping(), self._interruptible(signals):
                 losses = trainer.run(min(chunk, next_stop - step))
-            check_finite(losses, step + 1, settings)
-            total, count = total + float(losses.sum()), count + len(losses)
+            check_finite(losses, step + 1, settings.learning_rate)
+            # One after the other, so that the sum does not depend on where the steps are divided.
+            state.loss_sum = float(np.cumsum(np.append(state.loss_sum, losses))[-1])
+            state.loss_count += len(losses)
+            if trainer.engine == "reference":
+                continue
             if pace.last < CHUNK_SECONDS / 2 and len(losses) == chunk:
                 chunk *= 2
             elif pace.last > CHUNK_SECONDS:
                 chunk = max(1, chunk // 2)
+
+    def _interruptible(self, signals: Signals) -> AbstractContextManager[None]:
+        """For steps. Those of the reference take seconds and go one by one: one that is given up
+        before it has changed anything is done again. Others would lose their losses."""
+        if self.trainer.engine != "reference":
+            return nullcontext()
+        step = self.trainer.step
+        return signals.at_once(unless=lambda: self.trainer.step != step)
 
     def _count(self, step: int, val_loss: float) -> bool:
         """Whether it is the best held-out loss, which makes the model of this step the one that is
@@ -340,19 +418,20 @@ class Pace:
         if not done:
             return {"samples_per_second": None, "seconds_left": None}
         return {
-            "samples_per_second": done * self._batch_size / self._in_steps,
+            "samples_per_second": done * self._batch_size / max(self._in_steps, 1e-9),
             "seconds_left": (self._max_steps - step) * self.seconds / done,
         }
 
 
 class Signals:
-    """While entered, Ctrl-C, SIGTERM and SIGHUP set `received`. In an at_once() block they also
-    raise KeyboardInterrupt, as a second one does anywhere. One that the process was started to
-    ignore stays ignored, and outside the main thread there are none."""
+    """While entered, Ctrl-C, SIGTERM and SIGHUP set `received` to the first of them. In an
+    at_once() block they also raise KeyboardInterrupt, once; elsewhere they never do, however many
+    come. One that the process was started to ignore stays ignored, and outside the main thread
+    there are none."""
 
     def __init__(self) -> None:
         self.received = 0
-        self._at_once = False
+        self._unless: Callable[[], bool] | None = None  # in an at_once() block
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -368,49 +447,91 @@ class Signals:
             signal.signal(number, handler)
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        self._at_once = True
+    def at_once(self, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        self._unless = unless
         try:
             yield
         finally:
-            self._at_once = False
+            self._unless = None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        again = self.received != 0
-        self.received = number
-        if self._at_once or again:
+        self.received = self.received or number
+        unless, self._unless = self._unless, None
+        if unless is not None and not unless():
             raise KeyboardInterrupt
 
 
-def check_free(directory: Path, settings: Settings, trainer: Trainer) -> None:
-    """RunError unless the directory is free for this run: it holds no model and no checkpoint, or
-    this same run, complete."""
-    if directory.exists() and not directory.is_dir():
-        raise RunError(f"--out-dir {directory} is not a directory")
-    present = [n for n in (CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE) if (directory / n).exists()]
-    if not present:
-        return
-    consent = "choose another --out-dir, or replace it with --overwrite"
+CONSENT = "choose another --out-dir, or replace it with --overwrite"
+
+
+@contextmanager
+def own(directory: Path) -> Iterator[None]:
     try:
-        checkpoint = Checkpoint.load(directory) if CHECKPOINT_FILE in present else None
+        with owned(directory):
+            yield
+    except BlockingIOError:
+        raise RunError(
+            f"another training is at work in {directory}: wait for its end, or choose another "
+            "--out-dir"
+        ) from None
+
+
+def check_settings(directory: Path, settings: Settings) -> Checkpoint | None:
+    """The checkpoint in the directory, of a complete run with these settings. RunError for any
+    other, and for files of others."""
+    present = [n for n in (CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE) if (directory / n).exists()]
+    if CHECKPOINT_FILE not in present:
+        return None
+    try:
+        checkpoint = Checkpoint.load(directory)
     except WeightsError as error:
-        raise RunError(f"{error}; {consent}") from None
-    state = state_of(checkpoint) if checkpoint else None
-    if checkpoint is None or state is None:
-        raise RunError(f"{directory} holds a {present[0]} that is not from this command: {consent}")
+        raise RunError(f"{error}; {CONSENT}") from None
+    state = state_of(checkpoint)
+    if state is None:
+        raise RunError(
+            f"{directory} holds a {CHECKPOINT_FILE} that is not from this command: {CONSENT}"
+        )
     for name, value in asdict(settings).items():
         before = state.settings[name]
         if value != before and name not in INCIDENTAL:
             raise RunError(
-                f"{directory} holds a run with {option(name)} {before}, not {value}: {consent}"
+                f"{directory} holds a run with {option(name)} {before}, not {value}: {CONSENT}"
             )
-    if checkpoint.documents_sha256 != digest_of(trainer.documents):
-        raise RunError(f"{directory} holds a run on another text: {consent}")
     if not state.ended:
         raise RunError(
             f"{directory} holds this run, interrupted at step {checkpoint.step}: go on with "
             "--resume, or begin again with --overwrite"
         )
+    return checkpoint
+
+
+def check_training(directory: Path, checkpoint: Checkpoint | None, trainer: Trainer) -> None:
+    """RunError unless what the directory holds is of this same training: a complete run, or a model
+    whose checkpoint could not be written."""
+    if checkpoint is not None:
+        if checkpoint.documents_sha256 != trainer.documents_sha256:
+            raise RunError(f"{directory} holds a run on another text: {CONSENT}")
+        return
+    present = [n for n in (WEIGHTS_FILE, CONFIG_FILE) if (directory / n).exists()]
+    if not present:
+        return
+    if WEIGHTS_FILE not in present:
+        raise RunError(
+            f"{directory} holds a {CONFIG_FILE} that is not from this command: {CONSENT}"
+        )
+    try:
+        model = GPT.load(directory)
+    except WeightsError as error:
+        raise RunError(f"{error}; {CONSENT}") from None
+    if facts_of(model) != facts_of(trainer.model):
+        raise RunError(f"{directory} holds the {WEIGHTS_FILE} of another training: {CONSENT}")
+
+
+def facts_of(model: GPT) -> list[Any]:
+    """What models from all steps of one training have in common."""
+    facts = {k: v for k, v in model.training.items() if k not in ("held_out_loss", "engine")}
+    facts["steps"] = str(facts.get("steps")).split()[-1]
+    return [model.config, model.tokenizer, facts]
 
 
 def state_of(checkpoint: Checkpoint) -> State | None:
@@ -421,17 +542,6 @@ def state_of(checkpoint: Checkpoint) -> State | None:
     except (TypeError, AttributeError):
         return None
     return state if known else None
-
-
-def check_finite(losses: NDArray[np.float64], first_step: int, settings: Settings) -> None:
-    """RunError for one that is no number; the first is of `first_step`."""
-    finite = np.isfinite(losses)
-    if not finite.all():
-        step = first_step + int(np.argmin(finite))
-        raise RunError(
-            f"the training diverged: the loss is {losses[step - first_step]} at step {step}; a "
-            f"--learning-rate smaller than {settings.learning_rate:g} may help"
-        )
 
 
 def option(name: str) -> str:

@@ -119,8 +119,8 @@ def axis(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def sweep(args: argparse.Namespace) -> int:
+    from .engines import available_cores
     from .sweep import SweepError, busy_fraction, ranking, run, write_report
-    from .sweep.pool import available_cores
     from .sweep.report import show_table, table
 
     space = space_of(args)

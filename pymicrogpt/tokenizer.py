@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+MOST_SHOWN = 20  # characters of an alphabet in a message
+
 
 class Tokenizer:
     """One token per character: ids 0 .. V-2 in the order of `alphabet`; id V-1 is BOS, which
@@ -70,9 +72,14 @@ class Tokenizer:
             return [self.bos, *map(self._ids.__getitem__, document), self.bos]
         except KeyError as error:
             character = error.args[0]
+            place = f"position {document.index(character)}"
+            if len(document) <= MOST_SHOWN:
+                place += f" of {document!r}"
+            few = "".join(self._alphabet[:MOST_SHOWN])
+            more = len(self._alphabet) - MOST_SHOWN
             raise ValueError(
-                f"character {character!r} at position {document.index(character)} of "
-                f"{document!r} is not in the alphabet {''.join(self._alphabet)!r}"
+                f"character {character!r} at {place} is not in the alphabet {few!r}"
+                + (f" and {more:,} more" if more > 0 else "")
             ) from None
 
     def decode(self, ids: Iterable[int]) -> str:

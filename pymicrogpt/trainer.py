@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +47,21 @@ class Activity:
     values: float
     units: float
     resting: float
+
+
+class DivergedError(ValueError):
+    """A loss is no number any more."""
+
+
+def check_finite(losses: Array, first_step: int, learning_rate: float) -> None:
+    """DivergedError for a loss that is no number; the first is of `first_step`."""
+    finite = np.isfinite(losses)
+    if not finite.all():
+        i = int(np.argmin(finite))
+        raise DivergedError(
+            f"the training diverged: the loss is {losses[i]} at step {first_step + i}; a "
+            f"--learning-rate smaller than {learning_rate:g} may help"
+        )
 
 
 class Trainer:
@@ -115,15 +132,15 @@ class Trainer:
                 f"block_size is {config.block_size}; they must be equal"
             )
         self.batch_size = checked_int("batch_size", batch_size)
-        self.learning_rate = checked_float("learning_rate", learning_rate)
+        self.learning_rate = checked_float("learning_rate", learning_rate, engine=True)
         self.num_steps = checked_int("num_steps", num_steps)
         self.seed = checked_int("seed", seed, -sys.maxsize, sys.maxsize)
         # To the compiled engines 0 is "auto".
         number_of_threads = 0 if threads == "auto" else checked_int("threads", threads)
         self._wanted_threads: int | str = number_of_threads or "auto"
-        self.beta1 = checked_float("beta1", beta1, below=1.0, zero=True)
-        self.beta2 = checked_float("beta2", beta2, below=1.0, zero=True)
-        self.eps = checked_float("eps", eps)
+        self.beta1 = checked_float("beta1", beta1, below=1.0, zero=True, engine=True)
+        self.beta2 = checked_float("beta2", beta2, below=1.0, zero=True, engine=True)
+        self.eps = checked_float("eps", eps, engine=True)
         self.prefix_sharing = bool(prefix_sharing)
         self.skip_zeros = bool(skip_zeros)
         self.notes: dict[str, Any] = {}
@@ -207,7 +224,7 @@ class Trainer:
             step=self.step,
             next_document=self.step * self.batch_size % len(self.documents),
             num_documents=len(self.documents),
-            documents_sha256=digest_of(self.documents),
+            documents_sha256=self.documents_sha256,
             source=self.corpus.source,
             random_state=[version, list(numbers), gauss_next],
             notes=self.notes,
@@ -249,7 +266,7 @@ class Trainer:
         if threads is not None:
             settings["threads"] = threads
         trainer = cls(corpus, saved.config, engine=engine, **settings)
-        if digest_of(trainer.documents) != saved.documents_sha256:
+        if trainer.documents_sha256 != saved.documents_sha256:
             raise ValueError(
                 f"{path} was trained on another corpus: {saved.num_documents:,} documents of "
                 f"{len(saved.tokenizer.alphabet)} distinct characters from {saved.source}, not "
@@ -292,6 +309,11 @@ class Trainer:
     def nbytes(self) -> int:
         """Memory in bytes that the engine holds between two steps, the documents not counted."""
         return self._engine.nbytes
+
+    @cached_property
+    def documents_sha256(self) -> str:
+        """SHA-256 of the documents in the order of training."""
+        return digest_of(self.documents)
 
     @property
     def step(self) -> int:
@@ -432,18 +454,39 @@ class _ReferenceEngine:
     def run(self, k: int) -> Array:
         losses = np.empty(k)
         for i in range(k):
-            losses[i] = self._model.gradient()  # interrupted, it is only repeated
-            with _interrupt_held():
-                self._model.update()
+            losses[i] = self._gradient()  # interrupted, it is only repeated
+            with _signals_held():
+                self._update()
         return losses
 
+    # Where Python's math raises everything becomes NaN, as in the other engines.
+
+    def _gradient(self) -> float:
+        try:
+            return self._model.gradient()
+        except (ArithmeticError, ValueError):
+            for p in self._model.params:
+                p.grad = math.nan
+            return math.nan
+
+    def _update(self) -> None:
+        try:
+            self._model.update()
+        except ArithmeticError:
+            for p in self._model.params:
+                p.grad = math.nan
+            self._model.update()
+
     def gradients(self) -> tuple[float, Array]:
-        loss = self._model.gradient()
+        loss = self._gradient()
         return loss, np.array([p.grad for p in self._model.params])
 
     def loss(self, tokens: NDArray[np.int32], offsets: NDArray[np.int64]) -> float:
         documents = np.split(tokens, offsets[1:-1])
-        return sum(self._model.loss(d.tolist()).data for d in documents) / len(documents)
+        try:
+            return sum(self._model.loss(d.tolist()).data for d in documents) / len(documents)
+        except (ArithmeticError, ValueError):
+            return math.nan
 
     def get(self, slot: str) -> Array:
         moments = {"first_moment": self._model.m, "second_moment": self._model.v}
@@ -459,16 +502,22 @@ class _ReferenceEngine:
 
 
 @contextmanager
-def _interrupt_held() -> Iterator[None]:
-    """Keeps Ctrl-C back until the end of the block. Only the main thread ever receives it."""
+def _signals_held() -> Iterator[None]:
+    """Keeps signals that Python code handles back until the end of the block. Only the main thread
+    ever receives them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held: list[bool] = []
-    previous = signal.signal(signal.SIGINT, lambda *_: held.append(True))
+    held: list[int] = []
+    previous = {}
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and callable(signal.getsignal(number)):
+            previous[number] = signal.signal(number, lambda number, _: held.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
-    if held:
-        signal.raise_signal(signal.SIGINT)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    for number in held:
+        signal.raise_signal(number)

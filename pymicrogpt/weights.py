@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,26 +41,37 @@ class WeightsError(ValueError):
     file, and the tensor where it is one."""
 
 
+class NotFiniteError(WeightsError):
+    """A tensor holds NaN or infinity."""
+
+
 def save_model(
     directory: str | os.PathLike[str],
     config: Config,
     tokenizer: Tokenizer,
     parameters: Mapping[str, NDArray[np.float64]],
     training: Mapping[str, Any],
+    replaces: Sequence[Path] = (),
 ) -> None:
+    """See GPT.save. replaces: files, whoever wrote them, that go when the new weights are whole,
+    right before they take their place"""
     folder = Path(directory)
     described = describe_config(config, tokenizer)
     config_file = folder / CONFIG_FILE
     card_file = folder / CARD_FILE
     config_data = (json.dumps(described, indent=2) + "\n").encode()
-    before = _read_config_file(config_file)
+    before = _read_config_file(config_file) if config_file not in replaces else None
     if before is not None and "format_version" not in before:
         raise WeightsError(
             f"{config_file} is there and not from pymicrogpt; save to another directory"
         )
-    own_card = not card_file.exists() or CARD_MARK.encode() in card_file.read_bytes()
+    own_card = not card_file.exists() or (
+        card_file.is_file() and CARD_MARK.encode() in card_file.read_bytes()
+    )
 
     def remove_copies() -> None:
+        for path in replaces:
+            path.unlink(missing_ok=True)
         if config_file.exists() and config_file.read_bytes() != config_data:
             config_file.unlink()
         if own_card:
@@ -287,7 +298,7 @@ def _parse_object(data: str | bytes, origin: str) -> dict[str, Any]:
 
 def _check_finite(path: Path, name: str, array: NDArray[np.floating]) -> None:
     if not np.isfinite(array).all():
-        raise WeightsError(f"{path}: tensor {name} holds NaN or infinity")
+        raise NotFiniteError(f"{path}: tensor {name} holds NaN or infinity")
 
 
 def _digest(description: dict[str, Any], tensors: Tensors) -> str:

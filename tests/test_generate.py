@@ -81,7 +81,7 @@ def test_follows_its_parameters():
     ("arguments", "message"),
     [
         ({"n": -1}, "n must be"),
-        ({"n": 1, "temperature": 0.0}, "temperature must be"),
+        ({"n": 1, "temperature": -1.0}, "temperature must be"),
         ({"n": 1, "seed": -1}, "seed must be"),
         ({"n": 1, "top_k": 0}, "top_k must be"),
         ({"n": 1, "prompt": "abc"}, "character 'c'"),
@@ -122,3 +122,17 @@ def test_the_most_likely_alone_is_greedy(model):
 def test_a_prompt_as_long_as_a_document(model):
     whole = ("abnd" * 6)[: model.config.block_size]
     assert model.generate(2, prompt=whole) == [whole] * 2
+
+
+@pytest.mark.parametrize("temperature", [0, 1e-39, 1e-300])
+def test_temperatures_beyond_float32_are_greedy(model, temperature):
+    [greedy] = model.sample(1, 0)
+    assert model.generate(3, temperature) == [greedy] * 3
+    assert len(model.generate(3, 1e300)) == 3
+
+
+def test_parameters_beyond_float32_are_refused():
+    model = mg.Trainer(mg.Corpus.from_documents(["ab"]), num_steps=1).model
+    model.parameters["wte"][0, 0] = 1e39
+    with pytest.raises(ValueError, match="not finite in float32"):
+        model.generate(1)

@@ -71,9 +71,9 @@ def test_extreme_temperatures():
         assert len(model.sample(5, temperature=1e300)) == 5
 
 
-@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("temperature", [-1.0, float("nan"), float("inf")])
 def test_wrong_temperature(temperature):
-    with pytest.raises(ValueError, match="temperature must be greater than 0 and finite"):
+    with pytest.raises(ValueError, match="temperature must be at least 0 and finite"):
         mg.GPT(CONFIG, TOKENIZER, parameters()).sample(1, temperature)
 
 
@@ -254,3 +254,30 @@ def test_running_text_is_learnt_with_its_lines():
     text = trainer.model.sample(1, 0.1, prompt="one\n  two\n", max_new_tokens=40)[0]
     assert text in verse
     assert "\n" in trainer.model.generate(1, 0.1, prompt="one")[0]
+
+
+def test_temperature_0_is_greedy():
+    model = mg.GPT(CONFIG, TOKENIZER, parameters(), random.Random(2))
+    before = model.rng.getstate()
+    assert model.sample(3, 0) == model.sample(3, 1e-300)[:1] * 3
+    model.rng.setstate(before)
+    model.sample(3, 0)
+    assert model.rng.getstate() == before
+
+
+def test_logprobs_are_those_of_the_logits():
+    model = mg.GPT(CONFIG, TOKENIZER, parameters())
+    T = CONFIG.block_size
+    for document in ("", "ab", "ab" * T):
+        ids = TOKENIZER.encode(document[:T])
+        logits = model.logits(ids[: min(len(ids) - 1, T)])
+        expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        found = model.logprobs(document)
+        assert len(found) == (len(document) + 1 if len(document) < T else len(document))
+        rows = expected[np.arange(len(expected)), ids[1 : len(expected) + 1]]
+        np.testing.assert_allclose(found[: len(rows)], rows, rtol=1e-12)
+    # Beyond the block it sees BOS and the later half, as sample() does.
+    ids = TOKENIZER.encode("ab" * T)[: 2 * T]
+    row = model.logits([TOKENIZER.bos, *ids[1 + T - T // 2 : 1 + T]])[-1]
+    expected = row[ids[T + 1]] - np.log(np.exp(row).sum())
+    assert model.logprobs("ab" * T)[T] == pytest.approx(expected, rel=1e-12)

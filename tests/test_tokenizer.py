@@ -82,3 +82,11 @@ def test_wrong_types():
 def test_equality():
     assert mg.Tokenizer("ab") == mg.Tokenizer(["a", "b"]) != mg.Tokenizer("ba")
     assert len({mg.Tokenizer("ab"), mg.Tokenizer("ab")}) == 1
+
+
+def test_a_large_alphabet_is_not_printed_whole():
+    tokenizer = mg.Tokenizer([chr(0x4E00 + i) for i in range(3000)])
+    with pytest.raises(ValueError) as caught:
+        tokenizer.encode("x" * 1000)
+    assert str(caught.value).startswith("character 'x' at position 0 is not in the alphabet ")
+    assert str(caught.value).endswith(" and 2,980 more") and len(str(caught.value)) < 120

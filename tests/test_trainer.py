@@ -376,3 +376,19 @@ def test_interrupted_engine_stays_whole(engine):
     other.run(trainer.step)
     for name, array in other.model.parameters.items():
         assert trainer.model.parameters[name].tolist() == array.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", 1e39),
+        ("learning_rate", 1e-39),
+        ("beta1", 1 - 1e-9),
+        ("beta2", 1 - 1e-9),
+        ("eps", 1e-50),
+        ("eps", 1e39),
+    ],
+)
+def test_numbers_beyond_float32_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} must lie in .*, the numbers of float32"):
+        mg.Trainer(CORPUS, **{name: value})

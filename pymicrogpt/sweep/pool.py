@@ -22,13 +22,6 @@ DEATHS = 3  # of its process, after which a trial counts as failed (as for Dask)
 FALSE_STARTS = 3  # of a process in a row, after which the sweep gives up
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def run_local(
     function: Function, trials: Sequence[Settings], data: Data, workers: int
 ) -> Generator[Row, None, None]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..config import checked_int
 from ..corpus import Corpus
-from .pool import available_cores, run_local
+from ..engines import available_cores
+from .pool import run_local
 from .space import Settings, Space
 from .store import Store
 from .trial import Data, Row, SweepError, cost, key, run_trial

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import socket
 import time
@@ -140,6 +139,10 @@ def retrain(row: Row, train: Corpus) -> Trainer:
 
 
 def _train(settings: Settings, data: Data, row: Row) -> None:
+    import numpy as np
+
+    from ..trainer import check_finite
+
     if settings["seconds"] is not None:
         row["num_steps"] = _steps_within(settings["seconds"], settings, data.train)
     trainer = _trainer({**settings, "num_steps": row["num_steps"]}, data.train)
@@ -151,11 +154,9 @@ def _train(settings: Settings, data: Data, row: Row) -> None:
         start = time.thread_time()
         losses = trainer.run(steps)
         seconds += time.thread_time() - start
+        check_finite(losses, trainer.step - steps + 1, trainer.learning_rate)
         held_out, train = trainer.evaluate(data.held_out), float(losses.mean())
-        if not (math.isfinite(held_out) and math.isfinite(train)):
-            raise FloatingPointError(
-                f"training diverged: the loss is no number any more at step {trainer.step}"
-            )
+        check_finite(np.array([held_out]), trainer.step, trainer.learning_rate)
         row["train_seconds"], row["held_out_loss"], row["train_loss"] = seconds, held_out, train
         row["curve"].append([trainer.step, seconds, held_out])
 
