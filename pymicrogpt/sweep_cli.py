@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import CommandError, integer, new_parser, number, one_line
-from .display import clock
+from .arguments import CommandError, integer, new_parser, nonempty, number, one_line
+from .display import clock, counted, escaped, lost, on_terminal, say, waiting
 
 if TYPE_CHECKING:
     from .corpus import Corpus
@@ -46,7 +48,8 @@ def add_sweep(subparsers: Any) -> None:
         "corpus",
         nargs="?",
         metavar="CORPUS",
-        help="UTF-8 text file (default: names.txt of the original; see Corpus.load)",
+        type=nonempty,
+        help="UTF-8 text file, - for standard input (default: names.txt, as the original)",
     )
     parser.add_argument(
         "--mode",
@@ -54,7 +57,9 @@ def add_sweep(subparsers: Any) -> None:
         default="lines",
         help="a document is a line, or a block of running text (default: lines)",
     )
-    parser.add_argument("--space", metavar="TOML", help="file with the axes, see docs/sweeps.md")
+    parser.add_argument(
+        "--space", type=nonempty, metavar="TOML", help="file with the axes, see docs/sweeps.md"
+    )
     axes = parser.add_argument_group(
         "axes", "VALUES are a,b,c (try each) or, with --random, low..high (draw from its logarithm)"
     )
@@ -82,13 +87,16 @@ def add_sweep(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--out-dir",
+        type=nonempty,
         default="sweep",
         metavar="DIR",
         help="results; a sweep that was stopped goes on from there (default: sweep)",
     )
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--workers", type=integer(1), metavar="N", help="processes (default: cores)")
-    place.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster: tcp://host:8786")
+    place.add_argument(
+        "--scheduler", type=nonempty, metavar="ADDRESS", help="of a Dask cluster: tcp://host:8786"
+    )
     parser.add_argument("--retry-failed", action="store_true", help="run failed trials again")
     parser.add_argument(
         "--top", type=integer(1), default=10, metavar="N", help="lines of the table (default: 10)"
@@ -106,7 +114,7 @@ def axis(kind: Callable[[str], Any]) -> Callable[[str], Any]:
             if ".." in text and kind is not str:
                 low, high = text.split("..")
                 return Range(kind(low), kind(high))
-            return [kind(part.strip()) for part in text.split(",")]
+            return [kind(nonempty(part.strip())) for part in text.split(",")]
         except (TypeError, ValueError) as error:
             if "range" in str(error):
                 raise argparse.ArgumentTypeError(str(error)) from None
@@ -119,16 +127,53 @@ def axis(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def sweep(args: argparse.Namespace) -> int:
+    from .run import Signals
+    from .sweep import SweepError
+
+    display = Display(args.json)
+    with Signals() as signals:
+        try:
+            with signals.at_once(), quiet_dask(args.scheduler):
+                return run_sweep(args, display)
+        except SweepError as error:
+            display.close()
+            kept = f"; {display.done} of {counted(display.total, 'trial')} are kept"
+            raise CommandError(f"{error}{kept if display.done else ''}") from None
+        except KeyboardInterrupt:
+            display.close()
+            left = "runs the others" if display.done < display.total else "writes the report"
+            kept = f"stopped after {display.done} of {counted(display.total, 'trial')}, which are "
+            kept += f"kept in {args.out_dir}; the same command again {left}"
+            say(
+                f"pymicrogpt sweep: {one_line(kept) if display.total else 'interrupted'}",
+                stream="stderr",
+            )
+            return 128 + (signals.received or signal.SIGINT)
+
+
+def run_sweep(args: argparse.Namespace, display: Display) -> int:
     from .engines import available_cores
-    from .sweep import SweepError, busy_fraction, ranking, run, write_report
+    from .sweep import busy_fraction, ranking, run, write_report
     from .sweep.report import show_table, table
+    from .sweep.run import check_address
 
     space = space_of(args)
-    train, held_out = load_corpus(args, space).split(args.val_fraction)
-    display = Display(args.json)
+    out_dir = Path(args.out_dir)
+    for name in ("results.csv", "results.parquet", "sweep.png"):
+        if (out_dir / name).is_dir():
+            raise CommandError(f"{out_dir / name} is a directory: choose another --out-dir")
+    if (out_dir / "best").exists() and not (out_dir / "best").is_dir():
+        raise CommandError(f"{out_dir / 'best'} is not a directory: choose another --out-dir")
+    if args.scheduler is not None:
+        check_address(args.scheduler)
+    with waiting("reading the text and holding out documents"):
+        train, held_out = load_corpus(args, space).split(args.val_fraction)
     if not args.json:
-        print(f"{len(train):,} documents, {len(held_out):,} more held out; {train.source}")
-    try:
+        say(
+            f"{counted(len(train), 'document')}, {len(held_out):,} more held out; "
+            f"{escaped(train.source)}"
+        )
+    with waiting("starting the workers"):
         rows = run(
             space,
             train,
@@ -139,22 +184,19 @@ def sweep(args: argparse.Namespace) -> int:
             retry_failed=args.retry_failed,
             progress=display.show,
         )
-    except SweepError as error:
-        raise CommandError(str(error)) from None
-    except KeyboardInterrupt:
-        display.close()
-        print(
-            f"pymicrogpt sweep: stopped after {display.done} of {display.total} trials, which are "
-            f"kept in {args.out_dir}; the same command again runs the others",
-            file=sys.stderr,
-        )
-        return 128 + signal.SIGINT
     display.close()
 
     standings = ranking(rows)
-    files = write_report(rows, args.out_dir)
-    if standings:
-        files.append(keep_best(standings[0].rows[0], train, Path(args.out_dir)))
+    try:
+        files = write_report(rows, args.out_dir)
+        if standings:
+            files.append(keep_best(standings[0].rows[0], train, out_dir))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise CommandError(
+            f"{where}{error.strerror or error}; all trials are kept in {out_dir / 'trials.jsonl'}, "
+            "and the same command again writes the report"
+        ) from None
     failed = [row for row in rows if row["error"]]
     if args.json:
         best = standings[0].rows[0] if standings else None
@@ -164,20 +206,33 @@ def sweep(args: argparse.Namespace) -> int:
             "failed": len(failed),
             "files": [str(f) for f in files],
         }
-        print(json.dumps(end))
-        return 0 if standings else 1
-    if display.rows and args.scheduler is None:
-        workers = min(args.workers or available_cores(), len(display.rows))
-        busy = 100 * busy_fraction(display.rows, workers)
-        print(f"{workers} workers, {busy:.1f} % of their time in trials")
-    if standings:
-        show_table(*table(rows, args.top))
-    for row in failed[:3]:
-        print(f"failed: {describe(row, space)}: {one_line(row['error'])}")
-    if len(failed) > 3:
-        print(f"failed: {len(failed) - 3} more; results.csv has them")
-    print("wrote " + ", ".join(map(str, files)))
+        say(json.dumps(end, allow_nan=False))
+    else:
+        if display.rows and args.scheduler is None:
+            workers = min(args.workers or available_cores(), len(display.rows))
+            busy = 100 * busy_fraction(display.rows, workers)
+            say(f"{counted(workers, 'worker')}, {busy:.1f} % of their time in trials")
+        if standings:
+            show_table(*table(rows, args.top))
+        for row in failed[:3]:
+            say(f"failed: {escaped(describe(row, space))}: {one_line(row['error'])}")
+        if len(failed) > 3:
+            say(f"failed: {len(failed) - 3} more; results.csv has them")
+        say("wrote " + ", ".join(escaped(str(file)) for file in files))
+    if isinstance(lost.get("stdout"), BrokenPipeError):
+        del lost["stdout"]  # a reader that went away had what it wanted
     return 0 if standings else 1
+
+
+@contextmanager
+def quiet_dask(scheduler: str | None) -> Iterator[None]:
+    """What it logs when a scheduler dies are pages of tracebacks, before the line that counts."""
+    if scheduler is not None:
+        logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def space_of(args: argparse.Namespace) -> Space:
@@ -235,7 +290,7 @@ class Display:
         self.rows: list[Row] = []  # that came since the start
         self._began = time.monotonic()
         self._best = INFINITY
-        self._live = sys.stdout.isatty() and not as_json
+        self._live = on_terminal(sys.stdout) and not as_json
 
     def show(self, progress: Progress) -> None:
         done, total, row = progress.done, progress.total, progress.row
@@ -243,26 +298,28 @@ class Display:
         self.done, self.total = done, total
         if row is None:
             if done and not self.as_json:
-                print(f"{done} of {total} trials are done already")
+                are = "is" if done == 1 else "are"
+                say(f"{done} of {counted(total, 'trial')} {are} done already")
             return
         self.rows.append(row)
         if self.as_json:
-            print(json.dumps({"event": "trial", "done": done, "total": total, **row}), flush=True)
+            event = {"event": "trial", "done": done, "total": total, **row}
+            say(json.dumps(event, allow_nan=False))
             return
         if not row["error"]:
             self._best = min(self._best, row["held_out_loss"])
         if self._live:
-            print(f"\r{self._line(progress.share)}\x1b[K", end="", flush=True)
+            say(f"\r{self._line(progress.share)}\x1b[K", end="")
         elif tenth:
-            print(self._line(progress.share), flush=True)
+            say(self._line(progress.share))
 
     def close(self) -> None:
         if self._live and self.rows:
-            print()
+            say("")
 
     def _line(self, share: float) -> str:
         seconds = time.monotonic() - self._began
-        line = f"{self.done}/{self.total} trials  {clock(seconds)}"
+        line = f"{self.done}/{counted(self.total, 'trial')}  {clock(seconds)}"
         if share < 1:
             line += f", about {clock(seconds / share - seconds)} left"
         return line + (f"  best held-out loss {self._best:.4f}" if self._best < INFINITY else "")

@@ -455,7 +455,7 @@ class _ReferenceEngine:
         losses = np.empty(k)
         for i in range(k):
             losses[i] = self._gradient()  # interrupted, it is only repeated
-            with _signals_held():
+            with signals_held():
                 self._update()
         return losses
 
@@ -502,7 +502,7 @@ class _ReferenceEngine:
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
+def signals_held() -> Iterator[None]:
     """Keeps signals that Python code handles back until the end of the block. Only the main thread
     ever receives them."""
     if threading.current_thread() is not threading.main_thread():

@@ -10,17 +10,20 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 import pymicrogpt as mg
-from pymicrogpt import sweep
-from pymicrogpt.sweep import Range, Space, SweepError, pool
+from pymicrogpt import cli, sweep
+from pymicrogpt.sweep import Range, Space, SweepError, pool, report
 from pymicrogpt.sweep.report import table
+from pymicrogpt.sweep.run import check_address
 from pymicrogpt.sweep.store import Store
 from pymicrogpt.sweep.trial import Data, key, receive, run_trial
 
@@ -462,6 +465,13 @@ def test_command_with_toml_json_and_failures(tmp_path):
         (["--max-steps", "5", "--max-seconds", "1"], "num_steps or seconds, not both"),
         (["--space", "nowhere.toml"], "nowhere.toml"),
         (["--workers", "2", "--scheduler", "tcp://x:1"], "not allowed with"),
+        (["--n-embd", "8", "--scheduler", "nonsense"], "an address is tcp://host:port"),
+        (["--n-embd", "8", "--scheduler", "no://x:1"], "an address is tcp://host:port"),
+        (["--n-embd", "8", "--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler answers at"),
+        (["--n-embd", "8", "--scheduler", ""], "--scheduler: must not be empty"),
+        (["--engine", ""], "--engine: must not be empty"),
+        (["--space", ""], "--space: must not be empty"),
+        (["--n-embd", "8", "--out-dir", ""], "--out-dir: must not be empty"),
     ],
 )
 def test_bad_arguments_are_one_line(tmp_path, arguments, message):
@@ -474,6 +484,52 @@ def test_bad_arguments_are_one_line(tmp_path, arguments, message):
     assert done.returncode == 2
     assert message in done.stderr and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_in_quick_succession(tmp_path, name):
+    number = getattr(signal, name)
+    for rows in (0, 3):
+        process = start(tmp_path / name)
+        wait_for_rows(tmp_path / name, rows)
+        for _ in range(5):
+            os.killpg(process.pid, number)
+            time.sleep(0.01)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 128 + number, err
+        assert err.count("\n") == 1 and "the same command again runs the others" in err
+        assert gone(process.pid)
+
+
+def test_a_server_that_is_no_scheduler_is_told_in_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        answers = threading.Thread(target=lambda: server.accept()[0].sendall(b"HTTP/1.1 400"))
+        answers.start()
+        with pytest.raises(SweepError, match="something else does"):
+            check_address(f"tcp://127.0.0.1:{port}")
+        answers.join()
+
+
+def test_a_report_that_fails_says_where_the_trials_are(tmp_path, monkeypatch, capsys):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(TRAIN.documents[:200]))
+    monkeypatch.chdir(tmp_path)
+    args = ["sweep", str(corpus), "--n-embd", "8", "--max-steps", "20", "--workers", "1"]
+
+    def full(path, content, before=None):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "write_atomically", full)
+        assert cli.main(args) == 2
+    assert "trials are kept in sweep/trials.jsonl" in capsys.readouterr().err
+    assert cli.main(args) == 0
+    Path("other/best").parent.mkdir()
+    Path("other/best").write_text("mine")
+    assert cli.main([*args, "--out-dir", "other"]) == 2
+    assert "other/best is not a directory" in capsys.readouterr().err
 
 
 # -- Dask --
@@ -493,7 +549,9 @@ def test_dask_does_the_same_though_workers_die(tmp_path, monkeypatch):
     local = sweep.run(space, TRAIN, HELD_OUT, tmp_path / "local")
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
-        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
     ):
         address = cluster.scheduler_address
         [victim, _] = [nanny.pid for nanny in cluster.workers.values()]
@@ -568,7 +626,7 @@ def test_ranking_is_by_the_mean_over_seeds():
     assert standings[0].rows[0]["key"] == "42 32"
     header, lines = table(ROWS)
     assert header == ["", "held-out loss", "±", "seconds", "parameters", "n_embd", "seeds"]
-    assert lines[0] == ["1", "2.2000", "0.1414", "0.45", "3,200", "32", "2"]
+    assert lines[0] == ["1", "2.200", "0.1414", "0.45", "3,200", "32", "2"]
     assert lines[2][-1] == "1 of 2"
 
 

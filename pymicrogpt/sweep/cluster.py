@@ -9,8 +9,9 @@ from typing import Any
 from distributed import Client, KilledWorker, WorkerPlugin
 
 from .space import Settings
-from .trial import Data, Row, SweepError, failed_row, forget, receive
+from .trial import Data, Row, SweepError, failed_row, forget, no_scheduler, receive
 
+ANSWER_SECONDS = 4  # until a scheduler must answer, each time
 PATIENCE = 30  # seconds until the first worker must be there
 
 
@@ -37,11 +38,9 @@ def run_on_cluster(
     cluster at `address`, it has no workers, or they lack this package.
     """
     try:
-        client = Client(address, timeout=PATIENCE, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise SweepError(
-            f"no Dask scheduler answers at {address}: {error}; start one with `dask scheduler`"
-        ) from None
+        client = Client(address, timeout=ANSWER_SECONDS, set_as_default=False)
+    except (OSError, ValueError, MemoryError) as error:
+        raise no_scheduler(address, str(error)) from None
     with client:
         try:
             client.wait_for_workers(1, timeout=PATIENCE)

@@ -12,7 +12,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
+from ..trainer import signals_held
 from .space import Settings
 from .trial import Data, Row, SweepError, failed_row, receive
 
@@ -35,6 +37,9 @@ def run_local(
     done: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
     slots: list[_Slot] = []
     try:
+        if os.name != "nt":
+            with _signals_blocked():  # the helper of multiprocessing must outlive its users
+                resource_tracker.ensure_running()
         for _ in range(min(workers, len(todo))):
             slots.append(_Slot(data, done))
         for slot in slots:
@@ -66,8 +71,11 @@ def run_local(
             if row:
                 yield row
     finally:
-        for slot in slots:
-            slot.stop()
+        with signals_held():  # a second Ctrl-C would leave the other workers
+            for slot in slots:
+                slot.kill()
+            for slot in slots:
+                slot.pool.shutdown(cancel_futures=True)
 
 
 class _Slot:
@@ -83,8 +91,10 @@ class _Slot:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # forking a process with threads is unsafe
         self.pool = ProcessPoolExecutor(1, context, _begin, (self.data,))
-        with _interrupts_held():
+        before = set(multiprocessing.active_children())
+        with _signals_blocked():
             self.pid = self.pool.submit(os.getpid)
+            self.processes = set(multiprocessing.active_children()) - before
 
     def wait_until_ready(self) -> None:
         try:
@@ -123,13 +133,10 @@ class _Slot:
         self.pool.shutdown()
         self._start()
 
-    def stop(self) -> None:
-        """Ends the process, in the middle of a trial if there is one."""
-        if self.held and self.pid.exception() is None:
-            for process in multiprocessing.active_children():
-                if process.pid == self.pid.result():
-                    process.terminate()
-        self.pool.shutdown(cancel_futures=True)
+    def kill(self) -> None:
+        """Ends the process, in the middle of a trial if there is one: rows are on the disk."""
+        for process in self.processes:
+            process.kill()
 
 
 def _begin(data: Data) -> None:
@@ -147,13 +154,14 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes started inside never see Ctrl-C, which the terminal sends to all: it is the parent
-    that stops them. In the parent it comes after the block."""
+def _signals_blocked() -> Iterator[None]:
+    """Processes started inside never see Ctrl-C and a closed terminal, which all of them are told,
+    nor SIGTERM: it is the parent that ends them. In the parent they come after the block."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..display import escaped, new_console, on_terminal, say
 from ..files import write_atomically
 from .ranking import Standing, pareto_front, ranking
 from .space import DEFAULTS, varied
@@ -83,8 +84,8 @@ def table(rows: Sequence[Row], top: int = 10) -> tuple[list[str], list[list[str]
         lines.append(
             [
                 str(place),
-                f"{standing.loss:.4f}",
-                *([f"{standing.deviation:.4f}"] if seeds > 1 else []),
+                f"{standing.loss:#.4g}",
+                *([f"{standing.deviation:#.4g}"] if seeds > 1 else []),
                 f"{standing.seconds:.3g}",
                 f"{standing.rows[0]['num_params']:,}",
                 *(value(standing.settings[name]) for name in names),
@@ -107,10 +108,13 @@ def show_table(header: list[str], lines: list[list[str]]) -> None:
     """Prints it: on a terminal as rich draws it, where that is installed."""
     import sys
 
-    if sys.stdout.isatty():
+    lines = [[escaped(cell) for cell in line] for line in lines]
+    if on_terminal(sys.stdout):
         try:
-            from rich.console import Console
+            from rich.markup import escape
             from rich.table import Table
+
+            console = new_console()
         except ImportError:
             pass
         else:
@@ -118,13 +122,13 @@ def show_table(header: list[str], lines: list[list[str]]) -> None:
             for name in header:
                 drawn.add_column(name, justify="right")
             for line in lines:
-                drawn.add_row(*line)
-            Console().print(drawn)
+                drawn.add_row(*map(escape, line))
+            console.print(drawn)
             return
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
     for line in [header, *lines]:
         cells = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        print("  ".join(cells))
+        say("  ".join(cells))
 
 
 def as_png(rows: Sequence[Row]) -> bytes:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
+import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,9 +17,10 @@ from ..engines import available_cores
 from .pool import run_local
 from .space import Settings, Space
 from .store import Store
-from .trial import Data, Row, SweepError, cost, key, run_trial
+from .trial import Data, Row, SweepError, cost, key, no_scheduler, run_trial
 
 FILE = "trials.jsonl"
+CONNECT_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ def _rows(
 ) -> Generator[Row, None, None]:
     if scheduler is None:
         return run_local(run_trial, trials, data, workers or available_cores())
+    check_address(scheduler)
     try:
         from .cluster import run_on_cluster
     except ImportError as error:
@@ -101,3 +106,39 @@ def _rows(
             f"a Dask cluster needs: pip install 'pymicrogpt[sweep]' ({error})"
         ) from None
     return run_on_cluster(run_trial, trials, data, scheduler)
+
+
+def check_address(address: str) -> None:
+    """SweepError where no Dask scheduler answers there within a few seconds: Dask itself would try
+    for long, in silence, and might not end with this process."""
+    scheme, _, place = address.rpartition("://")
+    if scheme in ("inproc", "ucx", "ws", "wss"):
+        return
+    match = re.fullmatch(r"(\[[^\]]+\]|[^:/\s]+):(\d{1,5})", place)
+    if not match or scheme not in ("", "tcp", "tls"):
+        raise no_scheduler(address, "an address is tcp://host:port, as in tcp://127.0.0.1:8786")
+    host, port = match[1].strip("[]"), int(match[2])
+    result: list[str] = []
+
+    def connect() -> None:
+        try:
+            with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
+                if scheme == "tls":
+                    result.append("")
+                    return
+                # A scheduler greets first, with the length of its greeting in eight bytes.
+                greeting = connection.recv(8, socket.MSG_WAITALL)
+                is_dask = len(greeting) == 8 and int.from_bytes(greeting, "little") < 1 << 20
+                result.append("" if is_dask else "something else does")
+        except TimeoutError:
+            result.append("no answer")
+        except (OSError, OverflowError, UnicodeError) as error:
+            result.append(getattr(error, "strerror", None) or str(error))
+
+    # The time-out covers no name resolution; a thread that is left behind does.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(2 * CONNECT_SECONDS)
+    reason = result[0] if result else "no answer"
+    if reason:
+        raise no_scheduler(address, reason)

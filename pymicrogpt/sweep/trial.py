@@ -25,6 +25,12 @@ class SweepError(RuntimeError):
     """A sweep cannot start or go on; the message says what to do. Rows that are done are kept."""
 
 
+def no_scheduler(address: str, reason: str) -> SweepError:
+    return SweepError(
+        f"no Dask scheduler answers at {address}: {reason}; start one with `dask scheduler`"
+    )
+
+
 @dataclass(frozen=True)
 class Data:
     """What every trial of a sweep is trained and measured on. TypeError for what is no Corpus,
