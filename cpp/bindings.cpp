@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 
@@ -14,12 +15,16 @@
 #include "generator.h"
 #include "params.h"
 #include "peak.h"
+#include "text.h"
 #include "trainer.h"
 
 namespace py = pybind11;
 using namespace microgpt;
 
 namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::milliseconds kPatience(100);  // of a signal, until Python is asked for it
 
 using Ints = py::array_t<int32_t, py::array::c_style>;
 using Longs = py::array_t<int64_t, py::array::c_style>;
@@ -31,6 +36,15 @@ std::vector<T> vector_of(const py::array_t<T, py::array::c_style>& array, const 
   return {array.data(), array.data() + array.size()};
 }
 
+Documents documents_of(const Ints& tokens, const Longs& offsets) {
+  if (tokens.ndim() != 1 || offsets.ndim() != 1)
+    throw py::value_error("tokens and offsets must have one dimension");
+  if (offsets.size() < 2) throw py::value_error("there are no documents");
+  if (offsets.data()[offsets.size() - 1] != tokens.size())
+    throw py::value_error("offsets must end with the number of tokens");
+  return {tokens.data(), offsets.data(), offsets.size() - 1};
+}
+
 // What Python holds of a T. Calls work without the GIL or on what such a call changes, so only one
 // of them may be inside; see Alone.
 template <class T>
@@ -38,8 +52,19 @@ struct Object : T {
   using T::T;
   std::atomic<bool> busy{false};
 };
-using PyTrainer = Object<Trainer>;
 using PyGenerator = Object<Generator>;
+
+// The documents are used where they lie in the arrays: they may be most of the memory.
+struct PyTrainer : Object<Trainer> {
+  PyTrainer(const std::string& engine, const Config& config, const Settings& settings,
+            const Execution& execution, Ints tokens_, Longs offsets_)
+      : Object(engine, config, settings, execution, documents_of(tokens_, offsets_)),
+        tokens(std::move(tokens_)),
+        offsets(std::move(offsets_)) {}
+
+  const Ints tokens;
+  const Longs offsets;
+};
 
 class Alone {
  public:
@@ -64,6 +89,40 @@ Slot slot_of(const std::string& name) {
                         "' is unknown; it is parameter, first_moment or second_moment");
 }
 
+// The state of Python's random.Random, which goes on where it ends up.
+using Words = py::array_t<uint32_t, py::array::c_style>;
+
+uint32_t* state_of(Words& state) {
+  if (state.ndim() != 1 || state.size() != 625) throw py::value_error("state must hold 625 words");
+  return state.mutable_data();
+}
+
+// Calls use() with a Text of the documents, whatever the width of their characters. Arrays are as
+// pymicrogpt.corpus.Documents makes them.
+template <class Use>
+auto with_text(const py::array& text, const Longs& offsets, const std::optional<Words>& order,
+               Use use) {
+  const int64_t count = order ? order->size() : offsets.size() - 1;
+  const uint32_t* indices = order ? order->data() : nullptr;
+  switch (text.itemsize()) {
+    case 1:
+      return use(Text<uint8_t>{static_cast<const uint8_t*>(text.data()), offsets.data(), indices,
+                               count});
+    case 2:
+      return use(Text<uint16_t>{static_cast<const uint16_t*>(text.data()), offsets.data(), indices,
+                                count});
+    default:
+      return use(Text<uint32_t>{static_cast<const uint32_t*>(text.data()), offsets.data(), indices,
+                                count});
+  }
+}
+
+py::array_t<bool> flags(const std::vector<bool>& bits) {
+  py::array_t<bool> array(static_cast<py::ssize_t>(bits.size()));
+  std::copy(bits.begin(), bits.end(), array.mutable_data());
+  return array;
+}
+
 void check_steps(const Trainer& trainer, int64_t num_steps) {
   const int64_t left = trainer.settings().num_steps - trainer.steps_done;
   if (num_steps < 0) throw py::value_error("num_steps must not be negative");
@@ -77,7 +136,6 @@ py::array_t<double> run(PyTrainer& trainer, int64_t num_steps) {
   check_steps(trainer, num_steps);
   py::array_t<double> losses(num_steps);
   double* loss = losses.mutable_data();
-  using Clock = std::chrono::steady_clock;
   int64_t done = 0;
   while (done < num_steps) {
     {
@@ -85,7 +143,7 @@ py::array_t<double> run(PyTrainer& trainer, int64_t num_steps) {
       check_steps(trainer, num_steps - done);  // a signal's handler may have run some
       py::gil_scoped_release release;
       // Back to Python ten times a second, so that Ctrl-C works; the clock is read every 16 steps.
-      const auto stop = Clock::now() + std::chrono::milliseconds(100);
+      const auto stop = Clock::now() + kPatience;
       do {
         loss[done++] = trainer.step();
       } while (done < num_steps && (done % 16 != 0 || Clock::now() < stop));
@@ -140,6 +198,84 @@ PYBIND11_MODULE(_core, m) {
                     py::arg("flags") = PYMICROGPT_BUILD_FLAGS);
   });
 
+  m.def("shuffled",
+        [](Words state, uint32_t count) {
+          std::vector<uint32_t> order;
+          uint32_t* words = state_of(state);
+          {
+            py::gil_scoped_release release;
+            order = shuffled(words, count);
+          }
+          return Words(static_cast<py::ssize_t>(order.size()), order.data());
+        },
+        py::arg("state").noconvert(), py::arg("count"));
+  m.def("gauss",
+        [](Words state, std::optional<double> waiting, double sigma, int64_t count) {
+          Doubles numbers(count);
+          double next = waiting.value_or(std::nan(""));
+          uint32_t* words = state_of(state);
+          double* data = numbers.mutable_data();
+          {
+            py::gil_scoped_release release;
+            gauss(words, next, sigma, data, count);
+          }
+          return py::make_tuple(numbers, std::isnan(next) ? py::none() : py::object(py::float_(next)));
+        },
+        py::arg("state").noconvert(), py::arg("waiting"), py::arg("sigma"), py::arg("count"));
+  m.def("encode",
+        [](const py::array& text, const Longs& offsets, const std::optional<Words>& order,
+           const Ints& ids, int32_t bos, int64_t characters) {
+          return with_text(text, offsets, order, [&](const auto& documents) {
+            Ints tokens(characters + 2 * documents.count);
+            Longs ends(documents.count + 1);
+            int32_t* token = tokens.mutable_data();
+            int64_t* end = ends.mutable_data();
+            int64_t unknown;
+            {
+              py::gil_scoped_release release;
+              unknown = encode(documents, ids.data(), ids.size(), bos, token, end);
+            }
+            return py::make_tuple(tokens, ends, unknown);
+          });
+        },
+        py::arg("text"), py::arg("offsets"), py::arg("order"), py::arg("ids"), py::arg("bos"),
+        py::arg("characters"));
+  m.def("seen",
+        [](const py::array& text, const Longs& offsets, const std::optional<Words>& order) {
+          return with_text(text, offsets, order, [&](const auto& documents) {
+            std::vector<bool> bits;
+            {
+              py::gil_scoped_release release;
+              bits = seen(documents);
+            }
+            return flags(bits);
+          });
+        },
+        py::arg("text"), py::arg("offsets"), py::arg("order"));
+  m.def("framed",
+        [](const py::array& text, const Longs& offsets, const std::optional<Words>& order,
+           int64_t first, int64_t last) {
+          return with_text(text, offsets, order, [&](const auto& documents) {
+            return py::bytes(framed(documents, first, last));
+          });
+        },
+        py::arg("text"), py::arg("offsets"), py::arg("order"), py::arg("first"), py::arg("last"));
+  m.def("held_out",
+        [](const py::array& text, const Longs& offsets, const std::optional<Words>& order,
+           Words state, int64_t wanted) {
+          uint32_t* words = state_of(state);
+          return with_text(text, offsets, order, [&](const auto& documents) {
+            std::vector<bool> bits;
+            {
+              py::gil_scoped_release release;
+              bits = held_out(documents, words, wanted);
+            }
+            return flags(bits);
+          });
+        },
+        py::arg("text"), py::arg("offsets"), py::arg("order"), py::arg("state").noconvert(),
+        py::arg("wanted"));
+
   py::class_<PyGenerator>(m, "Generator")
       .def(py::init([](const std::string& engine, int n_layer, int n_embd, int n_head,
                        int block_size, int vocab_size, int64_t documents) {
@@ -159,7 +295,8 @@ PYBIND11_MODULE(_core, m) {
            [](PyGenerator& g, int64_t first, int64_t count, double temperature, uint64_t seed,
               int top_k, const Ints& prompt) {
              if (first < 0 || count < 0) throw py::value_error("first and count must not be negative");
-             if (!(temperature > 0.0)) throw py::value_error("temperature must be positive");
+             if (!(1.0 / temperature > 0.0 && 1.0 / temperature <= std::numeric_limits<float>::max()))
+               throw py::value_error("temperature must have a reciprocal in float32");
              if (top_k < 0) throw py::value_error("top_k must not be negative");
              const std::vector<int32_t> start = vector_of(prompt, "prompt");
              if (start.size() > static_cast<size_t>(g.config().block_size))
@@ -188,8 +325,7 @@ PYBIND11_MODULE(_core, m) {
              return std::make_unique<PyTrainer>(
                  engine, Config{n_layer, n_embd, n_head, block_size, vocab_size},
                  Settings{batch_size, learning_rate, beta1, beta2, eps, num_steps},
-                 Execution{prefix_sharing, skip_zeros, threads},
-                 vector_of(tokens, "tokens"), vector_of(offsets, "offsets"));
+                 Execution{prefix_sharing, skip_zeros, threads}, tokens, offsets);
            }),
            py::arg("engine"), py::arg("tokens"), py::arg("offsets"), py::kw_only(),
            py::arg("n_layer"), py::arg("n_embd"), py::arg("n_head"), py::arg("block_size"),
@@ -247,11 +383,16 @@ PYBIND11_MODULE(_core, m) {
            })
       .def("loss",
            [](PyTrainer& t, const Ints& tokens, const Longs& offsets) {
-             const auto tokens_ = vector_of(tokens, "tokens");
-             const auto offsets_ = vector_of(offsets, "offsets");
+             const Documents documents = documents_of(tokens, offsets);
              const Alone alone(t);
              py::gil_scoped_release release;
-             return t.loss(tokens_, offsets_);
+             auto next = Clock::now() + kPatience;
+             return t.loss(documents, [&] {
+               if (Clock::now() < next) return;
+               py::gil_scoped_acquire acquire;
+               if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+               next = Clock::now() + kPatience;
+             });
            },
            py::arg("tokens"), py::arg("offsets"))
       .def("get",

@@ -13,18 +13,18 @@ void require(bool condition, const std::string& message) {
   if (!condition) throw std::invalid_argument(message);
 }
 
-void check(const Config& config, const std::vector<int32_t>& tokens,
-           const std::vector<int64_t>& offsets) {
-  require(offsets.size() >= 2, "there are no documents");
-  require(offsets.front() == 0 && offsets.back() == static_cast<int64_t>(tokens.size()),
-          "offsets must run from 0 to the number of tokens");
+void check(const Config& config, const Documents& documents) {
+  const int64_t* offsets = documents.offsets;
+  const int64_t count = documents.count;
+  require(count >= 1, "there are no documents");
+  require(offsets[0] == 0, "offsets must begin with 0");
   // Messages are made only where they are needed: there may be millions of tokens.
-  for (size_t d = 0; d + 1 < offsets.size(); ++d)
-    if (offsets[d] < 0 || offsets[d + 1] > offsets.back() || offsets[d + 1] - offsets[d] < 2)
+  for (int64_t d = 0; d < count; ++d)
+    if (offsets[d] < 0 || offsets[d + 1] > offsets[count] || offsets[d + 1] - offsets[d] < 2)
       require(false, "document " + std::to_string(d) + " must hold at least two tokens");
-  for (size_t i = 0; i < tokens.size(); ++i)
-    if (tokens[i] < 0 || tokens[i] >= config.vocab_size)
-      require(false, "token " + std::to_string(i) + " is " + std::to_string(tokens[i]) +
+  for (int64_t i = 0; i < offsets[count]; ++i)
+    if (documents.tokens[i] < 0 || documents.tokens[i] >= config.vocab_size)
+      require(false, "token " + std::to_string(i) + " is " + std::to_string(documents.tokens[i]) +
                          ", outside 0 .. vocab_size - 1 = " + std::to_string(config.vocab_size - 1));
 }
 
@@ -41,15 +41,10 @@ void check(const Config& c) {
 }
 
 Trainer::Trainer(const std::string& engine, const Config& config, const Settings& settings,
-                 const Execution& execution, std::vector<int32_t> tokens,
-                 std::vector<int64_t> offsets)
-    : config_(config),
-      settings_(settings),
-      tokens_(std::move(tokens)),
-      offsets_(std::move(offsets)),
-      record_(choose(engine)) {
+                 const Execution& execution, const Documents& documents)
+    : config_(config), settings_(settings), documents_(documents), record_(choose(engine)) {
   check(config);
-  check(config, tokens_, offsets_);
+  check(config, documents);
   require(settings.batch_size >= 1, "batch_size must be at least 1");
   require(settings.num_steps >= 1, "num_steps must be at least 1");
   require(execution.threads >= 1 || execution.threads == kAutoThreads, "threads must be at least 1");
@@ -60,10 +55,9 @@ Trainer::Trainer(const std::string& engine, const Config& config, const Settings
 }
 
 Batch Trainer::next() const {
-  const int64_t count = static_cast<int64_t>(offsets_.size()) - 1;
   const int64_t first = static_cast<int64_t>(
-      static_cast<unsigned __int128>(steps_done) * settings_.batch_size % count);
-  return {{tokens_.data(), offsets_.data(), count}, first, settings_.batch_size};
+      static_cast<unsigned __int128>(steps_done) * settings_.batch_size % documents_.count);
+  return {documents_, first, settings_.batch_size};
 }
 
 AdamStep Trainer::adam() const {
@@ -102,13 +96,14 @@ double Trainer::gradient(double* natural) {
   return loss;
 }
 
-double Trainer::loss(const std::vector<int32_t>& tokens, const std::vector<int64_t>& offsets) {
-  check(config_, tokens, offsets);
-  const int64_t count = static_cast<int64_t>(offsets.size()) - 1;
+double Trainer::loss(const Documents& documents, const std::function<void()>& pause) {
+  check(config_, documents);
+  const int64_t count = documents.count;
   double sum = 0.0;
   for (int64_t first = 0; first < count; first += settings_.batch_size) {
     const int size = static_cast<int>(std::min<int64_t>(settings_.batch_size, count - first));
-    sum += size * engine_->loss({{tokens.data(), offsets.data(), count}, first, size});
+    sum += size * engine_->loss({documents, first, size});
+    pause();
   }
   return sum / static_cast<double>(count);
 }

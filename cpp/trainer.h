@@ -1,6 +1,7 @@
 // The training loop: the next documents -> one step of an engine, N times, no Python inside.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,15 +27,17 @@ void check(const Config& config);
 
 class Trainer {
  public:
-  // Documents as in config.h. Throws std::invalid_argument on anything that would not train.
+  // Documents as in config.h, which must outlive it. Throws std::invalid_argument on anything that
+  // would not train.
   Trainer(const std::string& engine, const Config& config, const Settings& settings,
-          const Execution& execution, std::vector<int32_t> tokens, std::vector<int64_t> offsets);
+          const Execution& execution, const Documents& documents);
 
   double step();                                  // one more step; returns its loss
   // Time of each phase over `steps` more steps, in seconds; throws where the engine has no phases.
   std::vector<double> profile(int64_t steps);
   double gradient(double* natural);               // of the next batch; nothing moves
-  double loss(const std::vector<int32_t>& tokens, const std::vector<int64_t>& offsets);
+  // Of these documents. pause is called between batches.
+  double loss(const Documents& documents, const std::function<void()>& pause);
 
   int64_t steps_done = 0;
 
@@ -49,8 +52,7 @@ class Trainer {
 
   Config config_;
   Settings settings_;
-  std::vector<int32_t> tokens_;
-  std::vector<int64_t> offsets_;
+  Documents documents_;
   EngineRecord record_;
   std::unique_ptr<Engine> engine_;
 };

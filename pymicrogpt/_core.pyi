@@ -1,6 +1,6 @@
 """The compiled engines. Internal: the public surface is pymicrogpt.Trainer and pymicrogpt.GPT."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,52 @@ def peak(engine: str, runs: int = 80) -> dict[str, float]:
     """Measured roofs of one core with the vectors of an engine, per second: "fma_flops",
     "l1_bytes", "l2_bytes", each the best of `runs` runs of a millisecond. ValueError where the
     engine has no vectors or cannot run here, or `runs` is below 1."""
+
+# Python's random numbers. state: 624 words and an index, (625,) uint32, as random.getstate() has
+# them; it is changed in place.
+def shuffled(state: NDArray[np.uint32], count: int) -> NDArray[np.uint32]:
+    """The order (count,) that random.shuffle would give to 0 .. count - 1."""
+
+def gauss(
+    state: NDArray[np.uint32], waiting: float | None, sigma: float, count: int
+) -> tuple[NDArray[np.float64], float | None]:
+    """`count` numbers of random.gauss(0, sigma), and then gauss_next, of which `waiting` is the one
+    before."""
+
+# Documents: text, offsets and order of a pymicrogpt.corpus.Documents. Nothing is checked.
+def encode(
+    text: NDArray[Any],
+    offsets: NDArray[np.int64],
+    order: NDArray[np.uint32] | None,
+    ids: NDArray[np.int32],  # by code point, -1 for none
+    bos: int,
+    characters: int,  # of all these documents
+) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
+    """Tokens and offsets as Trainer takes them, and the first document with a character that has no
+    id, or -1."""
+
+def seen(
+    text: NDArray[Any], offsets: NDArray[np.int64], order: NDArray[np.uint32] | None
+) -> NDArray[np.bool_]:
+    """Which code points occur."""
+
+def framed(
+    text: NDArray[Any],
+    offsets: NDArray[np.int64],
+    order: NDArray[np.uint32] | None,
+    first: int,
+    last: int,
+) -> bytes:
+    """Documents first .. last - 1, each as UTF-8 behind the eight bytes of its length."""
+
+def held_out(
+    text: NDArray[Any],
+    offsets: NDArray[np.int64],
+    order: NDArray[np.uint32] | None,
+    state: NDArray[np.uint32],
+    wanted: int,
+) -> NDArray[np.bool_]:
+    """Which of them Corpus.split() holds out, with a random.Random in this state."""
 
 class Generator:
     """Draws many documents at once in a SIMD engine, fastest about `documents` of them."""

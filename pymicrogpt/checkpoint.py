@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import Config, checked_int
+from .corpus import Documents
 from .tokenizer import Tokenizer
 from .weights import (
     DTYPES,
@@ -39,6 +40,16 @@ SETTINGS = {
     "prefix_sharing": (bool,),
     "skip_zeros": (bool,),
 }
+FACTS = (
+    "engine",
+    "settings",
+    "step",
+    "next_document",
+    "num_documents",
+    "documents_sha256",
+    "source",
+    "random_state",
+)
 ADDED = {"skip_zeros": True}  # settings that older checkpoints lack, as these were trained
 
 
@@ -110,6 +121,8 @@ class Checkpoint:
             try:
                 training = dict(file.description["training"])
                 training["settings"] = {**ADDED, **training["settings"]}
+                if missing := [name for name in FACTS if name not in training]:
+                    raise LookupError(missing[0])
                 checkpoint = cls(
                     config=config,
                     tokenizer=tokenizer,
@@ -118,8 +131,11 @@ class Checkpoint:
                     **training,
                 )
                 checkpoint._check()
+            except LookupError as error:
+                raise WeightsError(
+                    f"{path} holds no state of a training: it does not say {error.args[0]}"
+                ) from None
             except (
-                LookupError,
                 TypeError,
                 ValueError,
                 ArithmeticError,
@@ -149,6 +165,10 @@ class Checkpoint:
 def digest_of(documents: Sequence[str]) -> str:
     """SHA-256 of the documents in this order."""
     sha256 = hashlib.sha256()
+    if isinstance(documents, Documents):
+        for data in documents.framed():
+            sha256.update(data)
+        return sha256.hexdigest()
     for document in documents:
         data = document.encode("utf-8", "surrogatepass")
         sha256.update(len(data).to_bytes(8, "little") + data)

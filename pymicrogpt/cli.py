@@ -7,6 +7,7 @@ ended the work (130 for Ctrl-C).
 from __future__ import annotations
 
 import argparse
+import codecs
 import io
 import json
 import math
@@ -46,8 +47,7 @@ def run(argv: list[str] | None = None, ready: Callable[[], object] | None = None
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal that lacks a character shows its number instead.
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="pymicrogpt")
     lost.clear()
     try:
         code = run_command(argv, ready)
@@ -61,6 +61,24 @@ def run(argv: list[str] | None = None, ready: Callable[[], object] | None = None
         return 128 + getattr(signal, "SIGPIPE", 13)
     tell(f"standard output: {lost['stdout'].strerror or lost['stdout']}")
     return 2
+
+
+def as_bytes_or_number(error: UnicodeError) -> tuple[bytes, int]:
+    """Of what a stream's encoding lacks: the bytes of a file name that the locale could not read,
+    as they were, and the numbers of other characters."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    parts = (
+        bytes([ord(c) - 0xDC00])
+        if "\udc80" <= c <= "\udcff"
+        else c.encode("ascii", "backslashreplace")
+        for c in text
+    )
+    return b"".join(parts), error.end
+
+
+codecs.register_error("pymicrogpt", as_bytes_or_number)
 
 
 def run_command(argv: list[str] | None, ready: Callable[[], object] | None) -> int:
@@ -401,7 +419,7 @@ def add_info(subparsers: Any) -> None:
 def info(args: argparse.Namespace) -> int:
     facts = about_machine() if args.out_dir is None else about_model(args.out_dir)
     if args.json:
-        say(json.dumps(facts))
+        say(json.dumps(without_nan(facts), allow_nan=False))
         return 0
     engines = facts.pop("engines", [])
     for fact, value in facts.items():
@@ -410,6 +428,15 @@ def info(args: argparse.Namespace) -> int:
         what = f"{engine['isa']}, {engine['dtype']}"
         say(f"  {engine['name']:9}  {what if engine['available'] else engine['reason']}")
     return 0
+
+
+def without_nan(value: Any) -> Any:
+    """For JSON: null for NaN and infinity, which files of others and old ones may hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {name: without_nan(x) for name, x in value.items()}
+    return [without_nan(x) for x in value] if isinstance(value, list) else value
 
 
 def about_machine() -> dict[str, Any]:

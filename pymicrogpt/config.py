@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 INT_MAX = 2**31 - 1  # the engines keep sizes in 32 bits
 # And numbers in float32: nothing smaller than FLOAT_MIN, whose reciprocal is still a number there.
@@ -99,6 +103,16 @@ class Config:
             shapes[f"layer{i}.mlp_fc1"] = (4 * C, C)
             shapes[f"layer{i}.mlp_fc2"] = (C, 4 * C)
         return shapes
+
+    def tensors(self, flat: NDArray[np.float64], vocab_size: int) -> dict[str, NDArray[np.float64]]:
+        """Views (out, in) by name of a flat array of all parameters."""
+        tensors = {}
+        start = 0
+        for name, shape in self.parameter_shapes(vocab_size).items():
+            end = start + shape[0] * shape[1]
+            tensors[name] = flat[start:end].reshape(shape)
+            start = end
+        return tensors
 
     def num_params(self, vocab_size: int) -> int:
         """Numbers that are trained."""

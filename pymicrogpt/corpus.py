@@ -9,18 +9,28 @@ import random
 import sys
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 from .config import checked_float, checked_int
+from .display import counted
 from .files import write_atomically
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/988aa59/names.txt"
 NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
 NAMES_BYTES = 228_145
 DOWNLOAD_SECONDS = 3.0  # for all of it, name resolution included
 BOM = b"\xef\xbb\xbf"
+LARGE = 4_000_000  # bytes of a file, from which on documents are not strings of their own
+BLOCK = 100_000  # documents at a time
+CODECS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}  # by bytes of a character
 
 
 class CorpusError(ValueError):
@@ -45,7 +55,7 @@ class Corpus:
     predict, so only the last, shorter block teaches one.
     """
 
-    documents: tuple[str, ...]
+    documents: Sequence[str]  # a tuple, or Documents
     source: str
     block_size: int | None = None
 
@@ -100,20 +110,39 @@ class Corpus:
             data = path.read_bytes()
         except FileNotFoundError:
             raise CorpusNotFoundError(f"corpus {path} does not exist") from None
+        return cls._from_bytes(data, str(path), size)
+
+    @classmethod
+    def from_stdin(cls, mode: str = "lines", block_size: int | None = None) -> Corpus:
+        """What standard input holds, as from_file()."""
+        if mode not in ("lines", "stream"):
+            raise ValueError(f"mode must be 'lines' or 'stream', not {mode!r}")
+        size = checked_int("block_size", block_size) if mode == "stream" else None
+        if sys.stdin is None:
+            raise CorpusError("standard input is closed")
+        return cls._from_bytes(sys.stdin.buffer.read(), "standard input", size)
+
+    @classmethod
+    def _from_bytes(cls, data: bytes, source: str, size: int | None) -> Corpus:
         if not data:
-            raise CorpusError(f"corpus {path} is empty; it needs one document a line")
+            raise CorpusError(f"corpus {source} is empty; it needs one document a line")
         try:
-            documents = _blocks(_text(data).read(), size) if size else _documents(data)
+            if (place := data.find(b"\0")) >= 0:
+                data.removeprefix(BOM).decode()
+                raise CorpusError(
+                    f"corpus {source} holds a NUL at offset {place}, line {_line(data, place)}: "
+                    "it is UTF-16 or no text; save it as UTF-8"
+                )
+            documents = _parsed(data, size)
         except UnicodeDecodeError as error:
             offset = error.start + (len(BOM) if data.startswith(BOM) else 0)
-            line = data[:offset].count(b"\n") + 1
             raise CorpusError(
-                f"corpus {path} is not UTF-8: byte 0x{data[offset]:02x} at offset {offset}, "
-                f"line {line} ({error.reason}); save it as UTF-8"
+                f"corpus {source} is not UTF-8: byte 0x{data[offset]:02x} at offset {offset}, "
+                f"line {_line(data, offset)} ({error.reason}); save it as UTF-8"
             ) from None
         if not documents:
-            raise CorpusError(f"corpus {path} holds no documents: all its lines are blank")
-        return cls(documents, str(path), size)
+            raise CorpusError(f"corpus {source} holds no documents: all its lines are blank")
+        return cls(documents, source, size)
 
     @classmethod
     def from_documents(cls, documents: Sequence[str]) -> Corpus:
@@ -151,10 +180,10 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.documents)
 
-    @property
+    @cached_property
     def alphabet(self) -> tuple[str, ...]:
         """The distinct characters, sorted."""
-        return tuple(sorted(set().union(*self.documents)))
+        return alphabet_of(self.documents)
 
     @property
     def mode(self) -> str:
@@ -170,6 +199,9 @@ class Corpus:
         where nothing can be held out."""
         fraction = checked_float("fraction", fraction, below=1.0)
         wanted = min(max(1, round(fraction * len(self))), len(self) - 1)
+        if isinstance(self.documents, Documents):
+            held = self.documents.held_out(random.Random(seed), wanted)
+            return self._parts(self.documents.take(~held), self.documents.take(held))
         holders = Counter(character for document in self.documents for character in set(document))
         held_out: set[int] = set()
         for i in random.Random(seed).sample(range(len(self)), len(self)):
@@ -179,31 +211,231 @@ class Corpus:
             if all(holders[character] > 1 for character in characters):
                 holders.subtract(characters)
                 held_out.add(i)
-        if not held_out:
-            raise CorpusError(
-                f"nothing can be held out of {len(self)} documents: each has a character of its own"
-            )
         parts: tuple[list[str], list[str]] = ([], [])
         for i, document in enumerate(self.documents):
             parts[i in held_out].append(document)
-        train, rest = (
-            Corpus(
-                tuple(part),
-                f"{self.source} ({len(part):,} of {len(self):,} documents)",
-                self.block_size,
+        return self._parts(tuple(parts[0]), tuple(parts[1]))
+
+    def _parts(self, train: Sequence[str], held_out: Sequence[str]) -> tuple[Corpus, Corpus]:
+        if not held_out:
+            raise CorpusError(
+                f"nothing can be held out of {counted(len(self), 'document')}: each has a "
+                "character of its own"
             )
-            for part in parts
+        of = f" of {counted(len(self), 'document')})"
+        first, second = (
+            Corpus(part, f"{self.source} ({len(part):,}{of}", self.block_size)
+            for part in (train, held_out)
         )
-        return train, rest
+        return first, second
 
     def describe(self) -> str:
         """One line: how much there is, and from where."""
         lengths = [len(document) for document in self.documents]
         return (
-            f"{len(self):,} documents of {min(lengths)} to {max(lengths)} characters "
+            f"{counted(len(self), 'document')} of {min(lengths)} to {max(lengths)} characters "
             f"(mean {sum(lengths) / len(self):.1f}), {len(self.alphabet)} distinct; "
             f"source: {self.source}"
         )
+
+
+class Documents(Sequence[str]):
+    """Documents of one array of characters, for files of so many that as strings of their own they
+    would not fit in memory. What is made of them is what would be made of a tuple of them.
+
+    text: their code points, one document after the other, in the smallest of uint8, uint16, uint32
+    offsets: (count + 1,) int64, where each begins and ends in it
+    order: (len,) uint32, which of them are meant, in which order; all in theirs by default
+    """
+
+    def __init__(
+        self,
+        text: NDArray[Any],
+        offsets: NDArray[np.int64],
+        order: NDArray[np.uint32] | None = None,
+    ) -> None:
+        self.text, self.offsets, self.order = text, offsets, order
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1 if self.order is None else len(self.order)
+
+    @overload
+    def __getitem__(self, i: int) -> str: ...
+    @overload
+    def __getitem__(self, i: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, i: int | slice) -> str | tuple[str, ...]:
+        indices = range(len(self))[i]
+        if isinstance(indices, range):
+            return tuple(self[k] for k in indices)
+        document = indices if self.order is None else int(self.order[indices])
+        characters = self.text[self.offsets[document] : self.offsets[document + 1]]
+        return characters.tobytes().decode(CODECS[characters.itemsize])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, (tuple, Documents)):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def take(self, which: NDArray[Any]) -> Documents:
+        """Some of them, by their indices, or by a mask (len,)."""
+        import numpy as np
+
+        if which.dtype == bool:
+            which = np.flatnonzero(which)
+        order = which if self.order is None else self.order[which]
+        return Documents(self.text, self.offsets, np.ascontiguousarray(order, np.uint32))
+
+    @property
+    def characters(self) -> int:
+        """Their number in all."""
+        import numpy as np
+
+        if self.order is None:
+            return int(self.offsets[-1])
+        step = 1 << 20  # at a time, as there may be more than memory for their lengths
+        return sum(
+            int((self.offsets[part.astype(np.int64) + 1] - self.offsets[part]).sum())
+            for part in (self.order[i : i + step] for i in range(0, len(self), step))
+        )
+
+    @property
+    def alphabet(self) -> tuple[str, ...]:
+        from . import _core
+
+        return tuple(map(chr, _core.seen(*self._arrays).nonzero()[0].tolist()))
+
+    def held_out(self, rng: random.Random, wanted: int) -> NDArray[np.bool_]:
+        """Which of them Corpus.split() holds out."""
+        from . import _core
+
+        return _core.held_out(*self._arrays, words_of(rng), wanted)
+
+    def encode(self, alphabet: Sequence[str], bos: int) -> tuple[NDArray[Any], NDArray[Any], int]:
+        """Tokens and offsets, and the first document with a character of no alphabet, or -1."""
+        import numpy as np
+
+        from . import _core
+
+        ids = np.full(ord(max(alphabet)) + 1, -1, np.int32)
+        ids[[ord(character) for character in alphabet]] = np.arange(len(alphabet))
+        return _core.encode(*self._arrays, ids, bos, self.characters)
+
+    def framed(self) -> Iterator[bytes]:
+        """Each as UTF-8 behind the eight bytes of its length, many at a time."""
+        from . import _core
+
+        for first in range(0, len(self), BLOCK):
+            yield _core.framed(*self._arrays, first, min(first + BLOCK, len(self)))
+
+    @property
+    def _arrays(self) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.uint32] | None]:
+        return self.text, self.offsets, self.order
+
+
+def words_of(rng: random.Random) -> NDArray[np.uint32]:
+    """The state of `rng` as the engines take it, 624 words and an index: (625,) uint32."""
+    import numpy as np
+
+    return np.array(rng.getstate()[1], np.uint32)
+
+
+def alphabet_of(documents: Iterable[str]) -> tuple[str, ...]:
+    """Their distinct characters, sorted."""
+    if isinstance(documents, Documents):
+        return documents.alphabet
+    return tuple(sorted(set().union(*documents)))
+
+
+def _line(data: bytes, offset: int) -> int:
+    """Number of the line, which ends as it does in _text()."""
+    before = data[:offset]
+    ends = before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
+    return ends + 1
+
+
+def _parsed(data: bytes, size: int | None) -> Sequence[str]:
+    """Blocks of `size` characters, or with None lines."""
+    if len(data) >= LARGE:
+        try:
+            return _large(data, size)
+        except ImportError:  # PyPy, where NumPy may be missing
+            pass
+    return _blocks(_text(data).read(), size) if size else _documents(data)
+
+
+def _large(data: bytes, size: int | None) -> Documents:
+    import numpy as np
+
+    from . import _core  # noqa: F401  (without it nobody could use them)
+
+    text = _codes(data)
+    if size:
+        offsets = np.append(np.arange(0, len(text), size, dtype=np.int64), len(text))
+        return Documents(text, offsets)
+
+    # Lines: from after one line end to before the next, less the white space at both ends.
+    ends = np.append(np.flatnonzero(text == ord("\n")), len(text))
+    starts = np.append(0, ends[:-1] + 1)
+    blank = np.zeros(1 << 8 * min(text.itemsize, 2), bool)  # there is none beyond U+FFFF
+    blank[[i for i in range(len(blank)) if chr(i).isspace()]] = True
+
+    _strip(text, starts, ends, blank, starts, 1)
+    _strip(text, starts, ends, blank, ends, -1)
+    kept = starts < ends
+    if not kept.all():
+        starts, ends = starts[kept], ends[kept]
+    inside = np.zeros(len(text) + 1, np.int8)
+    inside[starts] = 1
+    inside[ends] = -1  # nowhere a start: there is a line end between
+    offsets = np.zeros(len(starts) + 1, np.int64)
+    np.cumsum(np.subtract(ends, starts, out=ends), out=offsets[1:])
+    np.cumsum(inside, dtype=np.int8, out=inside)
+    return Documents(text[inside[:-1].view(bool)], offsets)
+
+
+def _strip(
+    text: NDArray[Any],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    blank: NDArray[np.bool_],
+    edges: NDArray[np.int64],
+    step: int,
+) -> None:
+    """Moves `edges`, the starts or the ends, by `step` while there is white space behind them (1)
+    or before them (-1)."""
+    import numpy as np
+
+    moving = np.flatnonzero(starts < ends)
+    while moving.size:
+        characters = text[edges[moving] + min(step, 0)]
+        moving = moving[blank[np.minimum(characters, len(blank) - 1)]]
+        edges[moving] += step
+        moving = moving[starts[moving] < ends[moving]]
+
+
+def _codes(data: bytes) -> NDArray[Any]:
+    """The code points of a text file, its line ends all \\n."""
+    import numpy as np
+
+    data = data[len(BOM) :] if data.startswith(BOM) else data
+    if data.isascii():
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return np.frombuffer(data, np.uint8)
+    text = data.decode("utf-8")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        return np.frombuffer(text.encode("latin-1"), np.uint8)
+    except UnicodeEncodeError:
+        pass
+    codes = np.frombuffer(text.encode("utf-16-le"), "<u2")
+    if len(codes) == len(text):  # no pairs of surrogates
+        return codes
+    return np.frombuffer(text.encode("utf-32-le"), "<u4")
 
 
 def _text(data: bytes) -> io.StringIO:

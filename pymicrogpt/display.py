@@ -117,7 +117,7 @@ class JsonDisplay(Display):
     """One JSON object a line."""
 
     def show(self, event: Event) -> None:
-        say(json.dumps(event))
+        say(json.dumps(event, allow_nan=False))
 
     def live(self, event: Event) -> None:
         """Machines need no company."""

@@ -65,8 +65,8 @@ class GPT:
         model from before or this one. A README.md that is not a model card stays as it is.
 
         WeightsError where a parameter is not finite in float32 or config.json is another
-        program's; OSError where the files cannot be written; TypeError where `training` holds what
-        JSON does not.
+        program's; OSError where the files cannot be written; TypeError or ValueError where
+        `training` holds what JSON does not, NaN and infinity included.
         """
         save_model(directory, self.config, self.tokenizer, self.parameters, self.training)
 

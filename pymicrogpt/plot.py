@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+from .files import write_atomically
 from .run import State
 
 
@@ -28,5 +30,7 @@ def draw_losses(state: State, path: Path) -> None:
             axes.legend()
         axes.set(title=title, xlabel="step", ylabel="loss (nats a token)")
         axes.grid(alpha=0.3)
-        figure.savefig(path, dpi=150)
+        png = io.BytesIO()
+        figure.savefig(png, dpi=150, format="png")
         plt.close(figure)
+    write_atomically(path, png.getvalue())

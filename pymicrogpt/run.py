@@ -12,6 +12,7 @@ left stays until the first model of this one is whole.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -27,7 +28,7 @@ import numpy as np
 from .checkpoint import CHECKPOINT_FILE, Checkpoint
 from .config import Config
 from .corpus import Corpus
-from .display import Display, Event, waiting
+from .display import Display, Event, escaped, waiting
 from .files import owned
 from .model import GPT
 from .trainer import Trainer, check_finite
@@ -77,17 +78,20 @@ class Settings:
 
     def load_corpus(self) -> tuple[Corpus, Corpus | None]:
         """What to train on, and what is held out."""
-        if self.mode == "stream":
-            if self.corpus is None:
+        with waiting(f"reading {escaped(self.corpus or 'names.txt')}"):
+            if self.corpus == "-":
+                corpus = Corpus.from_stdin(self.mode, self.block_size)
+            elif self.corpus is not None:
+                corpus = Corpus.from_file(self.corpus, self.mode, self.block_size)
+                # Where it lies is nothing for the card of the model.
+                corpus = replace(corpus, source=utf8_name(self.corpus))
+            elif self.mode == "stream":
                 raise RunError("--mode stream needs a text file: pymicrogpt train FILE")
-            corpus = Corpus.from_file(self.corpus, mode="stream", block_size=self.block_size)
-        else:
-            corpus = Corpus.load(self.corpus)
-        if self.corpus is not None:  # where it lies is nothing for the card of the model
-            corpus = replace(corpus, source=Path(self.corpus).name)
-        if not self.eval_interval:
-            return corpus, None
-        return corpus.split(self.val_fraction, seed=self.seed)
+            else:
+                corpus = Corpus.load()
+            if not self.eval_interval:
+                return corpus, None
+            return corpus.split(self.val_fraction, seed=self.seed)
 
 
 @dataclass
@@ -542,6 +546,11 @@ def state_of(checkpoint: Checkpoint) -> State | None:
     except (TypeError, AttributeError):
         return None
     return state if known else None
+
+
+def utf8_name(path: str) -> str:
+    """Of a file, in UTF-8 whatever the locale made of it."""
+    return os.fsencode(Path(path).name).decode("utf-8", "backslashreplace")
 
 
 def option(name: str) -> str:

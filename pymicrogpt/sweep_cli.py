@@ -254,10 +254,12 @@ def load_corpus(args: argparse.Namespace, space: Space) -> Corpus:
     from . import Corpus
 
     if args.mode == "lines":
-        return Corpus.load(args.corpus)
+        return Corpus.from_stdin() if args.corpus == "-" else Corpus.load(args.corpus)
     sizes = {trial["block_size"] for trial in space.trials}
     if args.corpus is None or len(sizes) > 1:
         raise CommandError("--mode stream needs a text file, and one --block-size to cut it into")
+    if args.corpus == "-":
+        return Corpus.from_stdin("stream", sizes.pop())
     return Corpus.from_file(args.corpus, mode="stream", block_size=sizes.pop())
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from .corpus import Documents, alphabet_of
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -37,7 +39,7 @@ class Tokenizer:
     @classmethod
     def from_documents(cls, documents: Iterable[str]) -> Tokenizer:
         """The sorted characters of all documents."""
-        return cls(sorted(set().union(*documents)))
+        return cls(alphabet_of(documents))
 
     @property
     def alphabet(self) -> tuple[str, ...]:
@@ -97,6 +99,11 @@ class Tokenizer:
         tokens[offsets[d] : offsets[d + 1]], as encode() gives it. ValueError as there."""
         import numpy as np
 
+        if isinstance(documents, Documents):
+            tokens, offsets, stranger = documents.encode(self._alphabet, self.bos)
+            if stranger >= 0:
+                self.encode(documents[stranger])  # raises, and says which character it was
+            return tokens, offsets
         for document in documents:
             if not isinstance(document, str):
                 raise TypeError(f"a document is a str, not {document!r}")

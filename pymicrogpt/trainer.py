@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from .checkpoint import CHECKPOINT_FILE, SLOTS, Checkpoint, digest_of
 from .config import Config, checked_float, checked_int
 from .corpus import Corpus
 from .engines import EngineInfo, engines, reference_engine
-from .init import init_parameters
+from .init import init_parameters, shuffled
 from .model import GPT
 from .reference import Reference, Value
 from .tokenizer import Tokenizer
@@ -144,15 +144,14 @@ class Trainer:
         self.prefix_sharing = bool(prefix_sharing)
         self.skip_zeros = bool(skip_zeros)
         self.notes: dict[str, Any] = {}
+        self._evaluated: tuple[Corpus, NDArray[np.int32], NDArray[np.int64]] | None = None
         self._activity: Activity | None = None
         self._activity_step = 0  # which it is of
         _check_engine(engine)
 
         self._rng = random.Random(self.seed)
-        documents = list(corpus.documents)
-        self._rng.shuffle(documents)
-        self.documents = tuple(documents)  # in the order of training
-        self.tokenizer = Tokenizer.from_documents(documents)
+        self.documents = shuffled(corpus.documents, self._rng)  # in the order of training
+        self.tokenizer = Tokenizer(corpus.alphabet)
         settings: dict[str, Any] = {
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
@@ -167,7 +166,7 @@ class Trainer:
                 raise ValueError("engine 'reference' runs on one thread; threads must be 1")
             parameters = init_parameters(config, self.tokenizer.vocab_size, self._rng)
             self._engine = _ReferenceEngine(
-                [self.tokenizer.encode(document) for document in documents],
+                _Encoded(self.tokenizer, self.documents),
                 {name: array.tolist() for name, array in parameters.items()},
                 n_head=config.n_head,
                 **settings,
@@ -175,7 +174,7 @@ class Trainer:
         else:
             from . import _core
 
-            tokens, offsets = self.tokenizer.encode_all(documents)
+            tokens, offsets = self.tokenizer.encode_all(self.documents)
             compiled = _core.Trainer(
                 engine,
                 tokens,
@@ -192,7 +191,9 @@ class Trainer:
             )
             # Only now: a model that does not fit in memory has been refused.
             parameters = init_parameters(config, self.tokenizer.vocab_size, self._rng)
-            compiled.set("parameter", np.concatenate([a.ravel() for a in parameters.values()]))
+            flat = next(iter(parameters.values())).base
+            assert flat is not None
+            compiled.set("parameter", flat)
             self._engine = compiled
 
     def save(self, directory: str | os.PathLike[str]) -> None:
@@ -381,7 +382,9 @@ class Trainer:
         if not isinstance(documents, Corpus):
             documents = Corpus.from_documents(documents)
         self._keep_activity()
-        return self._engine.loss(*self.tokenizer.encode_all(documents.documents))
+        if self._evaluated is None or self._evaluated[0] is not documents:
+            self._evaluated = documents, *self.tokenizer.encode_all(documents.documents)
+        return self._engine.loss(*self._evaluated[1:])
 
     def _keep_activity(self) -> None:
         """Before all that follows a step: the engine knows the last batch only, and wakes the units
@@ -396,13 +399,7 @@ class Trainer:
         self._activity, self._activity_step = Activity(**shares), engine.step
 
     def _tensors(self, flat: Array) -> dict[str, Array]:
-        tensors = {}
-        start = 0
-        for name, shape in self.config.parameter_shapes(self.tokenizer.vocab_size).items():
-            end = start + shape[0] * shape[1]
-            tensors[name] = flat[start:end].reshape(shape)
-            start = end
-        return tensors
+        return self.config.tensors(flat, self.tokenizer.vocab_size)
 
 
 def _check_engine(name: str) -> None:
@@ -424,12 +421,32 @@ def _available(infos: Iterable[EngineInfo]) -> str:
     return "this machine has auto, " + ", ".join(info.name for info in infos if info.available)
 
 
+class _Encoded(Sequence[list[int]]):
+    """Token ids of documents, made when they are asked for."""
+
+    def __init__(self, tokenizer: Tokenizer, documents: Sequence[str]) -> None:
+        self._tokenizer, self._documents = tokenizer, documents
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    @overload
+    def __getitem__(self, i: int) -> list[int]: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[list[int]]: ...
+    def __getitem__(self, i: int | slice) -> list[int] | list[list[int]]:
+        found = self._documents[i]
+        if isinstance(found, str):
+            return self._tokenizer.encode(found)
+        return [self._tokenizer.encode(document) for document in found]
+
+
 class _ReferenceEngine:
     """pymicrogpt.reference behind the interface of pymicrogpt._core.Trainer."""
 
     def __init__(
         self,
-        documents: list[list[int]],
+        documents: Sequence[list[int]],
         tensors: dict[str, list[list[float]]],
         **settings: Any,
     ) -> None:

@@ -8,8 +8,10 @@ that whenever a save stops, what is there belongs to one model.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from .config import Config
+from .display import escaped
 from .files import sync_directory, write_atomically
 from .tokenizer import Tokenizer
 
@@ -80,6 +83,7 @@ def save_model(
 
     with np.errstate(over="ignore"):  # refused as infinite, by name
         tensors: Tensors = {name: array.astype("<f4") for name, array in parameters.items()}
+    to_json(dict(training), "training")
     description = {"config": described, "training": dict(training)}
     write_tensors(folder / WEIGHTS_FILE, tensors, description, remove_copies)
     write_atomically(config_file, config_data)
@@ -132,7 +136,7 @@ def write_tensors(
     for name, array in tensors.items():
         _check_finite(path, name, array)
     tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    description = json.loads(json.dumps(description))
+    description = json.loads(to_json(description, "what is saved with the tensors"))
     description["sha256"] = _digest(description, tensors)
     data = safetensors.numpy.save(tensors, {HEADER_KEY: json.dumps(description)})
 
@@ -308,13 +312,27 @@ def _digest(description: dict[str, Any], tensors: Tensors) -> str:
     return sha256.hexdigest()
 
 
+def to_json(value: Any, what: str, **layout: Any) -> str:
+    """ValueError for NaN and infinity, TypeError for what else JSON does not have."""
+    try:
+        return json.dumps(value, allow_nan=False, **layout)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{what} must be of JSON values: {error}") from None
+
+
 def _fact(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
+    """As Markdown without any meaning: neither HTML nor emphasis, links or code."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = escaped(" ".join(str(value).split()))
+    text = re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", text)
+    return html.escape(text, quote=False)
 
 
 def _card(config: Config, tokenizer: Tokenizer, training: Mapping[str, Any]) -> str:
     facts = "".join(
-        f"- {str(name).replace('_', ' ')}: {_fact(value)}\n" for name, value in training.items()
+        f"- {_fact(str(name).replace('_', ' '))}: {_fact(value)}\n"
+        for name, value in training.items()
     )
     number = config.num_params(tokenizer.vocab_size)
     return f"""{CARD_MARK}

@@ -746,3 +746,125 @@ def test_directories_where_files_go_are_refused_before_the_work(capsys):
     Path("other/loss.png").mkdir(parents=True)
     assert command("train", *SMALL, "--plot", "--out-dir", "other") == 2
     assert "loss.png, which is a directory" in capsys.readouterr().err
+
+
+# Text from outside, in any encoding
+
+
+def test_names_of_others_are_no_markup(capsys):
+    name = "<b>x<b> _y_ [z](http:a) `q`.txt"
+    Path(name).write_text("anna\nbert\n")
+    assert command("train", name, *SMALL, "--max-steps", "5") == 0
+    card = Path("out/README.md").read_text()
+    assert r"- corpus: &lt;b&gt;x&lt;b&gt; \_y\_ \[z\]\(http:a\) \`q\`.txt" in card
+    assert "<b>" not in card and mg.GPT.load("out").training["corpus"] == name
+
+
+def test_control_characters_do_not_reach_a_terminal(capsys):
+    name = "red\x1b[31m.txt"
+    Path(name).write_text("ab\tc\x1bd\n" * 40)
+    assert command("train", name, *SMALL, "--mode", "stream", "--max-steps", "5") == 0
+    assert command("info", "--out-dir", "out") == 0
+    assert command("train", "\x1b[31mnowhere\n.txt", "--out-dir", "other") == 2
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert r"alphabet: \t\n\x1babcd" in lines and r"corpus: red\x1b[31m.txt" in lines
+    assert r"red\x1b[31m.txt" in lines[0] and "\x1b" not in err and err.count("\n") == 1
+
+
+@posix
+def test_arguments_in_a_locale_without_utf8():
+    assert command("train", *SMALL, "--max-steps", "5") == 0
+    Path("é.txt").write_text("é\n" * 20, encoding="utf-8")
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}
+    env.pop("PYTHONIOENCODING", None)
+    done = process("train", "é.txt", *SMALL, "--max-steps", "5", "--out-dir", "à", env=env)
+    out, err = done.communicate()
+    assert (done.returncode, err) == (0, "") and "à holds the model" in out
+    assert mg.GPT.load("à").training["corpus"] == "é.txt"
+    done = process("sample", "--prompt", "é", "--out-dir", "à", "--json", env=env)
+    out, err = done.communicate()
+    assert (done.returncode, err) == (0, "")
+    assert all(event["text"].startswith("é") for event in events(out))
+
+
+def test_standard_input_is_a_corpus(capsys, monkeypatch):
+    text = "\n".join(NAMES)
+    done = process("train", "-", *SMALL, "--max-steps", "50", stdin=subprocess.PIPE)
+    out, err = done.communicate(text)
+    assert (done.returncode, err) == (0, "") and out.startswith("standard input\n")
+    assert command("train", *SMALL, "--max-steps", "50", "--out-dir", "file") == 0
+    assert weights_of("out") == weights_of("file")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert command("train", "-", "--out-dir", "other") == 2
+    assert "standard input is closed" in capsys.readouterr().err
+
+
+def weights_of(out_dir: str) -> dict[str, list]:
+    return {name: array.tolist() for name, array in mg.GPT.load(out_dir).parameters.items()}
+
+
+def test_greedy_and_logprobs(capsys):
+    assert command("train", *SMALL, "--max-steps", "50") == 0
+    capsys.readouterr()
+    assert command("sample", "--greedy") == 0
+    greedy = capsys.readouterr().out
+    assert len(set(greedy.splitlines())) == 1
+    assert command("sample", "--temperature", "0") == 0
+    assert capsys.readouterr().out == greedy
+    assert command("sample", "--logprobs", "--json", "--num-samples", "4", "--seed", "1") == 0
+    drawn = events(capsys.readouterr().out)
+    model = mg.GPT.load("out")
+    for event in drawn:
+        assert event["logprobs"] == model.logprobs(event["text"])
+        assert event["logprob"] == pytest.approx(sum(event["logprobs"]))
+    assert command("sample", "--logprobs", "--num-samples", "4", "--seed", "1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{event['logprob']:.3f}\t{event['text']}" for event in drawn]
+
+
+def test_nothing_but_json_is_written(capsys):
+    assert command("train", *SMALL, "--max-steps", "5") == 0
+    model = mg.GPT.load("out")
+    before = weights("out")
+    for value in (float("nan"), [float("inf")]):
+        model.training["loss"] = value
+        with pytest.raises(ValueError, match="training must be of JSON values"):
+            model.save("out")
+    assert weights("out") == before
+
+
+def test_more_threads_than_cores_are_warned_of(capsys, monkeypatch):
+    from pymicrogpt import engines
+
+    monkeypatch.setattr(engines_module(), "available_cores", lambda: 1)
+    assert callable(engines)
+    assert command("train", *SMALL, "--max-steps", "5", "--threads", "2") == 0
+    assert "warning: --threads 2 on 1 core: " in capsys.readouterr().err
+    assert command("train", *SMALL, "--max-steps", "5", "--overwrite") == 0
+    assert capsys.readouterr().err == ""
+
+
+def engines_module():
+    return sys.modules["pymicrogpt.engines"]
+
+
+def test_dead_units_are_warned_of(capsys):
+    Path("many.txt").write_text("\n".join(mg.Corpus._embedded("for a test").documents))
+    args = ["train", "many.txt", "--n-embd", "64", "--batch-size", "16", "--num-samples", "0"]
+    for rate, dead in (("0.01", True), ("0.001", False)):
+        args = [*args[:8], "--max-steps", "1000", "--learning-rate", rate, "--out-dir", rate]
+        assert command(*args) == 0
+        out = capsys.readouterr().out
+        if "hidden values" in out:  # of a SIMD engine
+            assert ("of the hidden units no longer take part" in out) == dead
+
+
+@posix
+def test_silence_is_broken_on_a_terminal_alone(monkeypatch, capsys):
+    monkeypatch.setattr(display, "SILENCE_SECONDS", 0.0)
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda answer=terminal: answer)
+        with display.waiting("counting"):
+            time.sleep(0.1)
+        assert capsys.readouterr().err == ("counting ...\n" if terminal else "")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
+import random
 import sys
 import time
 
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 
 import pymicrogpt as mg
 from pymicrogpt import corpus as module
+from pymicrogpt.checkpoint import digest_of
+from pymicrogpt.init import init_parameters, shuffled
 
 FAKE_NAMES = b"anna\nbert\n"
 
@@ -314,7 +318,7 @@ def test_held_out_characters_are_in_training():
 def test_split_that_is_none():
     with pytest.raises(mg.CorpusError, match="nothing can be held out of 2 documents"):
         mg.Corpus.from_documents(["ab", "bc"]).split(0.5)
-    with pytest.raises(mg.CorpusError, match="nothing can be held out of 1 documents"):
+    with pytest.raises(mg.CorpusError, match="nothing can be held out of 1 document: "):
         mg.Corpus.from_documents(["ab"]).split(0.5)
     for fraction in (0.0, 1.0, -1, float("nan")):
         with pytest.raises(ValueError, match="fraction must be greater than 0 and less than 1"):
@@ -346,3 +350,105 @@ def test_any_split(documents, fraction, seed):
     assert sorted(train.documents + rest.documents) == sorted(documents)
     assert train.alphabet == corpus.alphabet
     assert 1 <= len(rest) <= max(1, round(fraction * len(corpus))) and len(train) >= 1
+
+
+# Large files
+
+
+def large_and_small(data: bytes, size: int | None = None):
+    """The documents of a file in one array, and the same as a tuple of strings."""
+    text = module._text(data).read()
+    small = module._blocks(text, size) if size else module._documents(data)
+    return module._large(data, size), small
+
+
+@pytest.mark.parametrize("size", [None, 3])
+@pytest.mark.parametrize(
+    "alphabet",
+    [
+        "ab \n\t",
+        "ab\r\n \x0b\x0c\x1c\x85\xa0é",
+        "aж中 \n\r\u2028\u3000",
+        "a\N{GRINNING FACE}\n 中\u2003",
+    ],
+    ids=["ascii", "latin", "bmp", "all"],
+)
+def test_a_large_file_is_read_like_a_small_one(alphabet, size):
+    rng = random.Random(1)
+    for _ in range(60):
+        text = "a" + "".join(rng.choices(alphabet, k=rng.randrange(1, 150)))
+        large, small = large_and_small(rng.choice(["", "\ufeff"]).encode() + text.encode(), size)
+        assert large == small and small == large
+        assert large[-1] == small[-1] and large[1:3] == small[1:3]
+        assert hash(large) == hash(small)
+        assert large.characters == sum(map(len, small))
+        assert mg.Corpus(large, "").alphabet == mg.Corpus(small, "").alphabet
+        parts = []
+        for documents in (large, small):
+            try:
+                parts.append(mg.Corpus(documents, "x", size).split(0.3, seed=5))
+            except mg.CorpusError as error:
+                parts.append(str(error))
+        assert parts[0] == parts[1]
+        # Shuffled, with the random numbers after it, and as tokens and a digest.
+        orders = []
+        for documents in (large, small):
+            rng_of_training = random.Random(7)
+            mixed = shuffled(documents, rng_of_training)
+            tokens = mg.Tokenizer.from_documents(documents).encode_all(mixed)
+            tokens = [array.tolist() for array in tokens]
+            orders.append((tuple(mixed), rng_of_training.getstate(), tokens, digest_of(mixed)))
+        assert orders[0] == orders[1]
+
+
+def test_from_4_mb_on_documents_are_one_array(tmp_path, monkeypatch):
+    lines = [f"{i:06d}" for i in range(700)]
+    path = write(tmp_path / "lines.txt", "\n".join(lines).encode())
+    small = mg.Corpus.from_file(path)
+    monkeypatch.setattr(module, "LARGE", 4000)
+    large = mg.Corpus.from_file(path)
+    assert type(small.documents) is tuple and type(large.documents) is module.Documents
+    assert large == small and large.describe() == small.describe()
+    assert pickle.loads(pickle.dumps(large)) == small
+    first, second = (mg.Trainer(c, num_steps=3, engine="scalar") for c in (small, large))
+    assert first.run().tolist() == second.run().tolist()
+    assert first.documents_sha256 == second.documents_sha256
+    assert first.model.sample(3) == second.model.sample(3)
+    assert first.evaluate(small) == second.evaluate(large)
+    slow = mg.Trainer(large, mg.Config(n_embd=4), num_steps=1, engine="reference", batch_size=1)
+    assert slow.run()[0] == pytest.approx(
+        mg.Trainer(small, mg.Config(n_embd=4), num_steps=1, engine="tape", batch_size=1).run()[0]
+    )
+    with pytest.raises(ValueError, match="character 'x' at position 1"):
+        first.tokenizer.encode_all(module._large(b"012\n0x1\n", None))
+
+
+def test_parameters_are_those_of_random_gauss():
+    config = mg.Config(n_layer=2, n_embd=12)
+    for calls in (0, 1):  # an odd number of calls leaves one of two numbers for the next
+        ours, python = random.Random(3), random.Random(3)
+        for rng in (ours, python):
+            for _ in range(calls):
+                rng.gauss(0, 1)
+        for block_size in (16, 5):
+            config = mg.Config(n_embd=3, n_head=1, block_size=block_size)
+            found = init_parameters(config, 27, ours)
+            for name, (rows, cols) in config.parameter_shapes(27).items():
+                drawn = [[python.gauss(0, 0.08) for _ in range(cols)] for _ in range(rows)]
+                assert found[name].tolist() == drawn
+            assert ours.getstate() == python.getstate()
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_line_numbers_for_any_line_end(ends, tmp_path):
+    text = ends.join(["anna", "bert", ""]).encode()
+    for wrong, message in ((b"a\xff", "is not UTF-8: byte 0xff"), (b"a\0", "holds a NUL")):
+        with pytest.raises(mg.CorpusError, match=f"{message} at offset {len(text) + 1}, line 3"):
+            mg.Corpus.from_file(write(tmp_path / "wrong.txt", text + wrong))
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be", "utf-32-le"])
+@pytest.mark.parametrize("text", ["anna\nbert\n", "Див\nЖив\n", "中文\n"])
+def test_utf_16_is_no_text_full_of_nuls(codec, text, tmp_path):
+    with pytest.raises(mg.CorpusError, match="save it as UTF-8"):
+        mg.Corpus.from_file(write(tmp_path / "wrong.txt", text.encode(codec)))

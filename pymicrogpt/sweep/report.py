@@ -100,6 +100,11 @@ def _seeds(standing: Standing) -> str:
     return f"{good} of {good + standing.failed}" if standing.failed else str(good)
 
 
+def as_label(text: str) -> str:
+    """For a picture, where dollars would begin a formula."""
+    return text.replace("$", r"\$")
+
+
 def value(setting: Any) -> str:
     return f"{setting:.4g}" if isinstance(setting, float) else str(setting)
 
@@ -198,7 +203,7 @@ def _label_ends(axes: Axes, front: list[tuple[float, float, Row]], names: list[s
         if seconds == row["train_seconds"] and place <= free:
             free = place - LABEL_WIDTH * (right - left)
             axes.annotate(
-                "\n".join(f"{name} {value(row['settings'][name])}" for name in names),
+                as_label("\n".join(f"{name} {value(row['settings'][name])}" for name in names)),
                 (seconds, loss),
                 xytext=(-6, -8),
                 textcoords="offset points",
@@ -215,7 +220,7 @@ def _draw_setting(axes: Axes, rows: list[Row], name: str, limits: tuple[float, f
     values = sorted({x for x, _ in points})
     if values and isinstance(values[0], str):
         places = {x: float(i) for i, x in enumerate(values)}
-        axes.set_xticks(list(places.values()), values)
+        axes.set_xticks(list(places.values()), list(map(as_label, values)))
     else:
         places = {x: x for x in values}
         if values and values[0] > 0 and values[-1] >= 4 * values[0]:
@@ -260,7 +265,7 @@ def _write_around(figure: Figure, rows: Sequence[Row], names: list[str]) -> None
         over = f", mean of {len(best.rows)} seeds" if len(best.rows) > 1 else ""
         title = f"Best: held-out loss {best.loss:.3f} after {best.seconds:.2g} s of training{over}"
         title += f"\n{settings}" if settings else ""
-    figure.suptitle(title, x=0.012, ha="left", fontsize=14, fontweight="bold", color=INK)
+    figure.suptitle(as_label(title), x=0.012, ha="left", fontsize=14, fontweight="bold", color=INK)
     failed = sum(1 for row in rows if row["error"])
     constant = {
         name: rows[0]["settings"][name]
@@ -272,4 +277,4 @@ def _write_around(figure: Figure, rows: Sequence[Row], names: list[str]) -> None
         "Red against a setting: the lowest at each value.",
         "Everywhere: " + ", ".join(f"{name} {value(x)}" for name, x in constant.items()),
     ]
-    figure.supxlabel("\n".join(notes), x=0.012, ha="left", fontsize=9, color=QUIET)
+    figure.supxlabel(as_label("\n".join(notes)), x=0.012, ha="left", fontsize=9, color=QUIET)

@@ -254,7 +254,7 @@ def _load_toml(path: Path) -> dict[str, Any]:
         tomllib = importlib.import_module(name)
     except ImportError:
         raise ValueError(f"TOML needs {name}: pip install 'pymicrogpt[sweep]'") from None
-    content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     return content
 
 

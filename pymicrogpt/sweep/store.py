@@ -7,7 +7,11 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-from .trial import Row, SweepError
+from ..files import lock
+from .space import DEFAULTS
+from .trial import Row, SweepError, empty_row
+
+FIELDS = empty_row(DEFAULTS, "").keys()
 
 
 class Store:
@@ -52,15 +56,9 @@ class Store:
 
     def _lock(self) -> None:
         try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._fd)
         except BlockingIOError:
             raise SweepError(f"another sweep is writing {self.path}; wait for it") from None
-        except OSError:  # a file system without locks
-            return
 
     def _read(self) -> dict[str, Row]:
         content = self.path.read_bytes()
@@ -69,12 +67,23 @@ class Store:
             os.ftruncate(self._fd, whole)
         rows: dict[str, Row] = {}
         for number, line in enumerate(content[:whole].splitlines(), 1):
+            reason = ""
             try:
                 row = json.loads(line)
-                rows[row["key"]] = row
-            except (ValueError, TypeError, KeyError):
+                if not isinstance(row, dict):
+                    reason = "it is no JSON object"
+                elif missing := [name for name in FIELDS if name not in row]:
+                    reason = f"it lacks {missing[0]}"
+                elif not (isinstance(row["key"], str) and isinstance(row["settings"], dict)):
+                    reason = "its key must be a text and its settings an object"
+                elif unknown := [name for name in DEFAULTS if name not in row["settings"]]:
+                    reason = f"its settings lack {unknown[0]}"
+            except (ValueError, TypeError, RecursionError):
+                reason = "it is no JSON"
+            if reason:
                 raise SweepError(
-                    f"{self.path}, line {number}, is not a trial; remove the line, or choose "
-                    "another folder"
-                ) from None
+                    f"{self.path}, line {number}, is not a trial: {reason}; remove the line, or "
+                    "choose another folder"
+                )
+            rows[row["key"]] = row
         return rows

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..config import Config
-from ..corpus import Corpus
+from ..corpus import BLOCK, Corpus
 from .space import SHAPE, Settings
 
 if TYPE_CHECKING:
@@ -50,8 +50,20 @@ class Data:
                 f"held_out has {min(unknown)!r}, which no document to train on has; "
                 "Corpus.split takes care of that"
             )
-        parts = [[part.documents, part.block_size] for part in (self.train, self.held_out)]
-        object.__setattr__(self, "digest", digest(parts))
+        object.__setattr__(self, "digest", self._digest())
+
+    def _digest(self) -> str:
+        """That of [[documents, block_size] of both parts], of which there may be too many for one
+        string."""
+        sha256 = hashlib.sha256(b"[")
+        for part in (self.train, self.held_out):
+            sha256.update(b"[[" if part is self.train else b", [[")
+            for i in range(0, len(part), BLOCK):
+                text = json.dumps(list(part.documents[i : i + BLOCK]))
+                sha256.update(b", " * (i > 0) + text[1:-1].encode())
+            sha256.update(f"], {json.dumps(part.block_size)}]".encode())
+        sha256.update(b"]")
+        return sha256.hexdigest()[:16]
 
 
 def digest(value: Any) -> str:
