@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .config import FLOAT_MAX, Config, checked_float, checked_int
+from .display import counted
 from .tokenizer import Tokenizer
 from .weights import load_model, save_model
 
@@ -170,7 +171,8 @@ class GPT:
         ids = self.tokenizer.encode(prompt)[1:-1]
         if bounded and len(ids) > self.config.block_size:
             raise ValueError(
-                f"prompt has {len(ids)} characters, more than block_size={self.config.block_size}"
+                f"prompt has {counted(len(ids), 'character')}, more than "
+                f"block_size={self.config.block_size}"
             )
         return ids
 

@@ -28,7 +28,7 @@ import numpy as np
 from .checkpoint import CHECKPOINT_FILE, Checkpoint
 from .config import Config
 from .corpus import Corpus
-from .display import Display, Event, escaped, waiting
+from .display import Display, Event, counted, escaped, waiting
 from .files import owned
 from .model import GPT
 from .trainer import Trainer, check_finite
@@ -164,7 +164,7 @@ class Run:
             ownership.enter_context(own(directory))
             checkpoint = None if overwrite else check_settings(directory, settings)
             corpus, held_out = settings.load_corpus()
-            with waiting(f"preparing {len(corpus):,} documents and the model"):
+            with waiting(f"preparing {counted(len(corpus), 'document')} and the model"):
                 trainer = Trainer(
                     corpus,
                     Config(settings.n_layer, settings.n_embd, settings.n_head, settings.block_size),
@@ -218,7 +218,7 @@ class Run:
             state.settings |= given
             settings = Settings(**state.settings)
             corpus, held_out = settings.load_corpus()
-            with waiting(f"preparing {len(corpus):,} documents and the model"):
+            with waiting(f"preparing {counted(len(corpus), 'document')} and the model"):
                 trainer = Trainer.resume(
                     directory, corpus, engine=given.get("engine"), threads=threads
                 )

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .checkpoint import CHECKPOINT_FILE, SLOTS, Checkpoint, digest_of
 from .config import Config, checked_float, checked_int
 from .corpus import Corpus
+from .display import counted
 from .engines import EngineInfo, engines, reference_engine
 from .init import init_parameters, shuffled
 from .model import GPT
@@ -269,9 +270,10 @@ class Trainer:
         trainer = cls(corpus, saved.config, engine=engine, **settings)
         if trainer.documents_sha256 != saved.documents_sha256:
             raise ValueError(
-                f"{path} was trained on another corpus: {saved.num_documents:,} documents of "
-                f"{len(saved.tokenizer.alphabet)} distinct characters from {saved.source}, not "
-                f"these {len(corpus):,} of {len(corpus.alphabet)} from {corpus.source}"
+                f"{path} was trained on another corpus: {counted(saved.num_documents, 'document')} "
+                f"of {counted(len(saved.tokenizer.alphabet), 'distinct character')} from "
+                f"{saved.source}, not these {len(corpus):,} of {len(corpus.alphabet)} from "
+                f"{corpus.source}"
             )
         for slot, values in saved.slots.items():
             trainer._engine.set(slot, values)
@@ -360,8 +362,8 @@ class Trainer:
         k = checked_int("k", k, minimum=0)
         if k > left:
             raise ValueError(
-                f"cannot run {k} steps: {left} of num_steps={self.num_steps} are left, and the "
-                "learning rate is 0 after that; make a trainer with more num_steps"
+                f"cannot run {counted(k, 'step')}: {left} of num_steps={self.num_steps} are left, "
+                "and the learning rate is 0 after that; make a trainer with more num_steps"
             )
         return self._engine.run(k)
 

@@ -23,7 +23,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from .config import Config
-from .display import escaped
+from .display import counted, escaped
 from .files import sync_directory, write_atomically
 from .tokenizer import Tokenizer
 
@@ -251,7 +251,7 @@ def read_config(described: Any, origin: Path, tensors: TensorFile) -> tuple[Conf
         raise WeightsError(f"{origin}: {error}") from None
     if config.n_layer > len(tensors.names):  # before a list of all the names that there should be
         raise WeightsError(
-            f"{tensors.path} holds {len(tensors.names)} tensors, too few for n_layer = "
+            f"{tensors.path} holds {counted(len(tensors.names), 'tensor')}, too few for n_layer = "
             f"{config.n_layer}"
         )
     return config, tokenizer
@@ -336,10 +336,11 @@ def _card(config: Config, tokenizer: Tokenizer, training: Mapping[str, Any]) -> 
     )
     number = config.num_params(tokenizer.vocab_size)
     return f"""{CARD_MARK}
-# A microgpt of {number:,} parameters
+# A microgpt of {counted(number, "parameter")}
 
-A character-level GPT: {config.n_layer} layer(s), n_embd {config.n_embd}, {config.n_head} head(s), \
-contexts of {config.block_size} tokens, {len(tokenizer.alphabet)} characters and BOS. \
+A character-level GPT: {counted(config.n_layer, "layer")}, n_embd {config.n_embd}, \
+{counted(config.n_head, "head")}, contexts of {counted(config.block_size, "token")}, \
+{counted(len(tokenizer.alphabet), "character")} and BOS. \
 `{WEIGHTS_FILE}` holds the parameters in float32, `{CONFIG_FILE}` the shape and the alphabet:
 
     {"".join(tokenizer.alphabet)!r}

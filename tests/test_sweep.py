@@ -21,7 +21,7 @@ import pytest
 
 import pymicrogpt as mg
 from pymicrogpt import cli, sweep
-from pymicrogpt.sweep import Range, Space, SweepError, pool, report
+from pymicrogpt.sweep import Range, Space, SweepError, pool, report, trial
 from pymicrogpt.sweep.report import table
 from pymicrogpt.sweep.run import check_address
 from pymicrogpt.sweep.store import Store
@@ -128,6 +128,42 @@ def test_toml(tmp_path):
     changed = Space.from_toml(file, random=7, seconds=2)
     assert len(changed) == 14
     assert {(t["num_steps"], t["seconds"]) for t in changed.trials} == {(None, 2.0)}
+
+
+def test_toml_with_a_byte_order_mark(tmp_path):
+    file = tmp_path / "space.toml"
+    file.write_bytes(b"\xef\xbb\xbf[axes]\nn_embd = [16, 32]\n")
+    assert len(Space.from_toml(file)) == 2
+
+
+def test_the_digest_of_a_corpus_is_that_of_its_json(monkeypatch):
+    parts = [[list(part.documents), part.block_size] for part in (TRAIN, HELD_OUT)]
+    expected = trial.digest(parts)
+    assert Data(TRAIN, HELD_OUT).digest == expected
+    monkeypatch.setattr(trial, "BLOCK", 7)
+    assert Data(TRAIN, HELD_OUT).digest == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [("[]", "it is no JSON object"), ("{}", "it lacks key"), ("nonsense", "it is no JSON")],
+)
+def test_foreign_lines_are_told_with_what_they_lack(line, reason, tmp_path):
+    (tmp_path / "trials.jsonl").write_text(line + "\n")
+    with pytest.raises(SweepError, match=f"line 1, is not a trial: {reason}"):
+        Store(tmp_path / "trials.jsonl")
+
+
+def test_damaged_rows_are_told_with_what_they_lack(tmp_path):
+    space = Space.grid(**QUICK)
+    [row] = sweep.run(space, TRAIN, HELD_OUT, tmp_path, workers=1)
+    for damaged, reason in (
+        ({k: v for k, v in row.items() if k != "curve"}, "that lacks curve"),
+        ({**row, "settings": {}}, "with other settings"),
+    ):
+        (tmp_path / "trials.jsonl").write_text(json.dumps(damaged) + "\n")
+        with pytest.raises(SweepError, match=f"has a trial {row['key']} {reason}"):
+            sweep.run(space, TRAIN, HELD_OUT, tmp_path, workers=1)
 
 
 def test_the_documented_toml(tmp_path):

@@ -392,3 +392,21 @@ def test_interrupted_engine_stays_whole(engine):
 def test_numbers_beyond_float32_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must lie in .*, the numbers of float32"):
         mg.Trainer(CORPUS, **{name: value})
+
+
+def test_nothing_of_the_corpus_is_worked_out_twice(tmp_path, monkeypatch):
+    from pymicrogpt import trainer as module
+
+    held_out = mg.Corpus.from_documents(["ann", "bert"])
+    trainer = mg.Trainer(CORPUS, num_steps=9)
+    work = []
+    digest, encode = module.digest_of, mg.Tokenizer.encode_all
+    monkeypatch.setattr(module, "digest_of", lambda d: work.append("digest") or digest(d))
+    monkeypatch.setattr(
+        mg.Tokenizer, "encode_all", lambda self, d: work.append("encode") or encode(self, d)
+    )
+    for _ in range(3):
+        trainer.run(2)
+        trainer.save(tmp_path)
+        trainer.evaluate(held_out)
+    assert sorted(work) == ["digest", "encode"]

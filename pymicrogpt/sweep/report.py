@@ -85,7 +85,7 @@ def table(rows: Sequence[Row], top: int = 10) -> tuple[list[str], list[list[str]
             [
                 str(place),
                 f"{standing.loss:#.4g}",
-                *([f"{standing.deviation:#.4g}"] if seeds > 1 else []),
+                *([f"{standing.deviation:.4f}"] if seeds > 1 else []),
                 f"{standing.seconds:.3g}",
                 f"{standing.rows[0]['num_params']:,}",
                 *(value(standing.settings[name]) for name in names),

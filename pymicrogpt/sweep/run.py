@@ -72,6 +72,9 @@ def run(
     out_dir.mkdir(parents=True, exist_ok=True)
     trials = {key(settings, data.digest): settings for settings in space.trials}
     with Store(out_dir / FILE) as store:
+        for k, settings in trials.items():
+            if k in store.rows:
+                store.check(settings, k)
         done = {
             k
             for k, row in store.rows.items()

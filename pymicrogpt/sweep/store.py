@@ -8,10 +8,8 @@ from pathlib import Path
 from types import TracebackType
 
 from ..files import lock
-from .space import DEFAULTS
+from .space import Settings
 from .trial import Row, SweepError, empty_row
-
-FIELDS = empty_row(DEFAULTS, "").keys()
 
 
 class Store:
@@ -30,6 +28,20 @@ class Store:
         except BaseException:
             os.close(self._fd)
             raise
+
+    def check(self, settings: Settings, key: str) -> None:
+        """SweepError where the row of this trial lacks what a row has."""
+        fields = empty_row(settings, "")
+        if missing := [name for name in fields if name not in self.rows[key]]:
+            raise SweepError(
+                f"{self.path} has a trial {key} that lacks {missing[0]}; remove its line, or "
+                "choose another folder"
+            )
+        if self.rows[key]["settings"] != settings:
+            raise SweepError(
+                f"{self.path} has a trial {key} with other settings than its key says; remove "
+                "its line, or choose another folder"
+            )
 
     def append(self, row: Row) -> None:
         line = memoryview((json.dumps(row, allow_nan=False) + "\n").encode())
@@ -72,12 +84,8 @@ class Store:
                 row = json.loads(line)
                 if not isinstance(row, dict):
                     reason = "it is no JSON object"
-                elif missing := [name for name in FIELDS if name not in row]:
-                    reason = f"it lacks {missing[0]}"
-                elif not (isinstance(row["key"], str) and isinstance(row["settings"], dict)):
-                    reason = "its key must be a text and its settings an object"
-                elif unknown := [name for name in DEFAULTS if name not in row["settings"]]:
-                    reason = f"its settings lack {unknown[0]}"
+                elif not isinstance(row.get("key"), str):
+                    reason = "it lacks key"
             except (ValueError, TypeError, RecursionError):
                 reason = "it is no JSON"
             if reason:
