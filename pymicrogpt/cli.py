@@ -18,7 +18,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
@@ -292,12 +292,21 @@ def train(args: argparse.Namespace) -> int:
         given["corpus"] = os.path.abspath(given["corpus"])  # a resumed run may be elsewhere
     threads = getattr(args, "threads", None)
     warn_of_threads(threads)
-    if args.resume:
-        run = Run.resume(out_dir, given, threads=threads)
-    else:
-        run = Run.start(out_dir, Settings(**given), threads=threads or 1, overwrite=args.overwrite)
     display = new_display(args.json)
-    with run, Signals() as signals:
+    with ExitStack() as ownership, Signals() as signals:
+        try:
+            with signals.at_once():
+                if args.resume:
+                    run = Run.resume(out_dir, given, threads=threads)
+                else:
+                    settings = Settings(**given)
+                    run = Run.start(
+                        out_dir, settings, threads=threads or 1, overwrite=args.overwrite
+                    )
+                ownership.enter_context(run)
+        except KeyboardInterrupt:
+            tell("interrupted")
+            return 128 + (signals.received or signal.SIGINT)
         stopped_by = run.train(display, signals)
         if stopped_by:
             again = shlex.join(["pymicrogpt", "train", "--resume", "--out-dir", args.out_dir])

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -105,6 +105,10 @@ class Display:
             self._patience *= 2
             self.write("  ".join(in_words(event).values()))
 
+    def waiting(self, what: str) -> AbstractContextManager[None]:
+        """For what may take long."""
+        return waiting(what)
+
     def write(self, line: str) -> None:
         say(escaped(line, keep="\t\n") if on_terminal(sys.stdout) else line)
         self._silent_since = time.monotonic()
@@ -138,6 +142,9 @@ class BarDisplay(Display):
         assert self._task is not None
         self._progress.update(self._task, completed=event["step"], **in_words(event))
         self._progress.refresh()
+
+    def waiting(self, what: str) -> AbstractContextManager[None]:
+        return nullcontext() if self._progress else super().waiting(what)
 
     def write(self, line: str) -> None:
         if self._progress is None:

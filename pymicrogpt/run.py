@@ -7,12 +7,13 @@ The directory holds
 
 The model is written before the checkpoint: after a kill at any moment, the best model that a
 checkpoint speaks of is there, or a better one from a step that will be done again. What another run
-left stays until the first model of this one is whole.
+left stays until the first model and checkpoint of this one are whole.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -29,7 +30,7 @@ from .checkpoint import CHECKPOINT_FILE, Checkpoint
 from .config import Config
 from .corpus import Corpus
 from .display import Display, Event, counted, escaped, waiting
-from .files import owned
+from .files import owned, sync_directory
 from .model import GPT
 from .trainer import Trainer, check_finite
 from .weights import CONFIG_FILE, WEIGHTS_FILE, NotFiniteError, WeightsError, save_model
@@ -37,6 +38,7 @@ from .weights import CONFIG_FILE, WEIGHTS_FILE, NotFiniteError, WeightsError, sa
 SAVE_SECONDS = 10.0  # of training that a kill may cost
 SAVE_TAKES = 1.0  # seconds; where saving takes longer, it is done more rarely in proportion
 CHUNK_SECONDS = 0.1  # of steps between two looks at the clock
+FIRST = ".first"  # folder of the first checkpoint, until it takes its place
 ENOUGH_DOCUMENTS = 8  # in a batch in which a hidden unit that lives is heard of
 MOST_HISTORY = 20_000  # records; a longer history is thinned out
 
@@ -255,7 +257,8 @@ class Run:
         except KeyboardInterrupt:
             self.state.ended = ""
         try:
-            self.save()
+            with display.waiting(f"saving {escaped(str(self.directory))}"):
+                self.save()
         finally:
             with suppress(KeyboardInterrupt), signals.at_once():
                 display.close()
@@ -290,24 +293,32 @@ class Run:
     def save(self) -> None:
         """Writes the model and the checkpoint as they are now. DivergedError where they hold what
         is no number."""
+        self.trainer.notes = asdict(self.state)
         try:
-            if self.best is None or not self._best_is_saved:
-                model = self.model
-                save_model(
-                    self.directory,
-                    model.config,
-                    model.tokenizer,
-                    model.parameters,
-                    model.training,
-                    self._replaces,
-                )
-                self._replaces = []
-                self._best_is_saved = True
-            self.trainer.notes = asdict(self.state)
-            self.trainer.save(self.directory)
+            if not self._replaces:
+                if self.best is None or not self._best_is_saved:
+                    self.model.save(self.directory)
+                self.trainer.save(self.directory)
+            else:
+                self._first_save()
         except NotFiniteError:  # the last update came after the last loss
             losses, step = np.array([np.nan]), self.trainer.step
             check_finite(losses, step, self.settings.learning_rate)
+        self._best_is_saved = True
+
+    def _first_save(self) -> None:
+        """The checkpoint is whole, beside its place, before anything of an earlier run goes."""
+        new = self.directory / FIRST
+        try:
+            self.trainer.save(new)
+            model = self.model
+            parts = (model.config, model.tokenizer, model.parameters, model.training)
+            save_model(self.directory, *parts, self._replaces)
+            os.replace(new / CHECKPOINT_FILE, self.directory / CHECKPOINT_FILE)
+            sync_directory(self.directory)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+        self._replaces = []
 
     def _steps(self, display: Display, signals: Signals) -> str:
         """Why it ended: "finished", "patience", or "" for a signal."""
@@ -325,7 +336,7 @@ class Run:
             due = not told and any(step % n == 0 for n in intervals)
             val_loss = None
             if due and self.held_out is not None and (at_end or step % settings.eval_interval == 0):
-                with signals.at_once():
+                with signals.at_once(), display.waiting("measuring the held-out loss"):
                     val_loss = trainer.evaluate(self.held_out)
                 check_finite(np.array([val_loss]), step, settings.learning_rate)
             state.seconds = seconds_before + pace.seconds
@@ -356,7 +367,8 @@ class Run:
                 return ""
             if time.monotonic() >= save_at:
                 began = time.monotonic()
-                self.save()
+                with display.waiting(f"saving {escaped(str(self.directory))}"):
+                    self.save()
                 ended = time.monotonic()
                 save_at = ended + SAVE_SECONDS * max(1.0, (ended - began) / SAVE_TAKES)
             next_stop = min((step // n + 1) * n for n in intervals)
@@ -472,6 +484,7 @@ CONSENT = "choose another --out-dir, or replace it with --overwrite"
 def own(directory: Path) -> Iterator[None]:
     try:
         with owned(directory):
+            shutil.rmtree(directory / FIRST, ignore_errors=True)  # of one that was killed
             yield
     except BlockingIOError:
         raise RunError(

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -689,34 +690,43 @@ def test_the_old_run_stays_until_the_new_one_is_there(how, monkeypatch):
     assert "20 of 20" in Path("out/README.md").read_text()
 
 
-def test_a_new_model_is_never_beside_an_old_checkpoint(monkeypatch):
+def test_a_new_model_is_never_beside_an_old_checkpoint(monkeypatch, capsys):
+    args = ["train", *SMALL, "--max-steps", "20"]
     assert command("train", *SMALL, "--max-steps", "30") == 0
 
-    def killed(trainer, directory):
+    def killed(old, new):
         raise SystemError("killed")
 
-    monkeypatch.setattr(mg.Trainer, "save", killed)
-    with pytest.raises(SystemError):
-        command("train", *SMALL, "--max-steps", "20", "--overwrite")
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "os", SimpleNamespace(**{**vars(os), "replace": killed}))
+        with pytest.raises(SystemError):
+            command(*args, "--overwrite")
     assert mg.GPT.load("out").training["steps"] == "20 of 20"
     assert not Path("out/checkpoint.safetensors").exists()
-
-
-def test_a_first_save_that_fails_is_begun_again(monkeypatch, capsys):
-    def full(trainer, directory):
-        raise OSError(errno.ENOSPC, "No space left on device", "out/checkpoint.safetensors")
-
-    args = ["train", *SMALL, "--max-steps", "20"]
-    with monkeypatch.context() as patch:
-        patch.setattr(mg.Trainer, "save", full)
-        assert command(*args) == 2
-    assert (
-        capsys.readouterr().err
-        == "pymicrogpt: out/checkpoint.safetensors: No space left on device\n"
-    )
+    # It is still this training's folder, and nobody else's.
     assert command(*args, "--seed", "1") == 2
     assert "of another training" in capsys.readouterr().err
     assert command(*args) == 0
+    assert Checkpoint.load("out").step == 20
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_first_save_that_fails_changes_nothing(before, monkeypatch, capsys):
+    args = ["train", *SMALL, "--max-steps", "20"]
+    if before:
+        assert command(*args, "--seed", "1") == 0
+    old = {file.name: file.read_bytes() for file in Path().glob("out/*")}
+
+    def full(trainer, directory):
+        raise OSError(errno.ENOSPC, "No space left on device", "checkpoint.safetensors")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mg.Trainer, "save", full)
+        assert command(*args, "--overwrite") == 2
+    expected = "pymicrogpt: checkpoint.safetensors: No space left on device\n"
+    assert capsys.readouterr().err == expected
+    assert {file.name: file.read_bytes() for file in Path().glob("out/*")} == old
+    assert command(*args, "--overwrite") == 0
     assert Checkpoint.load("out").step == 20
 
 
