@@ -390,7 +390,7 @@ def sample(args: argparse.Namespace) -> int:
             line = escaped(text, keep="\t\n") if on_terminal(sys.stdout) else text
             score = f"{math.fsum(logprobs):.3f}\t" if args.logprobs else ""
             say(score + line, end=end, flush=args.engine is None)
-        if lost:
+        if "stdout" in lost:
             break
     return 0
 

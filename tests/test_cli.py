@@ -651,12 +651,14 @@ def test_history_does_not_depend_on_interruptions(monkeypatch, capsys):
     assert notes("out") == notes("through")
 
 
-@pytest.mark.parametrize("rate", ["10", "1e38"])
-@pytest.mark.parametrize("engine", ["reference", "tape", "tape32", "scalar", "autovec", "auto"])
+ENGINES = ["reference", "tape", "tape32", "scalar", "autovec", "auto"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "rate"), [("reference", "10"), *((engine, "1e38") for engine in ENGINES)]
+)
 def test_divergence_has_one_message(engine, rate, capsys):
     args = ["train", *SMALL, "--engine", engine, "--learning-rate", rate, "--max-steps", "60"]
-    if rate == "10" and engine != "reference":
-        pytest.skip("goes on: it computes the loss from the logits, without a logarithm of 0")
     assert command(*args) == 2
     err = capsys.readouterr().err
     assert re.fullmatch(
