@@ -12,7 +12,7 @@ jobs := $(shell getconf _NPROCESSORS_ONLN)
 export PYTHON SYSTEM_PACKAGES
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help report test peers kernels sanitize tsan fuzz neon emulate instructions docs lint clean
+.PHONY: help report test web peers kernels sanitize tsan fuzz neon emulate instructions docs lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -20,7 +20,7 @@ help: ## list the targets
 report: .venv/installed .venv/toolchains ## verify and time every implementation, write reports/
 	$(python) -m bench.run_all $(ARGS)
 
-test: .venv/installed .venv/toolchains $(cmake) ## run every test, those in C++ too
+test: .venv/installed .venv/toolchains .venv/web $(cmake) ## run every test, those in C++ too
 	$(python) -m pytest $(ARGS)
 
 # The package is installed editable: Python sources are used where they are, so only a change of
@@ -40,6 +40,13 @@ TORCH := torch --index-url https://download.pytorch.org/whl/cpu
 peers: .venv/installed ## install PyTorch and JAX, for their rows in the report
 	$(pip) install --quiet 'jax>=0.5' threadpoolctl
 	$(pip) install --quiet $(TORCH)
+
+web: .venv/web ## build/web/index.html: the page that trains in a browser
+	$(python) tools/web.py build/web
+
+.venv/web: Makefile | $(python)
+	$(pip) install --quiet 'wasmtime>=25' websocket-client 'ziglang>=0.13'
+	@touch $@
 
 # Optional: without them the benchmark's rows say what to install. Tried once.
 .venv/toolchains: | $(python)

@@ -127,6 +127,7 @@ def build_parser() -> Parser:
     add_sample(subparsers)
     add_sweep(subparsers)
     add_info(subparsers)
+    add_web(subparsers)
     return parser
 
 
@@ -446,6 +447,34 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: without_nan(x) for name, x in value.items()}
     return [without_nan(x) for x in value] if isinstance(value, list) else value
+
+
+def add_web(subparsers: Any) -> None:
+    parser = new_parser(
+        subparsers, "web", "Open the page that trains in a browser; it needs no network.", web
+    )
+    parser.add_argument(
+        "--print", action="store_true", help="print where the page is, and open nothing"
+    )
+
+
+def web(args: argparse.Namespace) -> int:
+    import webbrowser
+    from importlib.resources import files
+
+    # In a wheel, and where `make web` puts it in a source tree.
+    here = Path(__file__).resolve().parent
+    pages = [
+        Path(str(files(__package__).joinpath("data", "web.html"))),
+        here.parent / "build" / "web" / "index.html",
+    ]
+    page = next((page for page in pages if page.is_file()), None)
+    if page is None:
+        raise CommandError(f"the page is not built yet; make web, in {here.parent}, builds it")
+    say(escaped(str(page)))
+    if not args.print and not webbrowser.open(page.as_uri()):
+        raise CommandError("no browser could be started; open that file in one")
+    return 0
 
 
 def about_machine() -> dict[str, Any]:

@@ -11,6 +11,7 @@ struct V {
   static constexpr int lanes = 8;
   static constexpr int accumulators = 12;  // of a register tile, of 16 registers
   static constexpr int tile_panels = 1;    // at most, side by side in one tile
+  static constexpr bool compact = false;  // code may have special cases
   __m256 r;
 
   PYMICROGPT_INLINE static V load(const float* p) { return {_mm256_loadu_ps(p)}; }
@@ -46,6 +47,7 @@ PYMICROGPT_INLINE V round(V a) {
 PYMICROGPT_INLINE V where_greater(V a, V b, V c) {
   return {_mm256_and_ps(_mm256_cmp_ps(a.r, b.r, _CMP_GT_OQ), c.r)};
 }
+PYMICROGPT_INLINE V flush_below(float, V a) { return a; }  // see FlushDenormals
 PYMICROGPT_INLINE unsigned unequal(V a, V b) {
   return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a.r, b.r, _CMP_NEQ_UQ)));
 }

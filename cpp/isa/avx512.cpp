@@ -11,6 +11,7 @@ struct V {
   static constexpr int lanes = 16;
   static constexpr int accumulators = 24;  // of a register tile, of 32 registers
   static constexpr int tile_panels = 4;    // at most, side by side in one tile
+  static constexpr bool compact = false;  // code may have special cases
   __m512 r;
 
   PYMICROGPT_INLINE static V load(const float* p) { return {_mm512_loadu_ps(p)}; }
@@ -45,6 +46,7 @@ PYMICROGPT_INLINE V round(V a) { return {_mm512_roundscale_ps(a.r, _MM_FROUND_TO
 PYMICROGPT_INLINE V where_greater(V a, V b, V c) {
   return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a.r, b.r, _CMP_GT_OQ), c.r)};
 }
+PYMICROGPT_INLINE V flush_below(float, V a) { return a; }  // see FlushDenormals
 PYMICROGPT_INLINE unsigned unequal(V a, V b) { return _mm512_cmp_ps_mask(a.r, b.r, _CMP_NEQ_UQ); }
 PYMICROGPT_INLINE V pow2(V n) { return {_mm512_scalef_ps(_mm512_set1_ps(1.0f), n.r)}; }
 PYMICROGPT_INLINE void split(V x, V& e, V& f) {

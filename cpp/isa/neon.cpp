@@ -11,6 +11,7 @@ struct V {
   static constexpr int lanes = 4;
   static constexpr int accumulators = 24;  // of a register tile, of 32 registers
   static constexpr int tile_panels = 1;    // at most, side by side in one tile
+  static constexpr bool compact = false;  // code may have special cases
   float32x4_t r;
 
   PYMICROGPT_INLINE static V load(const float* p) { return {vld1q_f32(p)}; }
@@ -38,6 +39,7 @@ PYMICROGPT_INLINE V masked(uint32x4_t mask, V a) {
   return {vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(a.r)))};
 }
 PYMICROGPT_INLINE V where_greater(V a, V b, V c) { return masked(vcgtq_f32(a.r, b.r), c); }
+PYMICROGPT_INLINE V flush_below(float, V a) { return a; }  // see FlushDenormals
 PYMICROGPT_INLINE unsigned unequal(V a, V b) {
   constexpr uint32_t bit[4] = {1, 2, 4, 8};
   return vaddvq_u32(vbicq_u32(vld1q_u32(bit), vceqq_f32(a.r, b.r)));

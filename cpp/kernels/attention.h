@@ -141,7 +141,7 @@ PYMICROGPT_INLINE void forward_node(const Attention& a, int n, int group, int ke
   }
   const Row inverse = Row::set(1.0f) / quad_sum(sum);
   EACH_GROUP(s) {
-    const Row x = s.get(k) * inverse;
+    const Row x = flush_below(kLeast, s.get(k) * inverse);
     s.put(k, x);
     x.store(p + k * kPanel);
   }
@@ -182,7 +182,10 @@ PYMICROGPT_INLINE void scores_backward_node(const Attention& a, int n, int group
     s.put(k, dp);
   }
   sum = quad_sum(sum);
-  EACH_GROUP(s) (Row::load(p + k * kPanel) * (s.get(k) - sum) * scale).store(ds + k * kPanel);
+  EACH_GROUP(s) {
+    const Row x = Row::load(p + k * kPanel) * (s.get(k) - sum) * scale;
+    flush_below(kLeast, x).store(ds + k * kPanel);
+  }
 }
 #undef EACH_GROUP
 
@@ -198,7 +201,7 @@ PYMICROGPT_INLINE void each_node(const Attention& a, Span nodes, F f) {
   };
   for (int level = 0; level < r.levels; ++level) {
     if (level < 4) each(level, Constant<1>());
-    else if (level < 8) each(level, Constant<2>());
+    else if (!V::compact && level < 8) each(level, Constant<2>());
     else each(level, Constant<0>());
   }
 }
@@ -281,7 +284,7 @@ void attention_backward(const Attention& a, int rows, Share& share) {
     split_evenly(a.heads.chunks, most, [&](int chunk, int some) {
       const int panel = group * a.heads.chunks + chunk;
       with_up_to<most>(some, [&](auto P) {
-        if (share.size == 1) {
+        if (V::compact || share.size == 1) {  // which is one thread
           accumulate<true, true, true, P.value>(a, group, panel, rows);
         } else {
           if (share.mine()) accumulate<true, false, false, P.value>(a, group, panel, rows);

@@ -6,6 +6,9 @@
 namespace microgpt {
 namespace {
 
+// Whether matrices may do without `q`: dot products need registers.
+constexpr bool kSingleCopies = V::accumulators >= 24;
+
 // Floats from one row of so many features to the next, where rows stand one after the other: an odd
 // number of lines when there are many, or all rows would begin in a few sets of the cache.
 PYMICROGPT_INLINE int64_t strip_of(int features) {
@@ -64,8 +67,9 @@ struct Adam {
 
   // The new parameter; the moments are updated where they are.
   PYMICROGPT_INLINE V update(V p, V g, float* m, float* v) const {
-    const V m1 = fma(beta1, V::load(m), g);
-    const V v1 = fma(beta2, V::load(v), g * g);
+    const V root = flush_below(kLeastRoot, g);
+    const V m1 = flush_below(kLeast, fma(beta1, V::load(m), g));
+    const V v1 = flush_below(kLeastSquare, fma(beta2, V::load(v), root * root));
     m1.store(m);
     v1.store(v);
     return p - rate * m1 * reciprocal(fma(scale, sqrt(v1), eps));
@@ -366,7 +370,7 @@ void dot_product(Panels x, int k, Panels w, int panels, Span rows, const Then& t
 // y = x w^T: w is (outs, ins).
 template <class Then>
 void forward(const Matrix& w, Panels x, Span rows, const Then& then) {
-  if (w.outs_in_lanes || w.q != nullptr)
+  if (!kSingleCopies || w.outs_in_lanes || w.q != nullptr)
     product(x, w.ins, w.outs_in_lanes ? w.of_p() : w.of_q(), panels_of(w.outs), rows, then);
   else
     dot_product(x, w.ins, w.of_p(), panels_of(w.outs), rows, then);
@@ -375,7 +379,7 @@ void forward(const Matrix& w, Panels x, Span rows, const Then& then) {
 // dx = dy w
 template <class Then>
 void input_gradient(const Matrix& w, Panels dy, Span rows, const Then& then) {
-  if (!w.outs_in_lanes || w.q != nullptr)
+  if (!kSingleCopies || !w.outs_in_lanes || w.q != nullptr)
     product(dy, w.outs, w.outs_in_lanes ? w.of_q() : w.of_p(), panels_of(w.ins), rows, then);
   else
     dot_product(dy, w.outs, w.of_p(), panels_of(w.ins), rows, then);
@@ -463,8 +467,7 @@ void weight_panels(const WeightGradient& a, const Matrix& matrix, const Adam* ad
   // A copy, which no store can alias. One of Adam's constants would take the registers of the sums.
   const Matrix w = matrix;
   constexpr int fit = power_of_two_below(V::accumulators / (P * kVectors));
-  constexpr int R = fit < 16 ? fit : 16;
-  static_assert(R % 4 == 0, "transposed stores take four rows");
+  constexpr int R = fit < 4 ? 4 : fit < 16 ? fit : 16;  // transposed stores take four rows
   const auto end_of = [&](int row, int rows) { return w.rows() < row + rows ? w.rows() : row + rows; };
   if (a.rows <= kPart) {
     for (int block = 0; block < w.rows(); block += kPanel) {

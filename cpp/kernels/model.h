@@ -104,7 +104,7 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     m.outs_in_lanes = outs_in_lanes;
     m.by_row = by_row;
     m.p = arena.take(m.size(), phase);
-    if (!m.by_row && !(few && V::accumulators >= 24)) m.q = arena.take(m.size(), phase + 2);
+    if (!m.by_row && !(few && kSingleCopies)) m.q = arena.take(m.size(), phase + 2);
     m.m = arena.take(m.size(), phase + 4);
     m.v = arena.take(m.size(), phase + 6);
     m.g = arena.take(m.size());
@@ -517,7 +517,7 @@ constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
       [](void* state, const Call& call) {
         const Adam adam(call.adam != nullptr ? *call.adam : AdamStep{});
         const Adam* update = call.adam != nullptr ? &adam : nullptr;
-        if (call.ticks != nullptr && call.rank == 0)
+        if (!V::compact && call.ticks != nullptr && call.rank == 0)
           return run(state_of(state), call, update, Stopwatch(call.ticks));
         return run(state_of(state), call, update, Silent());
       },

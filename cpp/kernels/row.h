@@ -27,10 +27,17 @@ struct Constant {
   static constexpr int value = N;
 };
 
-// f(Constant<n>) where n is one of Sizes, which have code of their own, and f(Constant<0>) elsewhere.
-template <int... Sizes, class F>
+// f(Constant<n>) where n is one of Sizes, which have code of their own, and f(Constant<0>) elsewhere;
+// only the first of them has where code is to be small.
+template <int First, int... Sizes, class F>
 PYMICROGPT_INLINE void with_one_of(int n, F f) {
-  if (!((n == Sizes ? (f(Constant<Sizes>()), true) : false) || ...)) f(Constant<0>());
+  if constexpr (V::compact) {
+    if (n == First) f(Constant<First>());
+    else f(Constant<0>());
+  } else if (!(n == First ? (f(Constant<First>()), true)
+                          : ((n == Sizes ? (f(Constant<Sizes>()), true) : false) || ...))) {
+    f(Constant<0>());
+  }
 }
 
 // f(Constant<n>) for n = 1 .. Most.
@@ -138,6 +145,12 @@ TERNARY(where_greater)  // a > b ? c : 0
 #undef UNARY
 #undef BINARY
 #undef TERNARY
+
+PYMICROGPT_INLINE Row flush_below(float least, const Row& a) {
+  Row r;
+  EACH r.v[u] = flush_below(least, a.v[u]);
+  return r;
+}
 
 // Element i of each quad, in all four of the quad.
 template <int i>
