@@ -45,7 +45,7 @@ web: .venv/web ## build/web/index.html: the page that trains in a browser
 	$(python) tools/web.py build/web
 
 .venv/web: Makefile | $(python)
-	$(pip) install --quiet 'wasmtime>=25' websocket-client 'ziglang>=0.13'
+	$(pip) install --quiet 'wasmtime>=25' websocket-client 'ziglang>=0.17,<0.18'
 	@touch $@
 
 # Optional: without them the benchmark's rows say what to install. Tried once.

@@ -8,7 +8,7 @@ import gzip
 import numpy as np
 import pytest
 from test_parity import CASES, SHAPES, Case, exact_gradients, exact_training, quiet_band, state_of
-from wasm import WasmEngine, compiled, tool
+from wasm import WasmEngine, compiled, compiled_kernel_tests, loaded, tool
 
 import pymicrogpt as mg
 
@@ -137,6 +137,27 @@ def test_a_module_that_computes_something_else_is_found(golden_d16):
     losses = WasmEngine(golden_d16.trainer("tape"), path).run(100)
     expected = golden_d16.losses[:100]
     assert not (np.abs(losses - expected) <= quiet_band(expected)).all()
+
+
+def test_kernels():
+    """Every operation of V and every kernel against plain loops: tests/cpp/test_kernels.cpp."""
+    wasmtime = pytest.importorskip("wasmtime")
+    program = compiled_kernel_tests()
+    engine, module = loaded(program)
+    linker = wasmtime.Linker(engine)
+    linker.define_wasi()
+    store, wasi = wasmtime.Store(engine), wasmtime.WasiConfig()
+    output = program.with_suffix(".txt")
+    wasi.stdout_file = str(output)
+    store.set_wasi(wasi)
+    code = 0
+    try:
+        linker.instantiate(store, module).exports(store)["_start"](store)
+    except wasmtime.ExitTrap as end:
+        code = end.code
+    text = output.read_text()
+    assert code == 0, text
+    assert "attention" in text
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -27,11 +27,32 @@ def tool():
     return module
 
 
+def need_compiler() -> None:
+    if importlib.util.find_spec("ziglang") is None:
+        pytest.skip("the modules need the compiler of ziglang: pip install ziglang")
+
+
+@functools.cache
+def compiled_kernel_tests() -> Path:
+    """tests/cpp/test_kernels.cpp as a program; relaxed, since `fma` is to round once."""
+    need_compiler()
+    out = REPO / "build" / "web" / "tests" / "test_kernels.wasm"
+    flags = [*tool().MODULES["relaxed"].flags, "-O1"]  # compiles faster, and is fast enough
+    defines = {
+        "PYMICROGPT_ISA_SOURCE": f'"{REPO / "cpp" / "isa" / "wasm.cpp"}"',
+        "PYMICROGPT_TABLE": "under_test",
+        "PYMICROGPT_ENGINE": '""',
+        "PYMICROGPT_ISA": '""',
+    }
+    sources = ["tests/cpp/test_kernels.cpp", "tests/cpp/main_wasm.cpp", "cpp/batch.cpp"]
+    tool().run_compiler(flags, defines, [REPO / source for source in sources], out)
+    return out
+
+
 @functools.cache
 def compiled(name: str, *flags: str) -> Path:
     """A module, built where `make web` builds it; with flags of its own elsewhere."""
-    if importlib.util.find_spec("ziglang") is None:
-        pytest.skip("the modules need the compiler of ziglang: pip install ziglang")
+    need_compiler()
     folder = REPO / "build" / "web"
     return tool().compile_module(name, folder / "flags" if flags else folder, *flags)
 

@@ -26,10 +26,10 @@ WEB = REPO / "web"
 
 # As in CMakeLists.txt: fused multiply-adds only where written.
 FLAGS = [
-    *["-target", "wasm32-wasi", "-mexec-model=reactor", "-Wl,--no-entry", "-Wl,--strip-all"],
-    *["-std=c++17", "-O3", "-fno-rtti", "-fno-math-errno", "-fno-trapping-math"],
-    *["-ffp-contract=off", "-Wall", "-Wextra", "-Wno-pass-failed"],
+    *["-target", "wasm32-wasi", "-std=c++17", "-O3", "-fno-rtti", "-fno-math-errno"],
+    *["-fno-trapping-math", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-pass-failed"],
 ]
+LIBRARY = ["-mexec-model=reactor", "-Wl,--no-entry", "-Wl,--strip-all"]
 # Loop strength reduction would replace the addresses of loads by sums of many pointers, which
 # WebAssembly has no registers for.
 SIMD = ["-fno-exceptions", "-mllvm", "-disable-lsr", "-DPYMICROGPT_FULL"]
@@ -63,18 +63,21 @@ def compile_module(name: str, folder: Path, *flags: str) -> Path:
     and only looks it up again."""
     module = MODULES[name]
     sources = [REPO / "cpp" / source for source in (*module.sources, "wasm/module.cpp")]
-    out = folder / f"{name}.wasm"
-    folder.mkdir(parents=True, exist_ok=True)
     defines = {
         "PYMICROGPT_TABLE": f"wasm_{name}",
         "PYMICROGPT_ENGINE": f'"wasm-{name}"',
         "PYMICROGPT_ISA": f'"{module.isa}"',
-        "PYMICROGPT_NEEDS": "kNone",
     }
-    command = [sys.executable, "-m", "ziglang", "c++", *FLAGS, *module.flags, *flags]
+    out = folder / f"{name}.wasm"
+    run_compiler([*LIBRARY, *module.flags, *flags], defines, sources, out)
+    return out
+
+
+def run_compiler(flags: list[str], defines: dict[str, str], sources: list[Path], out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "ziglang", "c++", *FLAGS, *flags, "-DPYMICROGPT_NEEDS=kNone"]
     command += [f"-D{key}={value}" for key, value in defines.items()]
     subprocess.run([*command, *map(str, sources), "-o", str(out)], check=True, cwd=REPO)
-    return out
 
 
 # JavaScript: modules that import one another become one script.

@@ -3,7 +3,7 @@
 import { drawChart, smoothed } from "./chart.js";
 import { $, digits, element, startTask } from "./dom.js";
 import { supported } from "./engine.js";
-import { DEFAULTS, flopsOfStep } from "./model.js";
+import { DEFAULTS, flopsOfDocument } from "./model.js";
 
 const TRUTH_STEPS = { 1: 10, 16: 1 };
 // Colours that the colour-blind can tell apart (Petroff, "Accessible color sequences", 2021).
@@ -246,7 +246,7 @@ export class Ladder {
   share(row) {
     const { result } = this.stateOf(row);
     if (!result?.peak) return null;
-    const gflops = (flopsOfStep(result.config, this.app.meanPositions) * 1e-3) / result.microseconds;
+    const gflops = (flopsOfDocument(result.config, this.app.meanPositions) * 1e-3) / result.microseconds;
     return { gflops, peak: result.peak, share: gflops / result.peak };
   }
 }

@@ -30,10 +30,14 @@ export function parameterCount({ nLayer, nEmbd, blockSize, vocabSize }) {
   return (2 * vocabSize + blockSize) * nEmbd + 12 * nLayer * nEmbd * nEmbd;
 }
 
-/** Floating-point operations of a step on so many positions: multiply-adds count twice. */
-export function flopsOfStep({ nLayer, nEmbd, blockSize, vocabSize }, positions) {
+/**
+ * Floating-point operations of a document of n positions, forward and backward: multiply-adds count
+ * twice, and backward is twice forward.
+ */
+export function flopsOfDocument({ nLayer, nEmbd, vocabSize }, n) {
   const matrices = 12 * nLayer * nEmbd * nEmbd + vocabSize * nEmbd;
-  return positions * (6 * matrices + 12 * nLayer * nEmbd * Math.min(blockSize, 64) * 0.5);
+  const attention = 2 * nLayer * nEmbd * ((n + 1) / 2); // scores and values, of half the keys
+  return 6 * n * (matrices + attention);
 }
 
 /** What is wrong with settings that a reader gave, by name, each in a sentence. */

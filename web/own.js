@@ -3,7 +3,7 @@
 import { drawChart, smoothed } from "./chart.js";
 import { $, digits, element, startTask } from "./dom.js";
 import { MOST_BYTES, supported } from "./engine.js";
-import { DEFAULTS, flopsOfStep, parameterCount, problemsOf } from "./model.js";
+import { DEFAULTS, flopsOfDocument, parameterCount, problemsOf } from "./model.js";
 import { MOST_CHARACTERS } from "./text.js";
 
 const FIELDS = [
@@ -117,7 +117,7 @@ export class Own {
       const found = await startTask(this.#app.workerUrl, { task: "estimate", ...request }).result;
       if (turn !== this.#estimates) return null;
       const config = { ...request.settings, vocabSize: found.vocabSize };
-      const flops = flopsOfStep(config, found.positions) * config.batchSize * config.numSteps;
+      const flops = flopsOfDocument(config, found.positions) * config.batchSize * config.numSteps;
       const seconds = flops / (SHARE_OF_PEAK * this.#app.gflops * 1e9);
       const time = seconds < 1 ? "under a second" : seconds < 90 ? `about ${Math.ceil(seconds)} s`
         : `about ${digits(seconds / 60)} minutes`;
@@ -167,7 +167,7 @@ export class Own {
         const us = (1e6 * seconds) / step / batchSize, mean = smoothed(losses, 100).at(-1)[1];
         status.textContent = `Step ${step.toLocaleString("en")} of ${numSteps.toLocaleString("en")}: loss ` +
           `${mean.toFixed(3)}, ${digits(us)} µs per sample, ` +
-          `${digits(((numSteps - step) * seconds) / step)} s left.`;
+          `${digits(((numSteps - step) * seconds) / step)} s left.${training.going ? "" : " Stopped."}`;
         drawChart($("own-chart"), [{ color: "#3f90da", points: smoothed(losses, 100) }], { log: false,
           unit: "steps", describe: `Loss against steps; it is ${mean.toFixed(2)} after ${step}.` });
       },

@@ -12,7 +12,8 @@ struct V {
   static constexpr int lanes = 4;
   static constexpr int accumulators = 12;
   static constexpr int tile_panels = 1;
-  static constexpr bool compact = true;  // one thread, no phases, few special cases: it is downloaded
+  // It is downloaded: one thread, no phases, both copies of each matrix, few special cases.
+  static constexpr bool compact = true;
   v128_t r;
 
   PYMICROGPT_INLINE static V load(const float* p) { return {wasm_v128_load(p)}; }

@@ -6,9 +6,6 @@
 namespace microgpt {
 namespace {
 
-// Whether matrices may do without `q`: dot products need registers.
-constexpr bool kSingleCopies = V::accumulators >= 24;
-
 // Floats from one row of so many features to the next, where rows stand one after the other: an odd
 // number of lines when there are many, or all rows would begin in a few sets of the cache.
 PYMICROGPT_INLINE int64_t strip_of(int features) {
@@ -370,7 +367,7 @@ void dot_product(Panels x, int k, Panels w, int panels, Span rows, const Then& t
 // y = x w^T: w is (outs, ins).
 template <class Then>
 void forward(const Matrix& w, Panels x, Span rows, const Then& then) {
-  if (!kSingleCopies || w.outs_in_lanes || w.q != nullptr)
+  if (V::compact || w.outs_in_lanes || w.q != nullptr)
     product(x, w.ins, w.outs_in_lanes ? w.of_p() : w.of_q(), panels_of(w.outs), rows, then);
   else
     dot_product(x, w.ins, w.of_p(), panels_of(w.outs), rows, then);
@@ -379,7 +376,7 @@ void forward(const Matrix& w, Panels x, Span rows, const Then& then) {
 // dx = dy w
 template <class Then>
 void input_gradient(const Matrix& w, Panels dy, Span rows, const Then& then) {
-  if (!kSingleCopies || !w.outs_in_lanes || w.q != nullptr)
+  if (V::compact || !w.outs_in_lanes || w.q != nullptr)
     product(dy, w.outs, w.outs_in_lanes ? w.of_q() : w.of_p(), panels_of(w.ins), rows, then);
   else
     dot_product(dy, w.outs, w.of_p(), panels_of(w.ins), rows, then);

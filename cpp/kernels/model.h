@@ -104,7 +104,7 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     m.outs_in_lanes = outs_in_lanes;
     m.by_row = by_row;
     m.p = arena.take(m.size(), phase);
-    if (!m.by_row && !(few && kSingleCopies)) m.q = arena.take(m.size(), phase + 2);
+    if (!m.by_row && !(few && V::accumulators >= 24)) m.q = arena.take(m.size(), phase + 2);
     m.m = arena.take(m.size(), phase + 4);
     m.v = arena.take(m.size(), phase + 6);
     m.g = arena.take(m.size());

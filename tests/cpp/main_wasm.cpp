@@ -1,0 +1,4 @@
+// The kernel tests as a WebAssembly program; see tests/test_wasm.py.
+int run_tests();
+
+int main() { return run_tests(); }
