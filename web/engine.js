@@ -1,5 +1,7 @@
 // A WebAssembly module (cpp/wasm/module.cpp) as an engine: one training in an instance of its own.
 
+import { parameterCount } from "./model.js";
+
 export const MOST_BYTES = 2 ** 30;
 export const SLOTS = { parameter: 0, firstMoment: 1, secondMoment: 2, gradient: 3 };
 
@@ -19,8 +21,12 @@ export function supported() {
   return { relaxed: valid(RELAXED), simd: valid(SIMD), scalar: true, tape: true };
 }
 
-/** Bytes that a training takes, by the module's own account. */
+/** Bytes that a training takes, by the module's own account, which ends where its addresses do. */
 export function bytesOf(module, settings) {
+  const { nLayer, nEmbd, nHead, blockSize, vocabSize, batchSize } = settings;
+  const row = nLayer * (20 * nEmbd + nHead * blockSize) + vocabSize;
+  const least = 4 * (batchSize * blockSize * row + 4 * parameterCount(settings));
+  if (least > 2 * MOST_BYTES) return least;
   return new WebAssembly.Instance(module).exports.bytes(...sizes(settings));
 }
 

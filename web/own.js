@@ -59,6 +59,7 @@ export class Own {
 
   #setText(text) {
     this.#file = null;
+    this.#problem("text", "");
     $("text").readOnly = false;
     $("text").value = text;
     this.#estimateLater();
@@ -147,7 +148,10 @@ export class Own {
   async #start() {
     clearTimeout(this.#timer);
     this.#training?.cancel();
+    this.#problem("text", "");
+    $("own-status").textContent = "Getting ready …";
     const request = await this.#estimate();
+    if (!request) $("own-status").textContent = "";
     if (!request) return;
     const losses = [], status = $("own-status"), { numSteps, batchSize } = request.settings;
     const training = { going: true, cancel: () => {} };
