@@ -462,11 +462,11 @@ def web(args: argparse.Namespace) -> int:
     import webbrowser
     from importlib.resources import files
 
-    # In a wheel, and where `make web` puts it in a source tree.
+    # Where `make web` puts it in a source tree, and in a wheel.
     here = Path(__file__).resolve().parent
     pages = [
-        Path(str(files(__package__).joinpath("data", "web.html"))),
         here.parent / "build" / "web" / "index.html",
+        Path(str(files(__package__).joinpath("data", "web.html"))),
     ]
     page = next((page for page in pages if page.is_file()), None)
     if page is None:

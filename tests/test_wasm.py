@@ -166,6 +166,11 @@ def test_size(kind):
     assert len(gzip.compress(compiled(kind).read_bytes(), 9)) < 48 * 1024
 
 
+def test_size_of_the_page():
+    modules = {kind: compiled(kind).read_bytes() for kind in KINDS}
+    assert len(tool().page(modules, tool().sources_of_web()).encode()) < 600_000
+
+
 def test_the_script_of_a_page_is_bundled_in_order():
     sources = {
         "a": 'import { b } from "./b.js";\nexport const a = b;\n',

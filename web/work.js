@@ -141,7 +141,7 @@ export class Work {
     });
     const what = positions === 0 ? "No documents to look at." :
       `${dead} of ${units.toLocaleString("en")} units (red) are silent on all of ${positions} positions of ` +
-      "the text: the kernels skip such zeros. The others are the darker, the more often they are active.";
+      "the text: the kernels skip such zeros. The others have the stronger colour, the more often they are active.";
     $("units-note").textContent = what;
     canvas.setAttribute("aria-label", what);
   }
