@@ -161,18 +161,6 @@ class Browser:
                 raise AssertionError(f"still not true: {script}")
             time.sleep(0.1)
 
-    def memory(self) -> int:
-        """Bytes that the processes of the browser hold."""
-        pages = 0
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                group = int((folder / "stat").read_text().rpartition(")")[2].split()[2])
-                if group == self._process.pid:
-                    pages += int((folder / "statm").read_text().split()[1])
-            except OSError:  # it has ended meanwhile
-                continue
-        return pages * os.sysconf("SC_PAGE_SIZE")
-
     def choose_files(self, selector: str, *files: Path) -> None:
         node = self.call(
             "browsingContext.locateNodes",

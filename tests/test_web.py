@@ -320,18 +320,24 @@ def test_it_fits(page, width):
     )
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_is_steady_over_ten_trainings(page):
+COUNT_WORKERS = """() => {
+  window.workers = { made: 0, live: 0 };
+  window.Worker = class extends Worker {
+    constructor(url) { super(url); window.workers.made++; window.workers.live++; }
+    terminate() { super.terminate(); window.workers.live--; }
+  };
+}"""
+
+
+def test_ten_trainings_leave_nothing_behind(page):
+    """All memory of a training is its worker's, and ends with it."""
+    added = page.browser.call("script.addPreloadScript", functionDeclaration=COUNT_WORKERS)
     page.open()
-
-    def train() -> int:
-        page.browser.run("document.getElementById('own-status').textContent = ''")
-        train_own(page, TEXT, nEmbd=64, batchSize=64, numSteps=20)
-        return page.browser.memory()
-
-    used = [train() for _ in range(10)]
-    # Each takes some 30 MB; kept, ten of them would double what a browser takes.
-    assert min(used[7:]) <= 1.3 * max(used[1:4])
+    for _ in range(10):
+        assert "Done" in train_own(page, TEXT, numSteps=20)
+    page.browser.wait_until("window.workers.live === 0")
+    assert page.browser.run("window.workers.made") >= 10
+    page.browser.call("script.removePreloadScript", script=added["script"])
 
 
 def test_the_policy_lets_nothing_in(page):
