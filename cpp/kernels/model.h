@@ -276,7 +276,7 @@ void logits(Worker<Clock>& w, Span pairs, Span nodes) {
     w.clock.mark(Phase::qkv);
     w.wait();
     const Attention attend = attention(s, l, i, rows);
-    if (s.tiled) tiled_attention_forward(attend, long_rows(s, l, w.share), nodes);
+    if (!V::compact && s.tiled) tiled_attention_forward(attend, long_rows(s, l, w.share), nodes);
     else attention_forward(attend, nodes);
     w.clock.mark(Phase::attention_forward);
     forward(l.wo, l.o, nodes, Residual{l.x1, x, i == 0 ? rows.pair_of : rows.self});
@@ -322,7 +322,7 @@ void backward(Worker<Clock>& w, const Adam* adam, bool calm) {
     if (!s.tiled) scores_backward(attend, nodes);
     w.clock.mark(Phase::attention_backward);
     w.wait();
-    if (s.tiled) tiled_attention_backward(attend, long_rows(s, l, w.share), w.share);
+    if (!V::compact && s.tiled) tiled_attention_backward(attend, long_rows(s, l, w.share), w.share);
     else attention_backward(attend, keys, w.share);
     w.clock.mark(Phase::attention_backward);
     mlp_weights(l.mlp, l.b, l.dx2, n, adam, calm, w.share);

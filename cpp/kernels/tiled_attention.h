@@ -14,8 +14,10 @@ namespace {
 constexpr int kLongContext = 64;  // from here on tiles are faster
 constexpr int kQueries = 64;      // of a block
 
-// Whether attention goes by tiles: a head must fill most of a panel, and rows must all be known.
-bool tiled(const Config& c) { return c.block_size >= kLongContext && c.head_dim() >= 12; }
+// Whether attention goes by tiles: a head must fill most of a panel, and code need not be small.
+bool tiled(const Config& c) {
+  return !V::compact && c.block_size >= kLongContext && c.head_dim() >= 12;
+}
 
 // What one thread works with.
 struct TileScratch {
