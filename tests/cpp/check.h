@@ -195,9 +195,8 @@ struct Corpus {
     offsets.push_back(static_cast<int64_t>(tokens.size()));
   }
   int64_t count() const { return static_cast<int64_t>(offsets.size()) - 1; }
-  Batch batch(int64_t first, int size) const {
-    return {{tokens.data(), offsets.data(), count()}, first, size};
-  }
+  Documents documents() const { return {tokens.data(), offsets.data(), count()}; }
+  Batch batch(int64_t first, int size) const { return {documents(), first, size}; }
 };
 
 // Documents of 1 .. longest characters between BOS; half of all characters are one of two, so that

@@ -36,7 +36,7 @@ int main(int argc, char** argv) try {
   for (double& p : parameters) p = 0.16 * (random(1 << 15) / double{1 << 15} - 0.5);
 
   Trainer trainer(argv[1], config, {std::atoi(argv[3]), 0.01, 0.85, 0.99, 1e-8, 1000},
-                  {true, true, 1}, tokens, offsets);
+                  {true, true, 1}, {tokens.data(), offsets.data(), 512});
   trainer.engine().write(Slot::parameter, parameters.data());
   double loss = 0.0;
   for (int step = std::atoi(argv[4]); step > 0; --step) loss = trainer.step();

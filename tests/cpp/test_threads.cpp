@@ -15,7 +15,7 @@ namespace {
 constexpr int kSteps = 60;  // the automatic choice of threads takes 40
 const Config kConfigs[] = {
     // n_layer, n_embd, n_head, block_size, vocab_size
-    {1, 16, 4, 16, 27}, {2, 24, 3, 5, 17}, {2, 3, 1, 3, 3}};
+    {1, 16, 4, 16, 27}, {2, 24, 3, 5, 17}, {2, 3, 1, 3, 3}, {2, 32, 2, 64, 9}};
 
 std::vector<double> parameters(const Config& config) {
   Random random;
@@ -29,7 +29,7 @@ std::vector<double> train(const std::string& engine, const Config& config, int t
   Random random;
   Corpus corpus = random_corpus(random, 23, config.vocab_size, config.block_size + 3);
   Trainer trainer(engine, config, {7, 0.01, 0.85, 0.99, 1e-8, kSteps}, {true, true, threads},
-                  corpus.tokens, corpus.offsets);
+                  corpus.documents());
   trainer.engine().write(Slot::parameter, parameters(config).data());
   std::vector<double> results;
   for (int step = 0; step < kSteps; ++step) {
@@ -37,7 +37,7 @@ std::vector<double> train(const std::string& engine, const Config& config, int t
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     results.push_back(trainer.step());
   }
-  results.push_back(trainer.loss(corpus.tokens, corpus.offsets));
+  results.push_back(trainer.loss(corpus.documents(), [] {}));
   std::vector<double> values(static_cast<size_t>(parameter_count(config)));
   for (const Slot slot : {Slot::parameter, Slot::first_moment}) {
     trainer.engine().read(slot, values.data());
