@@ -465,9 +465,10 @@ void weight_panels(const WeightGradient& a, const Matrix& matrix, const Adam* ad
   const Matrix w = matrix;
   constexpr int fit = power_of_two_below(V::accumulators / (P * kVectors));
   constexpr int R = fit < 4 ? 4 : fit < 16 ? fit : 16;  // transposed stores take four rows
-  const auto end_of = [&](int row, int rows) { return w.rows() < row + rows ? w.rows() : row + rows; };
+  const int last = w.rows();
+  const auto end_of = [last](int row, int rows) { return last < row + rows ? last : row + rows; };
   if (a.rows <= kPart) {
-    for (int block = 0; block < w.rows(); block += kPanel) {
+    for (int block = 0; block < last; block += kPanel) {
       if (!share.mine()) continue;
       for (int row = block; row < end_of(block, kPanel); row += R)
         weight_tile<R, P, false>(a, w, adam, {0, a.rows}, Sums{}, row, panel);
@@ -475,9 +476,9 @@ void weight_panels(const WeightGradient& a, const Matrix& matrix, const Adam* ad
     return;
   }
   alignas(64) float sums[kStrip * V::tile_panels * kPanel];
-  for (int strip = 0; strip < w.rows(); strip += kStrip) {
+  for (int strip = 0; strip < last; strip += kStrip) {
     if (!share.mine()) continue;
-    each_block(a.rows, {0, kStrip}, [&](Span part, Span) {
+    each_block(a.rows, {0, kStrip}, [&, w](Span part, Span) {
       for (int row = strip; row < end_of(strip, kStrip); row += R)
         weight_tile<R, P, true>(a, w, adam, part, Sums{sums, strip, panel}, row, panel);
     });
