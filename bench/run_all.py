@@ -29,6 +29,7 @@ from bench.report.part import text_of
 from bench.report.write import kept, write_or_keep
 from bench.results import Results, Row
 from bench.task.task import Task
+from bench.task.text import text_corpus
 from bench.task.workload import WORKLOADS, Workload
 from bench.variants.variant import Variant, load_variants
 
@@ -52,7 +53,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     effort = parser.add_mutually_exclusive_group()
     for name, words in (
         ("quick", "one or two minutes: fewer rounds, and nothing that takes seconds a step"),
-        ("full", "every workload, more rounds: tens of minutes"),
+        ("full", "every workload, more rounds: an hour or more"),
     ):
         effort.add_argument(
             f"--{name}", dest="effort", action="store_const", const=name, help=words
@@ -129,13 +130,14 @@ def measure(
         tasks: dict[str, dict[int, Task]] = {}
         for workload in workloads.values():
             tell(f"{workload.name}: computing the truth", "")
-            batches = sorted({batch for v in variants.values() for batch in v.batches})
-            found = {b: Task.prepare(workload, b, corpus, Path(folder)) for b in batches}
+            batches = sorted({b for v in variants.values() for b in v.batches_on(workload)})
+            documents = text_corpus(workload.block_size) if workload.running_text else corpus
+            found = {b: Task.prepare(workload, b, documents, Path(folder)) for b in batches}
             tasks[workload.name] = found
             results.workloads[workload.name] = found[batches[0]].describe()
             measurements = []
             for variant in variants.values():
-                for batch in variant.batches:
+                for batch in variant.batches_on(workload):
                     row = new_row(variant, workload, batch, args.effort)
                     rows.append(row)
                     if row.ok:
@@ -143,10 +145,14 @@ def measure(
                             Measurement(row, variant, found[batch], effort, args.extra)
                         )
             run_workload(measurements, effort, tell)
-        if engine := probes.best_engine(variants):
-            results.probes += probes.run_probes(engine, tasks, rows, args.effort, tell)
+        # Probes go through a training for each thing they ask, and quality trains for a second:
+        # that is minutes of running text, and no training of it.
+        probed = {name: w for name, w in workloads.items() if not w.running_text}
+        if (engine := probes.best_engine(variants)) and probed:
+            of = {name: tasks[name] for name in probed}
+            results.probes += probes.run_probes(engine, of, rows, args.effort, tell)
         results.probes += quality.run_quality(
-            engine or "autovec", variants, workloads, rows, corpus, effort,
+            engine or "autovec", variants, probed, rows, corpus, effort,
             Path(folder, "quality"), tell, args.extra,
         )  # fmt: skip
         if effort.full and engine:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Workload:
-    """One model shape, trained as the original: 1,000 steps, then again from the start."""
+    """One model shape, trained as the original: 1,000 steps, then again from the start. Documents
+    are those of the corpus, or blocks of running text (bench/task/text.py)."""
 
     name: str
     n_embd: int
@@ -26,6 +27,8 @@ class Workload:
     beta1: float = 0.85
     beta2: float = 0.99
     eps: float = 1e-8
+    running_text: bool = False
+    batch_size: int = 0  # 0: those of each variant
 
     @property
     def config(self) -> Config:
@@ -57,7 +60,20 @@ class Workload:
         return asdict(self)
 
 
-WORKLOADS = {f"d{n_embd}": Workload(f"d{n_embd}", n_embd) for n_embd in (16, 32, 64, 128, 256)}
+WIDTHS = {f"d{n_embd}": Workload(f"d{n_embd}", n_embd) for n_embd in (16, 32, 64, 128, 256)}
+# Sizes of nanoGPT's recipes for a million characters of Shakespeare, on a CPU and, with a batch of
+# one, on a GPU. Adam is that of the others.
+RUNNING_TEXT = {
+    "nanogpt-cpu": Workload(
+        "nanogpt-cpu", 128, n_layer=4, n_head=4, block_size=64, num_steps=2000,
+        learning_rate=0.003, running_text=True, batch_size=12,
+    ),
+    "shakespeare": Workload(
+        "shakespeare", 384, n_layer=6, n_head=6, block_size=256, num_steps=5000,
+        learning_rate=0.003, running_text=True, batch_size=1,
+    ),
+}  # fmt: skip
+WORKLOADS = {**WIDTHS, **RUNNING_TEXT}
 
 # Of the corpus, for the quality of trainings: in none of them, drawn by Corpus.split.
 HELD_OUT = 0.05

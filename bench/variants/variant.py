@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 from bench.results import GROUPS
-from bench.task.workload import WORKLOADS
+from bench.task.workload import WIDTHS, WORKLOADS, Workload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ class Variant:
     group: str  # one of GROUPS
     open: Callable[[Task], Session]
     available: Callable[[], str | None] = lambda: None  # why not here and what to install, or None
-    workloads: tuple[str, ...] = tuple(WORKLOADS)
+    workloads: tuple[str, ...] = tuple(WIDTHS)
     batches: tuple[int, ...] = (1, 16)
     dtype: str = "float32"  # decides the tolerances
     steady: bool = False  # a step does the same work however far the training is: timed in slices
@@ -71,6 +71,9 @@ class Variant:
             raise ValueError(f"variant {self.name}: without a warm-up it must be steady")
         if unknown := set(self.workloads) - set(WORKLOADS):
             raise ValueError(f"variant {self.name}: unknown workloads {', '.join(sorted(unknown))}")
+
+    def batches_on(self, workload: Workload) -> tuple[int, ...]:
+        return (workload.batch_size,) if workload.batch_size else self.batches
 
 
 def load_variants(extra: Iterable[str] = ()) -> dict[str, Variant]:

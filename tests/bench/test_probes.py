@@ -23,7 +23,7 @@ from bench.report.write import write
 from bench.results import Probe, Results, Row, mean_share
 from bench.run_all import main
 from bench.task.task import Task, WrongResult
-from bench.task.workload import WORKLOADS
+from bench.task.workload import WIDTHS, WORKLOADS
 from bench.variants.sessions import EngineSession
 from bench.variants.variant import load_variants
 from pymicrogpt import _core
@@ -295,7 +295,7 @@ def shown_texts(figure):
     return [text for text in texts if text.get_text() and text.get_visible()]
 
 
-@pytest.mark.parametrize("workloads", [("d16",), ("d16", "d64"), tuple(WORKLOADS)])
+@pytest.mark.parametrize("workloads", [("d16",), ("d16", "d64"), tuple(WIDTHS)])
 @pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 def test_no_label_is_clipped_or_covers_another(workloads, narrow):
     from matplotlib.text import Text  # without the arrow that an annotation adds

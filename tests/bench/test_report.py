@@ -86,13 +86,14 @@ def legend_texts(axes):
 
 
 def shown_texts(figure):
-    axes = figure.axes[0]
-    texts = [figure._suptitle, figure._supxlabel, *axes.texts, *legend_texts(axes)]
-    for axis, at in ((axes.xaxis, 0), (axes.yaxis, 1)):
-        low, high = sorted(axis.get_view_interval())
-        labels = axis.get_ticklabels()  # of ticks outside of the view, too
-        texts += [label for label in labels if low <= label.get_position()[at] <= high]
-    return [text for text in texts if text.get_text()]
+    texts = [figure._suptitle, figure._supxlabel]
+    for axes in figure.axes:
+        texts += [*axes.texts, *legend_texts(axes)]
+        for axis, at in ((axes.xaxis, 0), (axes.yaxis, 1)):
+            low, high = sorted(axis.get_view_interval())
+            labels = axis.get_ticklabels()  # of ticks outside of the view, too
+            texts += [label for label in labels if low <= label.get_position()[at] <= high]
+    return [text for text in texts if text.get_text() and text.get_visible()]
 
 
 @pytest.mark.parametrize(

@@ -66,11 +66,13 @@ def table(results: Results, rows: list[Row]) -> Table:
 
 
 def collect(results: Results) -> list[Row]:
-    """The rows of the engine that was probed; none where its roofs were not measured."""
+    """The rows of the engine that was probed, on the workloads that were; none where its roofs were
+    not measured."""
     probed = results.probed("phases")
     if not probed or not results.peak(probed[0].engine):
         return []
-    return [row for row in results.rows if row.variant == probed[0].engine and row.ok]
+    rows = [row for row in results.rows if row.variant == probed[0].engine and row.ok]
+    return [row for row in rows if row.workload in {probe.workload for probe in probed}]
 
 
 def traffic(workload: dict[str, Any], batch: int) -> float:

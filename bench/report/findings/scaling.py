@@ -1,9 +1,13 @@
-"""Time per sample against the width of the model, a line for each implementation and batch."""
+"""Time per sample against the width of the model, a line for each implementation and batch.
+
+Running text is left out: its workloads differ in more than the width.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from bench.report import plot
 from bench.report.format import digits, times, whisker_note
@@ -21,9 +25,13 @@ def collect(results: Results) -> list[list[Row]]:
     """The rows of each line, by width. Variations of a variant are left to the other figures."""
     lines: dict[tuple[str, int], list[Row]] = {}
     for row in sorted(results.rows, key=lambda row: width(results, row)):
-        if row.ok and not row.variation_of:
+        if row.ok and not row.variation_of and row.workload in of_documents(results):
             lines.setdefault((row.variant, row.batch), []).append(row)
     return list(lines.values())
+
+
+def of_documents(results: Results) -> dict[str, dict[str, Any]]:
+    return {name: w for name, w in results.workloads.items() if not w.get("running_text")}
 
 
 def width(results: Results, row: Row) -> int:
@@ -46,7 +54,7 @@ def figure(results: Results, lines: list[list[Row]]) -> plot.Figure:
         )
         for row in rows:
             plot.whisker(axes, width(results, row), row.microseconds, row.estimate, "y")
-    widths = sorted({w["n_embd"] for w in results.workloads.values()})
+    widths = sorted({w["n_embd"] for w in of_documents(results).values()})
     axes.set_xscale("log", base=2)
     plot.log_axis(axes.yaxis)
     axes.set_xticks(widths, [str(w) for w in widths])
@@ -71,7 +79,7 @@ def figure(results: Results, lines: list[list[Row]]) -> plot.Figure:
 
 
 def title(results: Results, widths: list[int]) -> str:
-    names = {w["n_embd"]: name for name, w in results.workloads.items()}
+    names = {w["n_embd"]: name for name, w in of_documents(results).items()}
     small, large = names[widths[0]], names[widths[-1]]
     work = [results.workloads[name]["flops_per_sample"] for name in (small, large)]
     for best in results.ranked(large):

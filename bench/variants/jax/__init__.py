@@ -32,6 +32,7 @@ VARIANTS = [
         "array libraries",
         open_session,
         packages_available("jax"),
+        workloads=tuple(WORKLOADS),
         slow_on=tuple(WORKLOADS),
         timeout=600.0,
     )

@@ -13,6 +13,7 @@ batch. What was tried, microseconds of processor time per sample on one core of 
 """
 
 from bench.task.task import Task
+from bench.task.workload import WORKLOADS
 from bench.variants.sessions import packages_available
 from bench.variants.variant import Session, Variant
 
@@ -30,5 +31,6 @@ VARIANTS = [
         "array libraries",
         open_session,
         packages_available("threadpoolctl"),
+        workloads=tuple(WORKLOADS),
     )
 ]

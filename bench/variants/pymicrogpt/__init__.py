@@ -7,6 +7,7 @@ skipping zeros, and then without prefix sharing.
 from functools import partial
 from typing import Any
 
+from bench.task.workload import WORKLOADS
 from bench.variants.sessions import EngineSession, engine_available
 from bench.variants.variant import Variant
 
@@ -19,12 +20,13 @@ def row(engine: str, label: str, group: str, name: str = "", **settings: Any) ->
 
 def simd(engine: str, label: str) -> list[Variant]:
     dense, plain = f"{engine}-nosparsity", f"{engine}-plain"
+    every = tuple(WORKLOADS)
     return [
-        row(engine, label, "SIMD"),
-        row(engine, f"{label}, no sparsity", "SIMD", dense, variation_of=engine,
+        row(engine, label, "SIMD", workloads=every),
+        row(engine, f"{label}, no sparsity", "SIMD", dense, variation_of=engine, workloads=every,
             session={"skip_zeros": False}),
         row(engine, f"{label}, plain", "SIMD", plain, variation_of=dense, batches=(16,),
-            session={"skip_zeros": False, "prefix_sharing": False}),
+            workloads=every, session={"skip_zeros": False, "prefix_sharing": False}),
     ]  # fmt: skip
 
 

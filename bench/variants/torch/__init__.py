@@ -42,6 +42,7 @@ def open_compiled(task: Task) -> Session:
 COMMON: dict[str, Any] = {
     "group": "array libraries",
     "available": packages_available("torch", pip=PIP),
+    "workloads": tuple(WORKLOADS),
 }
 
 VARIANTS = [
