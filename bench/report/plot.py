@@ -28,6 +28,7 @@ COLOURS = {
 assert tuple(COLOURS) == GROUPS
 WORKLOAD_COLOURS = {
     "d16": "#3f90da", "d32": "#ffa90e", "d64": "#832db6", "d128": "#bd1f01", "d256": "#717581",
+    "nanogpt-cpu": "#2e8b57", "shakespeare": "#a96b59",
 }  # fmt: skip
 INK = "#222222"
 QUIET = "#666666"
