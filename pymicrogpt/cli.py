@@ -37,7 +37,8 @@ __all__ = ["main", "run"]
 
 MOST_THREADS = 1024  # a slip of the finger asks for more
 AT_ONCE = 100_000  # samples from an engine, which holds them all in memory
-NEEDS = {"train": "run", "sample": "model", "sweep": "sweep", "info": "model"}  # modules, to load
+# Modules, to load before a command begins.
+NEEDS = {"train": "run", "sample": "model", "sweep": "sweep", "info": "model", "web": "display"}
 
 
 def run(argv: list[str] | None = None, ready: Callable[[], object] | None = None) -> int:
