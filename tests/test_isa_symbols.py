@@ -104,7 +104,8 @@ def innermost_loops(assembly: str) -> list[list[str]]:
 @pytest.mark.parametrize(("table", "most"), [("avx512", 24), ("avx2", 12)])
 def test_tiles_stay_in_registers(table, most):
     """The inner loops of the matrix kernels: no vector touches the stack, and beside the
-    multiply-adds there are not more than as many other instructions and four."""
+    multiply-adds there are not more than as many other instructions and eight: what counts and
+    moves the pointers where a whole panel is unrolled."""
 
     def sums(loop: list[str]) -> int:
         return sum(text.startswith("vfmadd") for text in loop)
@@ -117,7 +118,7 @@ def test_tiles_stay_in_registers(table, most):
     assert max(map(sums, tiles)) >= most
     for loop in tiles:
         assert not [t for t in loop if t[0] == "v" and re.search(r"\(%r[sb]p", t)], "\n".join(loop)
-        assert len(loop) <= 2 * sums(loop) + 4, "\n".join(loop)
+        assert len(loop) <= 2 * sums(loop) + 8, "\n".join(loop)
 
 
 @pytest.mark.skipif(not X86, reason="x86 instructions")
