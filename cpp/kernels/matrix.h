@@ -244,16 +244,19 @@ PYMICROGPT_INLINE void split_evenly(int total, int most, F f) {
 constexpr int kPart = 128;         // terms of a part
 constexpr int kRowsOfBlock = 768;  // rows that take turns with the weights of a part
 
-// f(part of the k terms, part of the rows)
+// f(part of the k terms, part of the rows, both but for the last in whole sixteens)
 template <class F>
 PYMICROGPT_INLINE void each_block(int k, Span rows, F f) {
   const bool few = rows.last - rows.first <= 2 * kPanel;
   if ((few || k <= kPart) && rows.last - rows.first <= kRowsOfBlock) return f(Span{0, k}, rows);
   const int most = few ? panels_of(k) : kPart / kPanel;
-  split_evenly(rows.last - rows.first, kRowsOfBlock, [&](int row, int some) {
+  const auto part = [](Span all, int first, int panels) {
+    const int end = all.first + (first + panels) * kPanel;
+    return Span{all.first + first * kPanel, end < all.last ? end : all.last};
+  };
+  split_evenly(panels_of(rows.last - rows.first), kRowsOfBlock / kPanel, [&](int row, int some) {
     split_evenly(panels_of(k), most, [&](int first, int panels) {
-      const int end = (first + panels) * kPanel;
-      f(Span{first * kPanel, end < k ? end : k}, Span{rows.first + row, rows.first + row + some});
+      f(part({0, k}, first, panels), part(rows, row, some));
     });
   });
 }

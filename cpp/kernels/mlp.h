@@ -269,11 +269,12 @@ void sum_all(const Mlp& m, Panels values, Strips w, int row_panel, int rows, int
   });
 }
 
-// f(row panel, its rows) for the panels of a span, or for those that go one way.
+// f(row panel, its rows) for the panels of a span, or for those that go one way. Where the span begins
+// within a panel, as in generation, the rows before it are done again.
 template <class F>
 PYMICROGPT_INLINE void each_row_panel(Span rows, F f) {
-  for (int n = rows.first; n < rows.last; n += kPanel)
-    f(n / kPanel, rows.last - n < kPanel ? rows.last - n : kPanel);
+  for (int p = rows.first / kPanel; p * kPanel < rows.last; ++p)
+    f(p, rows.last - p * kPanel < kPanel ? rows.last - p * kPanel : kPanel);
 }
 template <class F>
 PYMICROGPT_INLINE void each_row_panel(const Mlp& m, Span rows, Way way, F f) {
@@ -303,7 +304,7 @@ void sum_units(const Mlp& m, Panels values, const Matrix& matrix, Span rows, con
         sum_part<P.value>(m, values, w, row_panel, some, panel, part, then);
       });
     });
-  each_block(m.units, rows, [&](Span part, Span block) {
+  each_block(m.units, {rows.first / kPanel * kPanel, rows.last}, [&](Span part, Span block) {
     split_evenly(panels, V::tile_panels, [&](int panel, int some) {
       with_up_to<V::tile_panels>(some, [&](auto P) {
         each_row_panel(m, block, Way::tiles, [&](int row_panel, int some_rows) {

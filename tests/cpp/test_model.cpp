@@ -217,6 +217,7 @@ void each_case(F f) {
         if (config.block_size >= 64  ? sharing && batch_size <= 2
             : config.n_embd < 64 || batch_size == (sharing ? 17 : 1))
           f(Case(config, batch_size, sharing));
+  f(Case({1, 36, 2, 30, 9}, 67, false));  // more rows than take turns with the weights
 }
 
 // ---- The tests ----------------------------------------------------------------------------------
