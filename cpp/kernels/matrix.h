@@ -153,7 +153,7 @@ PYMICROGPT_INLINE void begin_sums(V (&sum)[R][P * kVectors], const Then& then, i
                                   bool first) {
   PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
     PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u)
-      sum[r][u] = first ? V::set(0.0f)
+      sum[r][u] = V::compact || first ? V::set(0.0f)
                         : V::load(then.partial(row + r, panel + u / kVectors) + u % kVectors * V::lanes);
 }
 // And what becomes of them after this part.
@@ -163,7 +163,7 @@ PYMICROGPT_INLINE void end_sums(const V (&sum)[R][P * kVectors], const Then& sha
   const Then then = shared;  // a copy, which no store can alias
   PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
     PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) {
-      if (last) then(row + r, panel + p, row_of(sum[r], p));
+      if (V::compact || last) then(row + r, panel + p, row_of(sum[r], p));
       else row_of(sum[r], p).store(then.partial(row + r, panel + p));
     }
 }
@@ -239,7 +239,8 @@ PYMICROGPT_INLINE void split_evenly(int total, int most, F f) {
 
 // ---- blocks: what does not fit the caches ----
 // A sum of many terms over many rows is done a part at a time, so that the weights of a part stay in
-// the first cache and the activations in the second. The order of a sum is the same.
+// the first cache and the activations in the second. The order of a sum is the same. Compact code has
+// no parts.
 
 constexpr int kPart = 128;         // terms of a part
 constexpr int kRowsOfBlock = 768;  // rows that take turns with the weights of a part
@@ -248,7 +249,8 @@ constexpr int kRowsOfBlock = 768;  // rows that take turns with the weights of a
 template <class F>
 PYMICROGPT_INLINE void each_block(int k, Span rows, F f) {
   const bool few = rows.last - rows.first <= 2 * kPanel;
-  if ((few || k <= kPart) && rows.last - rows.first <= kRowsOfBlock) return f(Span{0, k}, rows);
+  if (V::compact || ((few || k <= kPart) && rows.last - rows.first <= kRowsOfBlock))
+    return f(Span{0, k}, rows);
   const int most = few ? panels_of(k) : kPart / kPanel;
   const auto part = [](Span all, int first, int panels) {
     const int end = all.first + (first + panels) * kPanel;
@@ -470,7 +472,7 @@ void weight_panels(const WeightGradient& a, const Matrix& matrix, const Adam* ad
   constexpr int R = fit < 4 ? 4 : fit < 16 ? fit : 16;  // transposed stores take four rows
   const int last = w.rows();
   const auto end_of = [last](int row, int rows) { return last < row + rows ? last : row + rows; };
-  if (a.rows <= kPart) {
+  if (V::compact || a.rows <= kPart) {
     for (int block = 0; block < last; block += kPanel) {
       if (!share.mine()) continue;
       for (int row = block; row < end_of(block, kPanel); row += R)

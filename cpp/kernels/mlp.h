@@ -40,7 +40,7 @@ struct Mlp {
   int not_finite;    // set when a weight is infinite or NaN: its product with zero is not zero
 
   PYMICROGPT_INLINE bool all() const { return !skip_zeros || not_finite != 0; }
-  PYMICROGPT_INLINE bool fits() const { return panels_of(fc1.ins) <= 2; }
+  PYMICROGPT_INLINE bool fits() const { return V::compact || panels_of(fc1.ins) <= 2; }
   PYMICROGPT_INLINE int64_t list_size() const { return kPanel * mask_units / (fits() ? 1 : kListed) + 4; }
   PYMICROGPT_INLINE int32_t* list_of(int panel) const { return list + panel * list_size(); }
   PYMICROGPT_INLINE int parts() const { return mask_units / 64; }
@@ -298,7 +298,7 @@ void sum_units(const Mlp& m, Panels values, const Matrix& matrix, Span rows, con
       sum_lists<P.value>(m, values, w, row_panel, some, panel, then);
     });
   });
-  for (int part = 0; part < m.parts(); ++part)
+  for (int part = 0; !V::compact && part < m.parts(); ++part)
     panels_at_a_time([&](int panel, auto P) {
       each_row_panel(m, rows, Way::parts, [&](int row_panel, int some) {
         sum_part<P.value>(m, values, w, row_panel, some, panel, part, then);
@@ -577,7 +577,7 @@ void mlp_backward(const Mlp& m, Panels b, Panels dx2, Panels db, Span rows) {
       for (int u = 0; u < m.units; ++u) Row::set(0.0f).store(m.dh.at(p, int64_t{u} * kPanel));
       if (m.way[p] == Way::lists) list_gradients<P.value>(m, p, some);
     });
-    for (int part = 0; part < m.parts(); ++part)
+    for (int part = 0; !V::compact && part < m.parts(); ++part)
       each_row_panel(m, rows, Way::parts, [&](int p, int some) {
         part_gradients<P.value>(m, p, some, part);
       });
@@ -654,7 +654,7 @@ void mlp_weights(Mlp& m, Panels b, Panels dx2, int rows, const Adam* adam, bool 
   }
   const int panels = panels_of(m.fc1.ins), groups = panels_of(m.units);
   const int block = block_rows(panels), step = rows > 2 * block ? block : rows;
-  const bool many = rows * panels > 2048;  // more of b and dx2 than the second cache keeps
+  const bool many = !V::compact && rows * panels > 2048;  // more of b and dx2 than the second cache keeps
   const int strip = panels < 8 ? 6 : panels < 48 ? 48 / panels : 1;  // groups whose gradients stay in the cache
   const Span mine{groups * share.rank / share.size, groups * (share.rank + 1) / share.size};
   for (int group = mine.first; group < mine.last; ++group) {
