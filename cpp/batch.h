@@ -10,7 +10,7 @@
 
 namespace microgpt {
 
-constexpr int kPanel = 16;  // features of a panel: rows stand 16 floats apart, see kernels/panel.h
+constexpr int kPanel = 16;  // features of a panel: rows stand 16 floats apart, see kernels/row.h
 
 // Rows of one batch. Nodes are in level order (level = position in the document), so that all rows
 // of a level attend to the same number of keys; or, by document, every position of every document

@@ -76,7 +76,7 @@ enum Feature : unsigned { kNone = 0, kAvx2Fma = 1, kAvx512 = 2, kNeon = 4 };
 struct Setup {
   Config config;
   int batch_size;
-  bool prefix_sharing;
+  bool prefix_sharing;  // where attention goes by levels: not in kernels/tiled_attention.h
   bool skip_zeros;  // else every hidden unit counts as active, with the same results
   double beta1, beta2;  // of Adam: engines may keep its moments scaled by them
   bool generates = false;  // for generate() alone: rows come token by token

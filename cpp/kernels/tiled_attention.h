@@ -89,10 +89,8 @@ void tile_scores(const QueryBlock& b, Panels s, Panels x, Panels y) {
 
 // y[q] = scale[q] * sum over the keys j of s[q][j] x[j]
 void tile_values(const QueryBlock& b, Panels s, Panels x, Panels y, const float* scale) {
-  constexpr int fit = V::accumulators / kVectors, most_rows = fit < kPanel ? fit : kPanel;
   const auto rows_by = [&](auto P, int panel) {
-    constexpr int rows = V::accumulators / (P.value * kVectors);
-    constexpr int most = rows < most_rows ? rows : most_rows;
+    constexpr int fit = V::accumulators / (P.value * kVectors), most = fit < kPanel ? fit : kPanel;
     for (int p = 0; p < b.panels(); ++p)
       split_evenly(b.queries(p), most, [&](int r, int some) {
         with_up_to<most>(some, [&](auto R) {
