@@ -18,7 +18,7 @@ PLAIN = ["autovec_baseline", "scalar_baseline"]
 if X86:
     PLAIN += ["autovec_v4", "autovec_v3", "scalar_v3"]
 TABLES = {**SIMD, **dict.fromkeys(PLAIN, "plain")}
-CORE = ["batch", "dispatch", "generator", "peak", "team", "trainer"]
+CORE = ["batch", "dispatch", "generator", "peak", "team", "text", "trainer"]
 
 # A VEX or EVEX instruction as objdump writes it: AVX of any width.
 AVX = re.compile(r"\tv[a-z0-9]+ .*%[xyz]mm")
