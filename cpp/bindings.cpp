@@ -293,14 +293,14 @@ PYBIND11_MODULE(_core, m) {
            py::arg("parameters"))
       .def("generate",
            [](PyGenerator& g, int64_t first, int64_t count, double temperature, uint64_t seed,
-              int top_k, const Ints& prompt) {
+              int top_k, const Ints& prompt, int most) {
              if (first < 0 || count < 0) throw py::value_error("first and count must not be negative");
              if (!(1.0 / temperature > 0.0 && 1.0 / temperature <= std::numeric_limits<float>::max()))
                throw py::value_error("temperature must have a reciprocal in float32");
              if (top_k < 0) throw py::value_error("top_k must not be negative");
              const std::vector<int32_t> start = vector_of(prompt, "prompt");
-             if (start.size() > static_cast<size_t>(g.config().block_size))
-               throw py::value_error("prompt is longer than block_size");
+             if (most < 0 || start.size() > static_cast<size_t>(most))
+               throw py::value_error("prompt is longer than most");
              for (int32_t token : start)
                if (token < 0 || token >= g.config().vocab_size - 1)
                  throw py::value_error("prompt must hold tokens other than BOS");
@@ -308,13 +308,13 @@ PYBIND11_MODULE(_core, m) {
              {
                const Alone alone(g);
                py::gil_scoped_release release;
-               documents = g.generate(first, count, temperature, seed, top_k, start);
+               documents = g.generate(first, count, temperature, seed, top_k, start, most);
              }
              return py::array_t<int32_t>(static_cast<py::ssize_t>(documents.size()),
                                          documents.data());
            },
            py::arg("first"), py::arg("count"), py::arg("temperature"), py::arg("seed"),
-           py::arg("top_k"), py::arg("prompt"));
+           py::arg("top_k"), py::arg("prompt"), py::arg("most"));
 
   py::class_<PyTrainer>(m, "Trainer")
       .def(py::init([](const std::string& engine, const Ints& tokens, const Longs& offsets,

@@ -18,8 +18,9 @@ struct Draw {
   uint64_t seed;
   int top_k;               // how many of the most likely tokens are drawn from; 0: all
   const int32_t* prompt;   // (prompt_length): how every document begins after BOS
-  int prompt_length;       // 0 .. T
-  int32_t *tokens, *lengths;             // out: (count, T), (count)
+  int prompt_length;       // 0 .. most
+  int most;                // tokens of a document at most; beyond T the model sees the last of them
+  int32_t *tokens, *lengths;             // out: (count, most), (count)
   int32_t *active, *token_of, *node_of;  // scratch: (count) each
 };
 

@@ -26,7 +26,6 @@ Generator::Generator(const std::string& engine, const Config& config, int64_t do
                                 "' does not generate; the SIMD engines do");
   batch_size_ = static_cast<int>(std::clamp<int64_t>(documents, 16, most_documents(config)));
   engine_ = make_engine(record, {config, batch_size_, true, true, 0.0, 0.0, true}, 1);
-  tokens_.resize(static_cast<size_t>(batch_size_) * static_cast<size_t>(config.block_size));
   scratch_.resize(4 * static_cast<size_t>(batch_size_));
 }
 
@@ -34,17 +33,20 @@ void Generator::load(const double* parameters) { engine_->write(Slot::parameter,
 
 std::vector<int32_t> Generator::generate(int64_t first, int64_t count, double temperature,
                                          uint64_t seed, int top_k,
-                                         const std::vector<int32_t>& prompt) {
+                                         const std::vector<int32_t>& prompt, int most) {
   std::vector<int32_t> documents;
+  // At a time, so many that their tokens take 256 MiB at most.
+  const int64_t at_once = std::clamp<int64_t>((int64_t{1} << 26) / std::max(most, 1), 1, batch_size_);
+  tokens_.resize(static_cast<size_t>(std::min(at_once, count) * most));
   int32_t* lengths = scratch_.data();
-  for (int64_t done = 0; done < count; done += batch_size_) {
-    const int some = static_cast<int>(std::min<int64_t>(batch_size_, count - done));
+  for (int64_t done = 0; done < count; done += at_once) {
+    const int some = static_cast<int>(std::min(at_once, count - done));
     engine_->generate({first + done, some, temperature, seed, top_k, prompt.data(),
-                       static_cast<int>(prompt.size()), tokens_.data(), lengths,
+                       static_cast<int>(prompt.size()), most, tokens_.data(), lengths,
                        lengths + batch_size_, lengths + 2 * batch_size_,
                        lengths + 3 * batch_size_});
     for (int i = 0; i < some; ++i) {
-      const int32_t* document = tokens_.data() + int64_t{i} * config_.block_size;
+      const int32_t* document = tokens_.data() + int64_t{i} * most;
       documents.insert(documents.end(), document, document + lengths[i]);
       documents.push_back(config_.vocab_size - 1);
     }

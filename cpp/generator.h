@@ -19,9 +19,9 @@ class Generator {
 
   // Documents first .. first + count - 1 of the stream of `seed`, one after the other, each followed
   // by BOS. The same whatever `first` and `count` they are asked by. Each begins with the prompt, of
-  // at most T tokens; top_k as in Draw.
+  // at most `most` tokens; top_k and most as in Draw.
   std::vector<int32_t> generate(int64_t first, int64_t count, double temperature, uint64_t seed,
-                                int top_k, const std::vector<int32_t>& prompt);
+                                int top_k, const std::vector<int32_t>& prompt, int most);
 
   const Config& config() const { return config_; }
 
@@ -29,7 +29,7 @@ class Generator {
   Config config_;
   int batch_size_;
   std::unique_ptr<Engine> engine_;
-  std::vector<int32_t> tokens_;   // (batch_size, T)
+  std::vector<int32_t> tokens_;   // (batch_size, most) of the last call
   std::vector<int32_t> scratch_;  // (4, batch_size)
 };
 

@@ -95,10 +95,11 @@ class Generator:
         seed: int,
         top_k: int,
         prompt: NDArray[np.int32],
+        most: int,
     ) -> NDArray[np.int32]:
         """Documents number first, first + 1, ... of the stream of `seed`, one after the other,
-        each beginning with the prompt (n,), n <= block_size, and followed by BOS. Only the top_k
-        most likely tokens are drawn from, or all with 0."""
+        of at most `most` tokens, each beginning with the prompt (n,), n <= most, and followed by
+        BOS. Only the top_k most likely tokens are drawn from, or all with 0."""
 
 class Trainer:
     """One model in one engine. Shapes and values are checked here too; messages are for people."""

@@ -398,10 +398,8 @@ def sample(args: argparse.Namespace) -> int:
 
 
 def texts(model: GPT, args: argparse.Namespace) -> Iterator[str]:
-    how = {"prompt": args.prompt, "top_k": args.top_k}
+    how = {"prompt": args.prompt, "top_k": args.top_k, "max_new_tokens": args.max_new_tokens}
     if args.engine is not None:
-        if args.max_new_tokens is not None:
-            raise CommandError("--max-new-tokens goes without --engine")
         seed = random.getrandbits(63) if args.seed is None else args.seed
         for first in range(0, args.num_samples, AT_ONCE):
             n = min(AT_ONCE, args.num_samples - first)
@@ -411,7 +409,7 @@ def texts(model: GPT, args: argparse.Namespace) -> Iterator[str]:
     if args.seed is not None:
         model.rng.seed(args.seed)
     for _ in range(args.num_samples):  # each is printed as soon as it is there
-        yield from model.sample(1, args.temperature, max_new_tokens=args.max_new_tokens, **how)
+        yield from model.sample(1, args.temperature, **how)
 
 
 def check_has_model(out_dir: str) -> None:

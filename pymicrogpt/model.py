@@ -130,15 +130,16 @@ class GPT:
         *,
         prompt: str = "",
         top_k: int | None = None,
+        max_new_tokens: int | None = None,
         seed: int = 0,
         engine: str = "auto",
     ) -> list[str]:
         """`n` new documents in a SIMD engine, thousands at a time, in float32.
 
         The same model as sample(), another stream of randomness: document i depends on the seed and
-        on i alone, not on n. Each begins with `prompt`, of at most block_size characters, and draws
-        from the `top_k` most likely tokens, or from all. ValueError for arguments out of range, a
-        character of the prompt that is not in the alphabet, and where no SIMD engine runs here.
+        on i alone, not on n. prompt, top_k and max_new_tokens are those of sample(). ValueError for
+        arguments out of range, a character of the prompt that is not in the alphabet, a prompt of
+        more than block_size characters without max_new_tokens, and where no SIMD engine runs here.
         """
         from . import _core
 
@@ -146,8 +147,11 @@ class GPT:
         # Below this only the largest logits are left, and beyond float32 there is no reciprocal.
         temperature = max(checked_float("temperature", temperature, zero=True), 1e-30)
         seed = checked_int("seed", seed, 0, 2**64 - 1)
-        start = np.array(self._encode_prompt(prompt), np.int32)
-        most = 0 if top_k is None else checked_int("top_k", top_k)
+        start = np.array(self._encode_prompt(prompt, bounded=max_new_tokens is None), np.int32)
+        top_k = 0 if top_k is None else min(checked_int("top_k", top_k), self.tokenizer.vocab_size)
+        most = self.config.block_size
+        if max_new_tokens is not None:
+            most = len(start) + checked_int("max_new_tokens", max_new_tokens, 0, 2**24)
         made_for, generator = self._generators.get(engine, (-1, None))
         if generator is None or made_for < n:
             generator = _core.Generator(
@@ -164,7 +168,7 @@ class GPT:
         if not np.abs(parameters).max() <= FLOAT_MAX:
             raise ValueError("the model holds numbers that are not finite in float32")
         generator.load(parameters)
-        tokens = generator.generate(0, n, temperature, seed, most, start)
+        tokens = generator.generate(0, n, temperature, seed, top_k, start, most)
         return self.tokenizer.decode_all(tokens)
 
     def _encode_prompt(self, prompt: str, bounded: bool = True) -> list[int]:

@@ -189,6 +189,9 @@ def test_sample(capsys):
         assert command(*args, "--engine", "auto") == 0
         drawn = capsys.readouterr().out.splitlines()
         assert drawn == mg.GPT.load("out").generate(40, seed=3)
+        assert command(*args, "--engine", "auto", "--max-new-tokens", "30") == 0
+        drawn = capsys.readouterr().out.splitlines()
+        assert drawn == mg.GPT.load("out").generate(40, seed=3, max_new_tokens=30)
     assert command(*args, "--max-new-tokens", "2") == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) == 2
     assert command(*args) == 0

@@ -124,6 +124,28 @@ def test_a_prompt_as_long_as_a_document(model):
     assert model.generate(2, prompt=whole) == [whole] * 2
 
 
+@pytest.mark.parametrize("engine", SIMD)
+@pytest.mark.parametrize("length", [0, 1, 2, 5, 7, 8, 30])
+def test_beyond_the_context(model, engine, length):
+    """The window slides as in sample(), whose most likely text comes out, after any prompt."""
+    prompt = ("annabelbodan" * 3)[:length]
+    [greedy] = model.sample(1, 0, prompt=prompt, max_new_tokens=50)
+    assert model.generate(3, 0, prompt=prompt, max_new_tokens=50, engine=engine) == [greedy] * 3
+    assert model.generate(2, prompt=prompt, max_new_tokens=0, engine=engine) == [prompt] * 2
+
+
+def test_long_texts_depend_on_seed_and_number_alone():
+    """Of a model that hardly ever ends a document, so that the window slides many times."""
+    corpus = mg.Corpus.from_documents(["abcd" * 40] * 5)
+    trainer = mg.Trainer(corpus, mg.Config(n_embd=8, block_size=9), num_steps=200)
+    trainer.run()
+    model = trainer.model
+    many = model.generate(300, 1.0, seed=3, max_new_tokens=100)
+    assert max(map(len, many)) == 100
+    assert model.generate(7, 1.0, seed=3, max_new_tokens=100) == many[:7]
+    assert [d[:40] for d in many] == model.generate(300, 1.0, seed=3, max_new_tokens=40)
+
+
 @pytest.mark.parametrize("temperature", [0, 1e-39, 1e-300])
 def test_temperatures_beyond_float32_are_greedy(model, temperature):
     [greedy] = model.sample(1, 0)

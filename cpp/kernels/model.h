@@ -364,30 +364,42 @@ double run(State& s, const Call& call, const Adam* adam, Clock clock) {
 }
 
 // Documents drawn token by token, all at once and level by level: prefixes that several of them
-// share are computed once. tokens (count, T), lengths (count); count <= the batch size of the state.
+// share are computed once. Where the context is full, all begin anew with their last T / 2 tokens.
+// tokens (count, most), lengths (count); count <= the batch size of the state.
 void generate(State& s, const Draw& draw) {
   const FlushDenormals flush;
   const int T = s.config.block_size, bos = s.config.vocab_size - 1;
   const Call alone{};
   Worker<Silent> w{s, s.builder.rows(), alone, {0, 1}, {}};
-  s.builder.start();
+  const auto tokens_of = [&](int i) { return draw.tokens + int64_t{i} * draw.most; };
   int active = draw.count;
   for (int i = 0; i < draw.count; ++i) {
     draw.active[i] = i;
-    draw.token_of[i] = bos;
-    draw.node_of[i] = 0;
     draw.lengths[i] = draw.prompt_length;
+    for (int t = 0; t < draw.prompt_length; ++t) tokens_of(i)[t] = draw.prompt[t];
   }
-  for (int t = 0; t < T && active > 0; ++t) {
-    const Span before{w.rows.pairs, w.rows.nodes};
-    s.builder.grow(draw.active, active, draw.token_of, draw.node_of);
-    const Span nodes{before.last, w.rows.nodes};
-    logits(w, {before.first, w.rows.pairs}, nodes);
-    if (t < draw.prompt_length) {
-      for (int i = 0; i < draw.count; ++i)
-        draw.tokens[int64_t{i} * T + t] = draw.token_of[i] = draw.prompt[t];
-      continue;
+  int first = draw.prompt_length < T ? 0 : draw.prompt_length - T + 1;  // token seen after BOS
+  int seen = T;  // BOS and those after it
+  for (int t = draw.prompt_length; t < draw.most && active > 0; ++t) {
+    if (seen == T) {
+      if (t > draw.prompt_length) first = t - T / 2;
+      seen = 0;
+      s.builder.start();
+      for (int j = 0; j < active; ++j) draw.node_of[draw.active[j]] = 0;
     }
+    // All that the model has not seen, in one forward pass.
+    const Span before{w.rows.pairs, w.rows.nodes};
+    int level = before.last;  // where the nodes of the last token begin
+    for (; seen <= t - first; ++seen) {
+      for (int j = 0; j < active; ++j) {
+        const int i = draw.active[j];
+        draw.token_of[i] = seen == 0 ? bos : tokens_of(i)[first + seen - 1];
+      }
+      level = w.rows.nodes;
+      s.builder.grow(draw.active, active, draw.token_of, draw.node_of);
+    }
+    logits(w, {before.first, w.rows.pairs}, {before.last, w.rows.nodes});
+    const Span nodes{level, w.rows.nodes};
     if (draw.top_k > 0) keep_top(s.logits, nodes, s.config.vocab_size, draw.top_k);
     cumulate(s.logits, nodes, s.config.vocab_size, static_cast<float>(1.0 / draw.temperature));
     int still_active = 0;
@@ -397,8 +409,7 @@ void generate(State& s, const Draw& draw) {
       const int token = pick(row, s.logits.stride, s.config.vocab_size,
                              uniform(draw.seed, static_cast<uint64_t>(draw.first + i),
                                      static_cast<uint64_t>(t)));
-      draw.token_of[i] = token;
-      draw.tokens[int64_t{i} * T + t] = token;
+      tokens_of(i)[t] = token;
       draw.lengths[i] += token != bos;
       draw.active[still_active] = i;
       still_active += token != bos;

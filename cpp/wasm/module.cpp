@@ -112,9 +112,10 @@ EXPORT(gradient) double gradient(Training* t) { return t->run(true, nullptr); }
 EXPORT(generate) void generate(Training* t, int count, double temperature, double seed, int top_k,
                               const int32_t* prompt, int prompt_length, int32_t* tokens,
                               int32_t* lengths, int32_t* scratch) {
-  PYMICROGPT_TABLE.generate(t->state, {0, count, temperature, static_cast<uint64_t>(seed), top_k,
-                                       prompt, prompt_length, tokens, lengths, scratch,
-                                       scratch + count, scratch + 2 * count});
+  PYMICROGPT_TABLE.generate(
+      t->state, {0, count, temperature, static_cast<uint64_t>(seed), top_k, prompt, prompt_length,
+                 t->setup.config.block_size, tokens, lengths, scratch, scratch + count,
+                 scratch + 2 * count});
 }
 
 // Multiply-adds alone; returns how many floating-point operations they were.
