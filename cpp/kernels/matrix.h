@@ -40,6 +40,7 @@ struct Matrix {
     const int lane = outs_in_lanes ? out : in, row = outs_in_lanes ? in : out;
     return by_row ? row * strip() + lane : index(lane, row, rows());
   }
+  PYMICROGPT_INLINE float* transposed() const { return q; }
   PYMICROGPT_INLINE int64_t transposed_at(int out, int in) const {
     return outs_in_lanes ? index(in, out, outs) : index(out, in, ins);
   }

@@ -7,6 +7,8 @@
 // ascending order, and a zero changes no sum, so that skipping changes no bit; where much is active the
 // same sums are done in register tiles. Derivation: docs/derivations.md.
 #pragma once
+#include <initializer_list>
+
 #include "matrix.h"
 
 namespace microgpt {

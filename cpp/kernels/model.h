@@ -416,57 +416,57 @@ PYMICROGPT_INLINE float* array_of(const T& t, Slot slot) {
                                        : t.g;
 }
 
+// f(weights, out, in): the Table or Matrix that holds a tensor, and the row and column there of its
+// element (o, i): out(o), in(i).
+template <class F>
+PYMICROGPT_INLINE void with_weights(State& s, Param p, int layer, F f) {
+  Layer& l = s.layers[layer];
+  const auto same = [](int i) { return i; };
+  const auto by_head = [&](int i) { return s.heads.at(i); };
+  const auto third = [&](int t) {
+    return [&s, t](int o) { return t * s.heads.width() + s.heads.at(o); };
+  };
+  switch (p) {
+    case Param::wte: return f(s.wte, same, same);
+    case Param::wpe: return f(s.wpe, same, same);
+    case Param::lm_head: return f(s.lm_head, same, same);
+    case Param::attn_wq: return f(l.qkv, third(0), same);
+    case Param::attn_wk: return f(l.qkv, third(1), same);
+    case Param::attn_wv: return f(l.qkv, third(2), same);
+    case Param::attn_wo: return f(l.wo, same, by_head);
+    case Param::mlp_fc1: return f(l.mlp.fc1, same, same);
+    case Param::mlp_fc2: return f(l.mlp.fc2, same, same);
+  }
+}
+
 // Zeros, padding included: what is not a number would spread over the padding, and stay there.
 void clear_slot(State& s, Slot slot) {
   const auto clear_array = [](float* array, int64_t size) {
-    for (int64_t i = 0; i < size; i += kPanel) Row::set(0.0f).store(array + i);
+    for (int64_t i = 0; array != nullptr && i < size; i += kPanel) Row::set(0.0f).store(array + i);
   };
-  const auto matrix = [&](const Matrix& m) {
-    clear_array(array_of(m, slot), m.size());
-    if (slot == Slot::parameter && m.q != nullptr) clear_array(m.q, m.size());
-  };
-  clear_array(array_of(s.wte, slot), s.wte.size());
-  clear_array(array_of(s.wpe, slot), s.wpe.size());
-  matrix(s.lm_head);
-  for (int i = 0; i < s.config.n_layer; ++i) {
-    matrix(s.layers[i].qkv);
-    matrix(s.layers[i].wo);
-    matrix(s.layers[i].mlp.fc1);
-    matrix(s.layers[i].mlp.fc2);
-  }
+  each_tensor(s.config, [&](Param p, int layer) {
+    with_weights(s, p, layer, [&](const auto& w, auto, auto) {
+      clear_array(array_of(w, slot), w.size());
+      if (slot == Slot::parameter) clear_array(w.transposed(), w.size());
+    });
+  });
 }
 
 // f(natural index, pointer into the slot, pointer to the transposed copy or null) for every element.
 template <class F>
 void each_element(State& s, Slot slot, F f) {
-  const Layout at(s.config);
-  const int C = s.config.n_embd;
-  const auto table = [&](int64_t natural, const Table& t) {
-    for (int r = 0; r < t.rows; ++r)
-      for (int i = 0; i < C; ++i)
-        f(natural + int64_t{r} * C + i, array_of(t, slot) + t.at(r, i), nullptr);
-  };
-  const auto identity = [](int o) { return o; };
-  const auto matrix = [&](int64_t natural, const Matrix& m, int outs, int ins, auto out, auto in) {
-    for (int o = 0; o < outs; ++o)
-      for (int i = 0; i < ins; ++i)
-        f(natural + int64_t{o} * ins + i, array_of(m, slot) + m.at(out(o), in(i)),
-          m.q == nullptr ? nullptr : m.q + m.transposed_at(out(o), in(i)));
-  };
-  table(at.wte(), s.wte);
-  table(at.wpe(), s.wpe);
-  matrix(at.lm_head(), s.lm_head, s.config.vocab_size, C, identity, identity);
-  for (int i = 0; i < s.config.n_layer; ++i) {
-    Layer& l = s.layers[i];
-    const int64_t third[] = {at.attn_wq(i), at.attn_wk(i), at.attn_wv(i)};
-    const auto head = [&](int o) { return s.heads.at(o); };
-    for (int t = 0; t < 3; ++t)
-      matrix(third[t], l.qkv, C, C, [&](int o) { return t * s.heads.width() + head(o); },
-             identity);
-    matrix(at.attn_wo(i), l.wo, C, C, identity, head);
-    matrix(at.mlp_fc1(i), l.mlp.fc1, 4 * C, C, identity, identity);
-    matrix(at.mlp_fc2(i), l.mlp.fc2, C, 4 * C, identity, identity);
-  }
+  int64_t natural = 0;
+  each_tensor(s.config, [&](Param p, int layer) {
+    const TensorKind kind = kind_of(p);
+    const int rows = static_cast<int>(length_of(kind.rows, s.config));
+    const int columns = static_cast<int>(length_of(kind.columns, s.config));
+    with_weights(s, p, layer, [&](const auto& w, auto out, auto in) {
+      for (int o = 0; o < rows; ++o)
+        for (int i = 0; i < columns; ++i)
+          f(natural++, array_of(w, slot) + w.at(out(o), in(i)),
+            w.transposed() == nullptr ? nullptr : w.transposed() + w.transposed_at(out(o), in(i)));
+    });
+  });
 }
 
 // Moments are kept divided by 1 - beta.

@@ -89,6 +89,9 @@ struct Table {
 
   PYMICROGPT_INLINE int64_t size() const { return int64_t{rows} * width; }
   PYMICROGPT_INLINE int64_t at(int row, int feature) const { return int64_t{row} * width + feature; }
+  // There is no second copy, as a Matrix may have one.
+  PYMICROGPT_INLINE static float* transposed() { return nullptr; }
+  PYMICROGPT_INLINE static int64_t transposed_at(int, int) { return 0; }
 };
 
 // x = rms(wte[token] + wpe[position])

@@ -514,6 +514,23 @@ struct Arena {
   }
 };
 
+// f(copy, first tensor of it, outs, ins) for the second copies of a layer's matrices.
+template <class Real, class F>
+void each_transposed(typename Model<Real>::Transposed& t, const Config& c, F f) {
+  static_assert(static_cast<int>(Param::attn_wk) == static_cast<int>(Param::attn_wq) + 1 &&
+                    static_cast<int>(Param::attn_wv) == static_cast<int>(Param::attn_wq) + 2,
+                "wq, wk and wv of a layer are read as one matrix");
+  const auto copy_of = [&](Real*& copy, Param first, int tensors) {
+    const TensorKind kind = kind_of(first);
+    f(copy, first, tensors * static_cast<int>(length_of(kind.rows, c)),
+      static_cast<int>(length_of(kind.columns, c)));
+  };
+  copy_of(t.qkv, Param::attn_wq, 3);
+  copy_of(t.attn_wo, Param::attn_wo, 1);
+  copy_of(t.mlp_fc1, Param::mlp_fc1, 1);
+  copy_of(t.mlp_fc2, Param::mlp_fc2, 1);
+}
+
 // Lays a model out in the block at base, itself first; without a block its size is what counts.
 template <class Real>
 Model<Real> lay_out(char* base, const Setup& setup) {
@@ -554,10 +571,9 @@ Model<Real> lay_out(char* base, const Setup& setup) {
   g.layers = arena.take<Activations>(c.n_layer);
   for (int i = 0; i < c.n_layer; ++i) {
     Transposed t;
-    t.qkv = arena.take<Real>(C * 3 * C);
-    t.attn_wo = arena.take<Real>(C * C);
-    t.mlp_fc1 = arena.take<Real>(C * 4 * C);
-    t.mlp_fc2 = arena.take<Real>(4 * C * C);
+    each_transposed<Real>(t, c, [&](Real*& copy, Param, int outs, int ins) {
+      copy = arena.take<Real>(int64_t{outs} * ins);
+    });
     Activations a;
     a.a = arena.take<Real>(N * C);
     a.ra = arena.take<Real>(N);
@@ -584,11 +600,9 @@ void refresh_transposed(Model<Real>& g) {
   const Real* const w = g.param;
   transpose(g.lm_head_transposed, g.ld_logits, w + at.lm_head(), C, V, C);
   for (int i = 0; i < g.config.n_layer; ++i) {
-    const auto& t = g.transposed[i];
-    transpose(t.qkv, 3 * C, w + at.attn_wq(i), C, 3 * C, C);  // wq, wk, wv in one
-    transpose(t.attn_wo, C, w + at.attn_wo(i), C, C, C);
-    transpose(t.mlp_fc1, 4 * C, w + at.mlp_fc1(i), C, 4 * C, C);
-    transpose(t.mlp_fc2, C, w + at.mlp_fc2(i), 4 * C, C, 4 * C);
+    each_transposed<Real>(g.transposed[i], g.config, [&](Real* copy, Param p, int outs, int ins) {
+      transpose(copy, outs, w + at(p, i), ins, outs, ins);
+    });
   }
 }
 

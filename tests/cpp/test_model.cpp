@@ -8,6 +8,7 @@
 #include "../../cpp/reference.h"
 #include "../../cpp/tape.h"
 #include "../../cpp/team.h"
+#include "../../cpp/tensors.h"
 #include "build.h"
 #include "check.h"
 
@@ -150,7 +151,7 @@ void expect_tensors(const Config& config, const Values& got, const Values& want,
   for (size_t i = 0; i < got.size(); ++i) difference[i] = got[i] - want[i];
   const double all = norm(want, 0, static_cast<int64_t>(want.size()));
   for (const Tensor& t : tensors(config)) {
-    const int64_t n = int64_t{t.rows} * t.cols;
+    const int64_t n = t.rows * t.cols;
     const double error = norm(difference, t.offset, n), size = norm(want, t.offset, n);
     const double limit = bound * (size + 0.01 * all);
     worst = std::fmax(worst, error / limit);
@@ -445,7 +446,7 @@ void test_not_finite(const Kernels& kernels) {
     std::memcpy(configuration, context, sizeof context);
     for (const Tensor& tensor : tensors(config))
       for (const double value : {static_cast<double>(NAN), HUGE_VAL, -HUGE_VAL})
-        for (const int64_t at : {int64_t{0}, int64_t{tensor.rows} * tensor.cols - 1}) {
+        for (const int64_t at : {int64_t{0}, tensor.rows * tensor.cols - 1}) {
           at_case("%.180s, %g at %d of %s", configuration, value, static_cast<int>(at),
                   tensor.name.c_str());
           const bool used = tensor.name != "wte" || all_tokens || at / tensor.cols == bos;
