@@ -1,6 +1,5 @@
-// Documents -> rows. Positions of a batch that have the same prefix are one computation: a node of
-// the trie of the batch. Before the first attention a row depends on (token, position) alone: a
-// pair. With sharing off every position of every document is a node and a pair of its own, and the
+// Documents -> prefixes. Positions of a batch that have the same prefix are one computation: a node
+// of the trie of the batch. Before the first attention it depends on (token, position) alone: a pair. With sharing off every position of every document is a node and a pair of its own, and the
 // same code runs over identity maps. Derivation: docs/derivations.md.
 #pragma once
 #include <cstddef>
@@ -10,13 +9,13 @@
 
 namespace microgpt {
 
-constexpr int kPanel = 16;  // features of a panel: rows stand 16 floats apart, see kernels/row.h
+constexpr int kPanel = 16;  // features of a panel: see kernels/vec16.h
 
-// Rows of one batch. Nodes are in level order (level = position in the document), so that all rows
-// of a level attend to the same number of keys; or, by document, every position of every document
-// is a node and a pair of its own, and there are neither levels nor paths. "Offset" means row index
-// times kPanel.
-struct Rows {
+// The prefixes of one batch; each is a row of the activations. Nodes are in level order (level =
+// position in the document), so that all of a level attend to the same number of keys; or, by
+// document, every position of every document is a node and a pair of its own, and there are neither
+// levels nor paths. "Offset" means the row times kPanel.
+struct Prefixes {
   int nodes, pairs, levels, entries;
   int documents;            // by document, else 0
   int32_t* document_begin;  // (documents + 1) first node of each
@@ -38,8 +37,8 @@ struct Rows {
   int path_stride;  // T rounded up to a multiple of 4
 };
 
-// Builds the rows of a batch inside one block of memory, sized once for the largest batch.
-class RowBuilder {
+// Builds the prefixes of a batch inside one block of memory, sized once for the largest batch.
+class PrefixBuilder {
  public:
   enum class Order { shared, separate, by_document };  // the first two by level
 
@@ -52,7 +51,7 @@ class RowBuilder {
   // node_of starts as zeros.
   void start();
   void grow(const int32_t* active, int count, const int32_t* token_of, int32_t* node_of);
-  PYMICROGPT_INLINE const Rows& rows() const { return rows_; }
+  PYMICROGPT_INLINE const Prefixes& prefixes() const { return prefixes_; }
 
  private:
   struct Level {
@@ -60,12 +59,12 @@ class RowBuilder {
     int before;  // first node of the level above
     uint32_t oldest_node, oldest_pair;
   };
-  Level open_level(const Rows& rows) const;
-  int place(Rows& rows, const Level& level, int parent, int token, float weight);
+  Level open_level(const Prefixes& prefixes) const;
+  int place(Prefixes& prefixes, const Level& level, int parent, int token, float weight);
   size_t layout(char* block, const Config& config, int batch_size, Order order);
   void build_by_document(const Batch& batch);
 
-  Rows rows_{};
+  Prefixes prefixes_{};
   int block_size_ = 0, vocab_size_ = 0, batch_size_ = 0;
   bool share_ = false, by_document_ = false;
   // Marks are row indices plus a base that grows from step to step, so that those of earlier steps

@@ -37,6 +37,13 @@ constexpr TensorKind kTensors[] = {PYMICROGPT_TENSORS(KIND)};
 #undef KIND
 constexpr int kTensorKinds = sizeof kTensors / sizeof *kTensors;
 
+PYMICROGPT_INLINE constexpr bool layers_come_last() {
+  for (int p = 1; p < kTensorKinds; ++p)
+    if (kTensors[p].often == Often::once && kTensors[p - 1].often == Often::per_layer) return false;
+  return true;
+}
+static_assert(layers_come_last(), "list the tensors that a model has once before those of a layer");
+
 PYMICROGPT_INLINE constexpr TensorKind kind_of(Param p) { return kTensors[static_cast<int>(p)]; }
 
 PYMICROGPT_INLINE constexpr int64_t length_of(Side side, const Config& c) {
@@ -51,12 +58,9 @@ PYMICROGPT_INLINE constexpr int64_t length_of(Side side, const Config& c) {
 // the model has once.
 template <class F>
 PYMICROGPT_INLINE void each_tensor(const Config& c, F f) {
-  const auto each = [&](Often often, int layer) {
+  for (int layer = 0; layer < c.n_layer; ++layer)
     for (int p = 0; p < kTensorKinds; ++p)
-      if (kTensors[p].often == often) f(static_cast<Param>(p), layer);
-  };
-  each(Often::once, 0);
-  for (int layer = 0; layer < c.n_layer; ++layer) each(Often::per_layer, layer);
+      if (layer == 0 || kTensors[p].often == Often::per_layer) f(static_cast<Param>(p), layer);
 }
 
 // Numbers that are trained. In double where they may be beyond any integer.
@@ -70,23 +74,19 @@ PYMICROGPT_INLINE Number parameter_count(const Config& c) {
 }
 
 // Where each tensor begins in the natural layout: at(Param::attn_wq, layer) or at.attn_wq(layer), of
-// a Layout `at`.
+// a Layout `at`. The loop is over constants, so that little of it is left.
 class Layout {
  public:
-  PYMICROGPT_INLINE explicit Layout(const Config& c) {
-    const Config one_layer{1, c.n_embd, c.n_head, c.block_size, c.vocab_size};
-    int64_t next = 0;
-    layer_ = 0;
-    each_tensor(one_layer, [&](Param p, int) {
-      const TensorKind t = kind_of(p);
-      const int64_t size = length_of(t.rows, c) * length_of(t.columns, c);
-      first_[static_cast<int>(p)] = next;
-      next += size;
-      if (t.often == Often::per_layer) layer_ += size;
-    });
-  }
+  PYMICROGPT_INLINE explicit Layout(const Config& c) : config_(c) {}
   PYMICROGPT_INLINE int64_t operator()(Param p, int layer = 0) const {
-    return first_[static_cast<int>(p)] + layer * layer_;
+    int64_t before = 0, of_layer = 0;
+    for (int i = 0; i < kTensorKinds; ++i) {
+      const TensorKind t = kTensors[i];
+      const int64_t size = length_of(t.rows, config_) * length_of(t.columns, config_);
+      if (i < static_cast<int>(p)) before += size;
+      if (t.often == Often::per_layer) of_layer += size;
+    }
+    return before + layer * of_layer;
   }
 #define OFFSET(name, rows, columns, often) \
   PYMICROGPT_INLINE int64_t name(int layer = 0) const { return (*this)(Param::name, layer); }
@@ -94,8 +94,7 @@ class Layout {
 #undef OFFSET
 
  private:
-  int64_t first_[kTensorKinds];  // in layer 0
-  int64_t layer_;                // numbers of a layer
+  Config config_;
 };
 
 }  // namespace microgpt

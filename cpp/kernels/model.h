@@ -13,20 +13,22 @@ namespace microgpt {
 namespace {
 
 struct Layer {
-  Matrix qkv, wo;
+  Matrix wqkv;  // (3A, C): attn_wq, wk and wv, each padded to A = heads.width() rows
+  Matrix wo;    // (C, A)
   Mlp mlp;
-  // Activations; the rows of `a` and `qkv_out` are pairs in layer 0 and nodes above it. Those that
-  // backward does not need, and the gradients, are the same memory in all layers.
-  Panels a;        // rms(x)
-  Panels qkv_out;  // q, k, v
-  float* p;        // attention probabilities or, by tiles, the logarithms of the sums
-  Panels o;        // attention output
-  Panels x1;       // shared: x + attention
-  Panels b;        // rms(x1)
-  Panels x2;       // shared: x1 + mlp
-  float *ra, *rb;  // inverse norms of a and b
-  // Shared. Gradients: of x2, of x1, and of what the weights' products gave.
-  Panels dx2, dx1, dout, dqkv;
+  // Activations, with the words of docs/derivations.md. The rows of `a` and `qkv` are pairs in layer
+  // 0 and nodes above it, all others are nodes. What backward does not need, and the gradients, are
+  // the same memory in all layers.
+  Panels a;    // (C, keys) rms(x)
+  Panels qkv;  // (3A, keys)
+  float* p;    // attention's probabilities or, by tiles, the logarithms of the sums
+  Panels y;    // (A, nodes) attention output
+  Panels x1;   // (C, nodes) shared: x + y Wo^T
+  Panels m;    // (C, nodes) rms(x1)
+  Panels x2;   // (C, nodes) shared: x1 + h W2^T, the x of the next layer
+  float* ra;   // (keys) inverse norms of a
+  float* rm;   // (nodes) and of m
+  Panels dx2, dx1, dy, dqkv;  // shared: gradients, each of the shape of its own
 };
 
 // Hands out the pieces of the state's block, or, with none, only counts their bytes. A cache line is
@@ -54,21 +56,22 @@ struct State {
   double beta1, beta2;
   AdamStep before;  // the last step
   Heads heads{Config{1, 1, 1, 1, 2}};
-  RowBuilder builder;
+  PrefixBuilder builder;
   int capacity;  // rows that there is room for
   int key_groups;
   Table wte, wpe;
   Matrix lm_head;
   Layer* layers;
-  Panels x0;      // rms(wte + wpe), by pair
-  float* r0;
-  Panels logits;
-  float *lse, *nll;  // nll by entry
-  Panels dx0;        // gradient of x0, by pair
-  Panels scratch;
-  float* ds;         // gradients of attention scores, reused from layer to layer
-  bool tiled;        // attention goes by tiles, in place of ds:
-  float* tiles;      // (threads, TileScratch)
+  Panels x0;      // (C, pairs) rms(wte + wpe)
+  float* r0;      // (pairs) its inverse norms
+  Panels logits;  // (V, nodes), and what becomes of them: probabilities, gradients
+  float* lse;     // (nodes) log sum exp of the logits
+  float* nll;     // (entries) of the targets
+  Panels dx0;     // (C, pairs)
+  Panels dnorm;   // (C, rows) gradient of m, then of a
+  float* ds;      // gradients of attention scores, reused from layer to layer
+  bool tiled;     // attention goes by tiles, in place of ds:
+  float* tiles;   // (threads, TileScratch)
 };
 
 // The one list of everything in the block, walked to count and to lay out.
@@ -79,7 +82,7 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   s.beta2 = setup.beta2;
   s.tiled = tiled(c) && !setup.generates;
   s.heads = Heads(c, s.tiled);
-  const int C = c.n_embd, A = s.heads.width(), V_ = c.vocab_size;
+  const int C = c.n_embd, A = s.heads.width(), V = c.vocab_size;
   // Rows are worked on in fours, from any row on.
   s.capacity = (setup.batch_size * c.block_size + 3 + kPanel - 1) / kPanel * kPanel;
   s.key_groups = (c.block_size + 3) / 4;
@@ -88,12 +91,12 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   const size_t layers_at = arena.used;
   arena.used += (sizeof(Layer) * static_cast<size_t>(c.n_layer) + 63) / 64 * 64;
   s.layers = block == nullptr ? nullptr : reinterpret_cast<Layer*>(block + layers_at);
-  const size_t rows_at = arena.used;
-  using Order = RowBuilder::Order;
+  const size_t prefixes_at = arena.used;
+  using Order = PrefixBuilder::Order;
   const Order order = s.tiled ? Order::by_document
                               : setup.prefix_sharing ? Order::shared : Order::separate;
-  arena.used += RowBuilder::bytes(c, setup.batch_size, order);
-  if (block != nullptr) s.builder.create(block + rows_at, c, setup.batch_size, order);
+  arena.used += PrefixBuilder::bytes(c, setup.batch_size, order);
+  if (block != nullptr) s.builder.create(block + prefixes_at, c, setup.batch_size, order);
 
   // With few rows a second copy of the weights costs more to keep than to do without.
   const bool few = panels_of(C) > 1 && setup.batch_size < kPanel && setup.batch_size * c.block_size <= 2 * kPanel;
@@ -104,7 +107,7 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     m.outs_in_lanes = outs_in_lanes;
     m.by_row = by_row;
     m.p = arena.take(m.size(), phase);
-    if (!m.by_row && !(few && V::accumulators >= 24)) m.q = arena.take(m.size(), phase + 2);
+    if (!m.by_row && !(few && Vec::accumulators >= 24)) m.q = arena.take(m.size(), phase + 2);
     m.m = arena.take(m.size(), phase + 4);
     m.v = arena.take(m.size(), phase + 6);
     m.g = arena.take(m.size());
@@ -137,93 +140,93 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     const int64_t stride = (int64_t{panels_of(features)} * kPanel + 1) * kPanel;
     return Panels{arena.take(row_panels * stride), stride};
   };
-  const auto mlp = [&](const Mlp& scratch) {
-    Mlp m = scratch;
-    if (!m.by_unit) {
-      m.fc1 = matrix(4 * C, C);
-      m.fc2 = matrix(C, 4 * C);
-      m.h = panels(4 * C);
-      return m;
+  const auto mlp_of = [&](const Mlp& shared) {
+    Mlp mlp = shared;
+    if (!mlp.by_unit) {
+      mlp.fc1 = matrix(4 * C, C);
+      mlp.fc2 = matrix(C, 4 * C);
+      mlp.h = panels(4 * C);
+      return mlp;
     }
-    m.fc1 = place(4 * C, C, false, true, 0);
-    m.fc2 = place(C, 4 * C, true, true, 1);
-    m.h = by_rows_of(4 * C);
-    const int64_t padded = m.mask_units;
-    m.active = reinterpret_cast<uint16_t*>(arena.take(row_panels * padded / 2));
-    m.list = ints(row_panels * m.list_size());
-    m.bits = reinterpret_cast<uint64_t*>(arena.take(int64_t{s.capacity} * padded / 32));
-    m.begin = ints(s.capacity);
-    m.count = ints(s.capacity);
-    m.way = reinterpret_cast<Way*>(ints(row_panels));
-    m.tiles = ints(panels_of(4 * C));
-    m.still = ints(padded);
-    return m;
+    mlp.fc1 = place(4 * C, C, false, true, 0);
+    mlp.fc2 = place(C, 4 * C, true, true, 1);
+    mlp.h = by_rows_of(4 * C);
+    const int64_t padded = mlp.mask_units;
+    mlp.active = reinterpret_cast<uint16_t*>(arena.take(row_panels * padded / 2));
+    mlp.list = ints(row_panels * mlp.list_size());
+    mlp.bits = reinterpret_cast<uint64_t*>(arena.take(int64_t{s.capacity} * padded / 32));
+    mlp.begin = ints(s.capacity);
+    mlp.count = ints(s.capacity);
+    mlp.way = reinterpret_cast<Way*>(ints(row_panels));
+    mlp.tiles = ints(panels_of(4 * C));
+    mlp.still = ints(padded);
+    return mlp;
   };
   const auto scalars = [&] { return arena.take(s.capacity); };
   const int64_t scores = int64_t{s.capacity + (s.tiled ? kPanel : 0)} * s.heads.groups *
                          (s.tiled ? 1 : s.key_groups * kPanel);
 
-  s.wte = table(V_);
+  s.wte = table(V);
   s.wpe = table(c.block_size);
-  s.lm_head = matrix(V_, C);
-  Mlp scratch{};  // what the layers share
-  scratch.units = 4 * C;
-  scratch.few = few;
-  scratch.by_unit = panels_of(C) > 1;
-  scratch.skip_zeros = setup.skip_zeros;
-  scratch.mask_units = (4 * C + 63) / 64 * 64;
-  if (scratch.by_unit) {
-    scratch.dh = by_rows_of(4 * C);
-    scratch.bt = by_rows_of(C);
+  s.lm_head = matrix(V, C);
+  Mlp shared_mlp{};  // what the layers share
+  shared_mlp.units = 4 * C;
+  shared_mlp.few = few;
+  shared_mlp.by_unit = panels_of(C) > 1;
+  shared_mlp.skip_zeros = setup.skip_zeros;
+  shared_mlp.mask_units = (4 * C + 63) / 64 * 64;
+  if (shared_mlp.by_unit) {
+    shared_mlp.dh = by_rows_of(4 * C);
+    shared_mlp.mt = by_rows_of(C);
     const int64_t stride = strip_of(C);
-    scratch.b_rows = Strips{arena.take(s.capacity * stride), stride};
-    scratch.dx2_rows = Strips{arena.take(s.capacity * stride), stride};
+    shared_mlp.m_rows = Strips{arena.take(s.capacity * stride), stride};
+    shared_mlp.dx2_rows = Strips{arena.take(s.capacity * stride), stride};
   } else {
-    scratch.dh = panels(4 * C);
+    shared_mlp.dh = panels(4 * C);
   }
   Layer shared{};
   shared.x1 = panels(C);
   shared.x2 = panels(C);
   shared.dx2 = panels(C);
   shared.dx1 = panels(C);
-  shared.dout = panels(A);
+  shared.dy = panels(A);
   shared.dqkv = panels(3 * A);
   for (int i = 0; i < c.n_layer; ++i) {
     Layer l = shared;
-    l.qkv = matrix(3 * A, C);
+    l.wqkv = matrix(3 * A, C);
     l.wo = matrix(C, A);
-    l.mlp = mlp(scratch);
+    l.mlp = mlp_of(shared_mlp);
     l.a = panels(C);
-    l.qkv_out = panels(3 * A);
+    l.qkv = panels(3 * A);
     l.p = arena.take(scores);
-    l.o = panels(A);
-    l.b = panels(C);
+    l.y = panels(A);
+    l.m = panels(C);
     l.ra = scalars();
-    l.rb = scalars();
+    l.rm = scalars();
     if (s.layers != nullptr) s.layers[i] = l;
   }
   s.x0 = panels(C);
   s.r0 = scalars();
-  s.logits = panels(V_);
+  s.logits = panels(V);
   s.lse = scalars();
   s.nll = scalars();
   s.dx0 = panels(C);
-  s.scratch = panels(C);
+  s.dnorm = panels(C);
   if (s.tiled) s.tiles = arena.take(setup.threads * TileScratch::floats(c));
   else s.ds = arena.take(scores);
   return arena.used;
 }
 
 // Rows that layer i computes q, k and v for.
-int key_rows(const Rows& rows, int layer) { return layer == 0 ? rows.pairs : rows.nodes; }
+int key_rows(const Prefixes& prefixes, int layer) { return layer == 0 ? prefixes.pairs : prefixes.nodes; }
 
-Attention attention(const State& s, const Layer& l, int layer, const Rows& rows) {
-  return {s.heads, l.qkv_out, l.dqkv, l.o, l.dout, l.p, s.ds, s.key_groups,
-          layer == 0 ? rows.pair_of : rows.self,
-          layer == 0 ? rows.pair_path : rows.node_path, &rows};
+Attention attention(const State& s, const Layer& l, int layer, const Prefixes& prefixes) {
+  return {s.heads, l.qkv, l.dqkv, l.y, l.dy, l.p, s.ds, s.key_groups,
+          layer == 0 ? prefixes.pair_of : prefixes.self,
+          layer == 0 ? prefixes.pair_path : prefixes.node_path, &prefixes};
 }
 
-LongRows long_rows(const State& s, const Layer& l, const Share& share) {
+TiledMemory tiled_memory(const State& s, const Layer& l, const Share& share) {
   const int64_t floats = TileScratch::floats(s.config);
   return {l.p, s.capacity + kPanel, TileScratch(s.config, s.tiles + share.rank * floats)};
 }
@@ -249,7 +252,7 @@ struct Stopwatch {
 template <class Clock>
 struct Worker {
   State& s;
-  const Rows& rows;
+  const Prefixes& prefixes;
   const Call& call;
   Share share;
   Clock clock;
@@ -263,27 +266,27 @@ struct Worker {
 template <class Clock>
 void logits(Worker<Clock>& w, Span pairs, Span nodes) {
   State& s = w.s;
-  const Rows& rows = w.rows;
+  const Prefixes& prefixes = w.prefixes;
   const int C = s.config.n_embd, pc = panels_of(C);
-  embed_forward(s.x0, s.r0, s.wte, s.wpe, rows, pc, pairs, C);
+  embed_forward(s.x0, s.r0, s.wte, s.wpe, prefixes, pc, pairs, C);
   Panels x = s.x0;
   for (int i = 0; i < s.config.n_layer; ++i) {
     Layer& l = s.layers[i];
     const Span keys = i == 0 ? pairs : nodes;
     rms_forward(l.a, l.ra, x, pc, keys, C);
     w.clock.mark(Phase::embedding_norms);
-    forward(l.qkv, l.a, keys, Store{l.qkv_out});
+    forward(l.wqkv, l.a, keys, Store{l.qkv});
     w.clock.mark(Phase::qkv);
     w.wait();
-    const Attention attend = attention(s, l, i, rows);
-    if (!V::compact && s.tiled) tiled_attention_forward(attend, long_rows(s, l, w.share), nodes);
+    const Attention attend = attention(s, l, i, prefixes);
+    if (!Vec::compact && s.tiled) tiled_attention_forward(attend, tiled_memory(s, l, w.share), nodes);
     else attention_forward(attend, nodes);
     w.clock.mark(Phase::attention_forward);
-    forward(l.wo, l.o, nodes, Residual{l.x1, x, i == 0 ? rows.pair_of : rows.self});
+    forward(l.wo, l.y, nodes, Residual{l.x1, x, i == 0 ? prefixes.pair_of : prefixes.self});
     w.clock.mark(Phase::forward_matrices);
-    rms_forward(l.b, l.rb, l.x1, pc, nodes, C);
+    rms_forward(l.m, l.rm, l.x1, pc, nodes, C);
     w.clock.mark(Phase::embedding_norms);
-    mlp_forward(l.mlp, l.b, l.x1, l.x2, rows.self, nodes);
+    mlp_forward(l.mlp, l.m, l.x1, l.x2, prefixes.self, nodes);
     w.clock.mark(Phase::mlp_forward);
     x = l.x2;
   }
@@ -293,9 +296,9 @@ void logits(Worker<Clock>& w, Span pairs, Span nodes) {
 
 template <class Clock>
 void forward(Worker<Clock>& w) {
-  const Span nodes = w.share.of(w.rows.nodes);
-  logits(w, w.share.of(w.rows.pairs), nodes);
-  cross_entropy(w.s.logits, w.s.lse, w.s.nll, w.rows, nodes, w.s.config.vocab_size);
+  const Span nodes = w.share.of(w.prefixes.nodes);
+  logits(w, w.share.of(w.prefixes.pairs), nodes);
+  cross_entropy(w.s.logits, w.s.lse, w.s.nll, w.prefixes, nodes, w.s.config.vocab_size);
   w.clock.mark(Phase::softmax_loss);
 }
 
@@ -304,47 +307,47 @@ void forward(Worker<Clock>& w) {
 template <class Clock>
 void backward(Worker<Clock>& w, const Adam* adam, bool calm) {
   State& s = w.s;
-  const Rows& rows = w.rows;
-  const int C = s.config.n_embd, pc = panels_of(C), last = s.config.n_layer - 1, n = rows.nodes;
-  const Span nodes = w.share.of(n), pairs = w.share.of(rows.pairs);
+  const Prefixes& prefixes = w.prefixes;
+  const int C = s.config.n_embd, pc = panels_of(C), last = s.config.n_layer - 1, n = prefixes.nodes;
+  const Span nodes = w.share.of(n), pairs = w.share.of(prefixes.pairs);
   input_gradient(s.lm_head, s.logits, nodes, Store{s.layers[last].dx2});
   w.clock.mark(Phase::input_gradients);
   for (int i = last; i >= 0; --i) {
     Layer& l = s.layers[i];
-    const int keys = key_rows(rows, i);
-    const Attention attend = attention(s, l, i, rows);
-    mlp_backward(l.mlp, l.b, l.dx2, s.scratch, nodes);
+    const int keys = key_rows(prefixes, i);
+    const Attention attend = attention(s, l, i, prefixes);
+    mlp_backward(l.mlp, l.m, l.dx2, s.dnorm, nodes);
     w.clock.mark(Phase::mlp_backward);
-    rms_backward(l.dx1, s.scratch, l.b, l.rb, pc, nodes, C, l.dx2);
+    rms_backward(l.dx1, s.dnorm, l.m, l.rm, pc, nodes, C, l.dx2);
     w.clock.mark(Phase::norms_backward);
-    input_gradient(l.wo, l.dx1, nodes, Store{l.dout});
+    input_gradient(l.wo, l.dx1, nodes, Store{l.dy});
     w.clock.mark(Phase::input_gradients);
     if (!s.tiled) scores_backward(attend, nodes);
     w.clock.mark(Phase::attention_backward);
     w.wait();
-    if (!V::compact && s.tiled) tiled_attention_backward(attend, long_rows(s, l, w.share), w.share);
+    if (!Vec::compact && s.tiled) tiled_attention_backward(attend, tiled_memory(s, l, w.share), w.share);
     else attention_backward(attend, keys, w.share);
     w.clock.mark(Phase::attention_backward);
-    mlp_weights(l.mlp, l.b, l.dx2, n, adam, calm, w.share);
+    mlp_weights(l.mlp, l.m, l.dx2, n, adam, calm, w.share);
     w.clock.mark(Phase::mlp_weights_adam);
     if (i == last) weight_gradient(s.logits, l.x2, n, s.lm_head, adam, w.share);
-    weight_gradient(l.dx1, l.o, n, l.wo, adam, w.share);
+    weight_gradient(l.dx1, l.y, n, l.wo, adam, w.share);
     w.clock.mark(Phase::weight_gradients_adam);
     w.wait();
-    input_gradient(l.qkv, l.dqkv, w.share.of(keys), Store{s.scratch});
+    input_gradient(l.wqkv, l.dqkv, w.share.of(keys), Store{s.dnorm});
     w.clock.mark(Phase::input_gradients);
     const Panels dx = i == 0 ? s.dx0 : s.layers[i - 1].dx2;
-    if (i == 0) sum_by_pair(s.dx0, l.dx1, rows, pc, pairs);
-    rms_backward(dx, s.scratch, l.a, l.ra, pc, w.share.of(keys), C, i == 0 ? s.dx0 : l.dx1);
+    if (i == 0) sum_by_pair(s.dx0, l.dx1, prefixes, pc, pairs);
+    rms_backward(dx, s.dnorm, l.a, l.ra, pc, w.share.of(keys), C, i == 0 ? s.dx0 : l.dx1);
     w.clock.mark(Phase::norms_backward);
     w.wait();
-    weight_gradient(l.dqkv, l.a, keys, l.qkv, adam, w.share);
+    weight_gradient(l.dqkv, l.a, keys, l.wqkv, adam, w.share);
     w.clock.mark(Phase::weight_gradients_adam);
   }
   rms_backward(s.dx0, s.dx0, s.x0, s.r0, pc, pairs, C, Panels{});
   w.wait();
-  if (w.share.mine()) table_backward(s.wte, rows.pair_token, s.dx0, rows, pc, adam);
-  if (w.share.mine()) table_backward(s.wpe, rows.pair_position, s.dx0, rows, pc, adam);
+  if (w.share.mine()) table_backward(s.wte, prefixes.pair_token, s.dx0, prefixes, pc, adam);
+  if (w.share.mine()) table_backward(s.wpe, prefixes.pair_position, s.dx0, prefixes, pc, adam);
   w.clock.mark(Phase::embedding_adam);
 }
 
@@ -352,7 +355,7 @@ void backward(Worker<Clock>& w, const Adam* adam, bool calm) {
 template <class Clock>
 double run(State& s, const Call& call, const Adam* adam, Clock clock) {
   const FlushDenormals flush;
-  Worker<Clock> w{s, s.builder.rows(), call, {call.rank, call.size}, clock};
+  Worker<Clock> w{s, s.builder.prefixes(), call, {call.rank, call.size}, clock};
   if (call.rank == 0) s.builder.build(*call.batch);
   w.clock.mark(Phase::batch);
   w.wait();
@@ -360,7 +363,7 @@ double run(State& s, const Call& call, const Adam* adam, Clock clock) {
   if (call.backward) backward(w, adam, adam != nullptr && calm(s.before, *call.adam));
   w.wait();
   if (call.rank == 0 && adam != nullptr) s.before = *call.adam;
-  return call.rank == 0 ? total_loss(s.nll, w.rows) : 0.0;
+  return call.rank == 0 ? total_loss(s.nll, w.prefixes) : 0.0;
 }
 
 // Documents drawn token by token, all at once and level by level: prefixes that several of them
@@ -369,7 +372,7 @@ void generate(State& s, const Draw& draw) {
   const FlushDenormals flush;
   const int T = s.config.block_size, bos = s.config.vocab_size - 1;
   const Call alone{};
-  Worker<Silent> w{s, s.builder.rows(), alone, {0, 1}, {}};
+  Worker<Silent> w{s, s.builder.prefixes(), alone, {0, 1}, {}};
   s.builder.start();
   int active = draw.count;
   for (int i = 0; i < draw.count; ++i) {
@@ -379,10 +382,10 @@ void generate(State& s, const Draw& draw) {
     draw.lengths[i] = draw.prompt_length;
   }
   for (int t = 0; t < T && active > 0; ++t) {
-    const Span before{w.rows.pairs, w.rows.nodes};
+    const Span before{w.prefixes.pairs, w.prefixes.nodes};
     s.builder.grow(draw.active, active, draw.token_of, draw.node_of);
-    const Span nodes{before.last, w.rows.nodes};
-    logits(w, {before.first, w.rows.pairs}, nodes);
+    const Span nodes{before.last, w.prefixes.nodes};
+    logits(w, {before.first, w.prefixes.pairs}, nodes);
     if (t < draw.prompt_length) {
       for (int i = 0; i < draw.count; ++i)
         draw.tokens[int64_t{i} * T + t] = draw.token_of[i] = draw.prompt[t];
@@ -416,56 +419,70 @@ PYMICROGPT_INLINE float* array_of(const T& t, Slot slot) {
                                        : t.g;
 }
 
-// f(weights, out, in): the Table or Matrix that holds a tensor, and the row and column there of its
-// element (o, i): out(o), in(i).
-template <class F>
-PYMICROGPT_INLINE void with_weights(State& s, Param p, int layer, F f) {
-  Layer& l = s.layers[layer];
-  const auto same = [](int i) { return i; };
-  const auto by_head = [&](int i) { return s.heads.at(i); };
-  const auto third = [&](int t) {
-    return [&s, t](int o) { return t * s.heads.width() + s.heads.at(o); };
-  };
-  switch (p) {
-    case Param::wte: return f(s.wte, same, same);
-    case Param::wpe: return f(s.wpe, same, same);
-    case Param::lm_head: return f(s.lm_head, same, same);
-    case Param::attn_wq: return f(l.qkv, third(0), same);
-    case Param::attn_wk: return f(l.qkv, third(1), same);
-    case Param::attn_wv: return f(l.qkv, third(2), same);
-    case Param::attn_wo: return f(l.wo, same, by_head);
-    case Param::mlp_fc1: return f(l.mlp.fc1, same, same);
-    case Param::mlp_fc2: return f(l.mlp.fc2, same, same);
+// The Table or Matrix that holds a tensor. Element (o, i) of the tensor is at (first_out + o, i) there,
+// or, by head, where the heads have that feature.
+struct Place {
+  const Table* table;
+  const Matrix* matrix;
+  int first_out = 0;
+  const Heads *outs = nullptr, *ins = nullptr;  // by head, where not null
+
+  PYMICROGPT_INLINE int64_t size() const { return table != nullptr ? table->size() : matrix->size(); }
+  PYMICROGPT_INLINE float* array(Slot slot) const {
+    return table != nullptr ? array_of(*table, slot) : array_of(*matrix, slot);
   }
+  PYMICROGPT_INLINE float* transposed() const { return matrix != nullptr ? matrix->q : nullptr; }
+  PYMICROGPT_INLINE int out(int o) const { return outs != nullptr ? first_out + outs->at(o) : o; }
+  PYMICROGPT_INLINE int in(int i) const { return ins != nullptr ? ins->at(i) : i; }
+  PYMICROGPT_INLINE int64_t at(int o, int i) const {
+    return table != nullptr ? table->at(o, i) : matrix->at(out(o), in(i));
+  }
+  PYMICROGPT_INLINE int64_t transposed_at(int o, int i) const {
+    return matrix->transposed_at(out(o), in(i));
+  }
+};
+
+Place place_of(const State& s, Param p, int layer) {
+  const Layer& l = s.layers[layer];
+  const Heads* heads = &s.heads;
+  const int width = heads->width();
+  switch (p) {
+    case Param::wte: return {&s.wte, nullptr};
+    case Param::wpe: return {&s.wpe, nullptr};
+    case Param::lm_head: return {nullptr, &s.lm_head};
+    case Param::attn_wq: return {nullptr, &l.wqkv, 0, heads};
+    case Param::attn_wk: return {nullptr, &l.wqkv, width, heads};
+    case Param::attn_wv: return {nullptr, &l.wqkv, 2 * width, heads};
+    case Param::attn_wo: return {nullptr, &l.wo, 0, nullptr, heads};
+    case Param::mlp_fc1: return {nullptr, &l.mlp.fc1};
+    case Param::mlp_fc2: return {nullptr, &l.mlp.fc2};
+  }
+  return {};
 }
 
 // Zeros, padding included: what is not a number would spread over the padding, and stay there.
-void clear_slot(State& s, Slot slot) {
-  const auto clear_array = [](float* array, int64_t size) {
-    for (int64_t i = 0; array != nullptr && i < size; i += kPanel) Row::set(0.0f).store(array + i);
-  };
+void clear_slot(const State& s, Slot slot) {
   each_tensor(s.config, [&](Param p, int layer) {
-    with_weights(s, p, layer, [&](const auto& w, auto, auto) {
-      clear_array(array_of(w, slot), w.size());
-      if (slot == Slot::parameter) clear_array(w.transposed(), w.size());
-    });
+    const Place place = place_of(s, p, layer);
+    for (float* array : {place.array(slot), slot == Slot::parameter ? place.transposed() : nullptr})
+      for (int64_t i = 0; array != nullptr && i < place.size(); i += kPanel)
+        Vec16::set(0.0f).store(array + i);
   });
 }
 
 // f(natural index, pointer into the slot, pointer to the transposed copy or null) for every element.
 template <class F>
-void each_element(State& s, Slot slot, F f) {
+void each_element(const State& s, Slot slot, F f) {
   int64_t natural = 0;
   each_tensor(s.config, [&](Param p, int layer) {
-    const TensorKind kind = kind_of(p);
-    const int rows = static_cast<int>(length_of(kind.rows, s.config));
-    const int columns = static_cast<int>(length_of(kind.columns, s.config));
-    with_weights(s, p, layer, [&](const auto& w, auto out, auto in) {
-      for (int o = 0; o < rows; ++o)
-        for (int i = 0; i < columns; ++i)
-          f(natural++, array_of(w, slot) + w.at(out(o), in(i)),
-            w.transposed() == nullptr ? nullptr : w.transposed() + w.transposed_at(out(o), in(i)));
-    });
+    const Place place = place_of(s, p, layer);
+    float *const array = place.array(slot), *const transposed = place.transposed();
+    const int64_t rows = length_of(kind_of(p).rows, s.config);
+    const int64_t columns = length_of(kind_of(p).columns, s.config);
+    for (int o = 0; o < rows; ++o)
+      for (int i = 0; i < columns; ++i)
+        f(natural++, array + place.at(o, i),
+          transposed == nullptr ? nullptr : transposed + place.transposed_at(o, i));
   });
 }
 
@@ -487,7 +504,7 @@ State& state_of(void* state) { return *static_cast<State*>(state); }
 
 constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
   return {
-      engine, isa, V::lanes, needs, true,
+      engine, isa, Vec::lanes, needs, true,
       [](const Setup& setup) {
         State counting{};
         return lay_out(counting, nullptr, setup);
@@ -517,7 +534,7 @@ constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
       [](void* state, const Call& call) {
         const Adam adam(call.adam != nullptr ? *call.adam : AdamStep{});
         const Adam* update = call.adam != nullptr ? &adam : nullptr;
-        if (!V::compact && call.ticks != nullptr && call.rank == 0)
+        if (!Vec::compact && call.ticks != nullptr && call.rank == 0)
           return run(state_of(state), call, update, Stopwatch(call.ticks));
         return run(state_of(state), call, update, Silent());
       },
@@ -525,7 +542,7 @@ constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
       [](const void* state) {
         State& s = state_of(const_cast<void*>(state));
         Activity mean;
-        const int rows = s.builder.rows().nodes;
+        const int rows = s.builder.prefixes().nodes;
         for (int i = 0; rows > 0 && i < s.config.n_layer; ++i) {
           const Activity layer = activity_of(s.layers[i].mlp, rows);
           mean.values += layer.values / s.config.n_layer;

@@ -214,22 +214,22 @@ inline Corpus random_corpus(Random& random, int count, int vocab_size, int longe
   return corpus;
 }
 
-// A RowBuilder with its memory.
+// A PrefixBuilder with its memory.
 class Builder {
-  static RowBuilder::Order order(bool share) {
-    return share ? RowBuilder::Order::shared : RowBuilder::Order::separate;
+  static PrefixBuilder::Order order(bool share) {
+    return share ? PrefixBuilder::Order::shared : PrefixBuilder::Order::separate;
   }
 
  public:
   Builder(const Config& config, int batch_size, bool share)
-      : memory_(RowBuilder::bytes(config, batch_size, order(share)) / 64 + 1) {
+      : memory_(PrefixBuilder::bytes(config, batch_size, order(share)) / 64 + 1) {
     builder.create(memory_.data(), config, batch_size, order(share));
   }
-  const Rows& build(const Batch& batch) {
+  const Prefixes& build(const Batch& batch) {
     builder.build(batch);
-    return builder.rows();
+    return builder.prefixes();
   }
-  RowBuilder builder;
+  PrefixBuilder builder;
 
  private:
   struct alignas(64) Line {
