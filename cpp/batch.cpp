@@ -17,19 +17,15 @@ inline void extend(int32_t* paths, int stride, int node, int parent, int t, int3
 
 }  // namespace
 
-// Lays the arrays out in a block, or, with none, only counts its bytes.
-size_t PrefixBuilder::layout(char* block, const Config& config, int batch_size, Order order) {
-  size_t used = 0;
-  const auto take = [&](auto*& pointer, size_t count) {
-    using T = std::remove_reference_t<decltype(*pointer)>;
-    if (block != nullptr) pointer = reinterpret_cast<T*>(block + used);
-    used += (count * sizeof(T) + 63) / 64 * 64;
+void PrefixBuilder::create(Arena& arena, const Config& config, int batch_size, Order order) {
+  *this = PrefixBuilder();
+  const int64_t B = batch_size, T = config.block_size, V = config.vocab_size;
+  const int64_t most = B * T;  // nodes, where none is shared
+  const int64_t stride = (T + 3) / 4 * 4;
+  const auto take = [&](auto*& pointer, int64_t count) {
+    pointer = arena.take<std::remove_reference_t<decltype(*pointer)>>(count);
   };
-  const size_t B = static_cast<size_t>(batch_size);
-  const size_t most = B * static_cast<size_t>(config.block_size);  // nodes, where none is shared
-  const size_t stride = (static_cast<size_t>(config.block_size) + 3) / 4 * 4;
-  const size_t V = static_cast<size_t>(config.vocab_size);
-  take(prefixes_.level_begin, static_cast<size_t>(config.block_size) + 1);
+  take(prefixes_.level_begin, T + 1);
   take(prefixes_.pair_of, most);
   take(prefixes_.self, most);
   if (order == Order::by_document) {
@@ -51,23 +47,15 @@ size_t PrefixBuilder::layout(char* block, const Config& config, int batch_size, 
   take(positions_, B);
   take(weight_of_, B);
   take(tokens_, B);
-  return used;
-}
+  if (arena.block == nullptr) return;
 
-size_t PrefixBuilder::bytes(const Config& config, int batch_size, Order order) {
-  return PrefixBuilder().layout(nullptr, config, batch_size, order);
-}
-
-void PrefixBuilder::create(void* memory, const Config& config, int batch_size, Order order) {
-  *this = PrefixBuilder();
-  layout(static_cast<char*>(memory), config, batch_size, order);
-  prefixes_.path_stride = (config.block_size + 3) / 4 * 4;
+  prefixes_.path_stride = static_cast<int>(stride);
   block_size_ = config.block_size;
   vocab_size_ = config.vocab_size;
   share_ = order == Order::shared;
   by_document_ = order == Order::by_document;
   batch_size_ = batch_size;
-  for (int i = 0; i < batch_size * config.block_size; ++i) prefixes_.self[i] = i * kPanel;
+  for (int i = 0; i < most; ++i) prefixes_.self[i] = i * kPanel;
 }
 
 void PrefixBuilder::start() {

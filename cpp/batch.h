@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "arena.h"
 #include "config.h"
 
 namespace microgpt {
@@ -42,9 +43,8 @@ class PrefixBuilder {
  public:
   enum class Order { shared, separate, by_document };  // the first two by level
 
-  static size_t bytes(const Config& config, int batch_size, Order order);
-  // memory: aligned to 64 bytes, zeroed, of bytes(config, batch_size, order).
-  void create(void* memory, const Config& config, int batch_size, Order order);
+  // Takes its memory, which is zeroed, from the arena; from one that only counts, nothing else happens.
+  void create(Arena& arena, const Config& config, int batch_size, Order order);
   void build(const Batch& batch);
   // The same by level for documents that are not known yet: after start(), grow() adds to
   // each document i of active[0 .. count - 1] its next token, token_of[i], and moves node_of[i] on.
@@ -61,7 +61,6 @@ class PrefixBuilder {
   };
   Level open_level(const Prefixes& prefixes) const;
   int place(Prefixes& prefixes, const Level& level, int parent, int token, float weight);
-  size_t layout(char* block, const Config& config, int batch_size, Order order);
   void build_by_document(const Batch& batch);
 
   Prefixes prefixes_{};

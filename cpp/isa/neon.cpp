@@ -109,9 +109,4 @@ PYMICROGPT_INLINE uint64_t now() {
 }  // namespace
 }  // namespace microgpt
 
-#include "../kernels/model.h"
-
-namespace microgpt {
-extern const Kernels PYMICROGPT_TABLE;
-constexpr Kernels PYMICROGPT_TABLE = table(PYMICROGPT_ENGINE, PYMICROGPT_ISA, PYMICROGPT_NEEDS);
-}  // namespace microgpt
+#include "export.h"

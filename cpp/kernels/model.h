@@ -31,26 +31,6 @@ struct Layer {
   Panels dx2, dx1, dy, dqkv;  // shared: gradients, each of the shape of its own
 };
 
-// Hands out the pieces of the state's block, or, with none, only counts their bytes. A cache line is
-// left between pieces, so that panels of a power of two do not all start in the same set.
-struct Arena {
-  char* block;
-  size_t used = 0;
-
-  // The same, `phase` eighths of a page into a page. A load waits for an earlier store whose address
-  // has the same last twelve bits: arrays that are walked side by side get phases of their own.
-  float* take(int64_t floats, int phase) {
-    constexpr size_t page = 4096;
-    used += (static_cast<size_t>(phase) * (page / 8) - used) % page;
-    return take(floats);
-  }
-  float* take(int64_t floats) {
-    float* piece = block == nullptr ? nullptr : reinterpret_cast<float*>(block + used);
-    used += (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64 + 64;
-    return piece;
-  }
-};
-
 struct State {
   Config config;
   double beta1, beta2;
@@ -87,17 +67,18 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   s.capacity = (setup.batch_size * c.block_size + 3 + kPanel - 1) / kPanel * kPanel;
   s.key_groups = (c.block_size + 3) / 4;
 
-  Arena arena{block, (sizeof(State) + 63) / 64 * 64};
-  const size_t layers_at = arena.used;
-  arena.used += (sizeof(Layer) * static_cast<size_t>(c.n_layer) + 63) / 64 * 64;
-  s.layers = block == nullptr ? nullptr : reinterpret_cast<Layer*>(block + layers_at);
-  const size_t prefixes_at = arena.used;
+  Arena arena{block};
+  arena.take<State>(1);
+  s.layers = arena.take<Layer>(c.n_layer);
   using Order = PrefixBuilder::Order;
   const Order order = s.tiled ? Order::by_document
                               : setup.prefix_sharing ? Order::shared : Order::separate;
-  arena.used += PrefixBuilder::bytes(c, setup.batch_size, order);
-  if (block != nullptr) s.builder.create(block + prefixes_at, c, setup.batch_size, order);
+  s.builder.create(arena, c, setup.batch_size, order);
 
+  // Panels of a power of two do not all start in the same set of the cache. And a load waits for an
+  // earlier store whose address has the same last twelve bits: arrays that are walked side by side
+  // get phases of their own.
+  arena.gap = kLine;
   // With few rows a second copy of the weights costs more to keep than to do without.
   const bool few = panels_of(C) > 1 && setup.batch_size < kPanel && setup.batch_size * c.block_size <= 2 * kPanel;
   const auto place = [&](int outs, int ins, bool outs_in_lanes, bool by_row, int phase) {
@@ -106,11 +87,11 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     m.ins = ins;
     m.outs_in_lanes = outs_in_lanes;
     m.by_row = by_row;
-    m.p = arena.take(m.size(), phase);
-    if (!m.by_row && !(few && Vec::accumulators >= 24)) m.q = arena.take(m.size(), phase + 2);
-    m.m = arena.take(m.size(), phase + 4);
-    m.v = arena.take(m.size(), phase + 6);
-    m.g = arena.take(m.size());
+    m.p = arena.take<float>(m.size(), phase);
+    if (!m.by_row && !(few && Vec::accumulators >= 24)) m.q = arena.take<float>(m.size(), phase + 2);
+    m.m = arena.take<float>(m.size(), phase + 4);
+    m.v = arena.take<float>(m.size(), phase + 6);
+    m.g = arena.take<float>(m.size());
     return m;
   };
   const auto matrix = [&](int outs, int ins) {
@@ -120,25 +101,22 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     Table t{};
     t.rows = rows;
     t.width = panels_of(C) * kPanel;
-    t.p = arena.take(t.size(), 0);
-    t.m = arena.take(t.size(), 2);
-    t.v = arena.take(t.size(), 4);
-    t.g = arena.take(t.size());
+    t.p = arena.take<float>(t.size(), 0);
+    t.m = arena.take<float>(t.size(), 2);
+    t.v = arena.take<float>(t.size(), 4);
+    t.g = arena.take<float>(t.size());
     return t;
   };
   const auto panels = [&](int features) {
     const int64_t stride = int64_t{s.capacity} * kPanel + kPanel;
-    return Panels{arena.take(panels_of(features) * stride), stride};
-  };
-  const auto ints = [&](int64_t count) {
-    return reinterpret_cast<int32_t*>(arena.take(count));
+    return Panels{arena.take<float>(panels_of(features) * stride), stride};
   };
   const int row_panels = s.capacity / kPanel;
   // (row panels, features, 16 rows); a line between panels, so that those of a feature are not all in
   // the same set of the cache.
   const auto by_rows_of = [&](int features) {
     const int64_t stride = (int64_t{panels_of(features)} * kPanel + 1) * kPanel;
-    return Panels{arena.take(row_panels * stride), stride};
+    return Panels{arena.take<float>(row_panels * stride), stride};
   };
   const auto mlp_of = [&](const Mlp& shared) {
     Mlp mlp = shared;
@@ -152,17 +130,17 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     mlp.fc2 = place(C, 4 * C, true, true, 1);
     mlp.h = by_rows_of(4 * C);
     const int64_t padded = mlp.mask_units;
-    mlp.active = reinterpret_cast<uint16_t*>(arena.take(row_panels * padded / 2));
-    mlp.list = ints(row_panels * mlp.list_size());
-    mlp.bits = reinterpret_cast<uint64_t*>(arena.take(int64_t{s.capacity} * padded / 32));
-    mlp.begin = ints(s.capacity);
-    mlp.count = ints(s.capacity);
-    mlp.way = reinterpret_cast<Way*>(ints(row_panels));
-    mlp.tiles = ints(panels_of(4 * C));
-    mlp.still = ints(padded);
+    mlp.active = arena.take<uint16_t>(row_panels * padded);
+    mlp.list = arena.take<int32_t>(row_panels * mlp.list_size());
+    mlp.bits = arena.take<uint64_t>(int64_t{s.capacity} * padded / 64);
+    mlp.begin = arena.take<int32_t>(s.capacity);
+    mlp.count = arena.take<int32_t>(s.capacity);
+    mlp.way = arena.take<Way>(row_panels);
+    mlp.tiles = arena.take<int32_t>(panels_of(4 * C));
+    mlp.still = arena.take<int32_t>(padded);
     return mlp;
   };
-  const auto scalars = [&] { return arena.take(s.capacity); };
+  const auto scalars = [&] { return arena.take<float>(s.capacity); };
   const int64_t scores = int64_t{s.capacity + (s.tiled ? kPanel : 0)} * s.heads.groups *
                          (s.tiled ? 1 : s.key_groups * kPanel);
 
@@ -179,8 +157,8 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     shared_mlp.dh = by_rows_of(4 * C);
     shared_mlp.mt = by_rows_of(C);
     const int64_t stride = strip_of(C);
-    shared_mlp.m_rows = Strips{arena.take(s.capacity * stride), stride};
-    shared_mlp.dx2_rows = Strips{arena.take(s.capacity * stride), stride};
+    shared_mlp.m_rows = Strips{arena.take<float>(s.capacity * stride), stride};
+    shared_mlp.dx2_rows = Strips{arena.take<float>(s.capacity * stride), stride};
   } else {
     shared_mlp.dh = panels(4 * C);
   }
@@ -198,7 +176,7 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     l.mlp = mlp_of(shared_mlp);
     l.a = panels(C);
     l.qkv = panels(3 * A);
-    l.p = arena.take(scores);
+    l.p = arena.take<float>(scores);
     l.y = panels(A);
     l.m = panels(C);
     l.ra = scalars();
@@ -212,8 +190,8 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   s.nll = scalars();
   s.dx0 = panels(C);
   s.dnorm = panels(C);
-  if (s.tiled) s.tiles = arena.take(setup.threads * TileScratch::floats(c));
-  else s.ds = arena.take(scores);
+  if (s.tiled) s.tiles = arena.take<float>(setup.threads * TileScratch::floats(c));
+  else s.ds = arena.take<float>(scores);
   return arena.used;
 }
 

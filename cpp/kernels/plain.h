@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../arena.h"
 #include "../denormals.h"
 #include "../engine.h"
 #include "../params.h"
@@ -35,7 +36,6 @@ namespace {
 constexpr int kLanes = PYMICROGPT_LANES;
 constexpr int kSumLanes = kLanes > 4 ? kLanes : 4;  // partial sums of a reduction
 constexpr int kQueries = kLanes > 1 ? 8 : 2;        // queries that attention takes at a time
-constexpr int kAlign = 64;                          // bytes
 
 inline int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 inline int least(int a, int b) { return a < b ? a : b; }
@@ -146,7 +146,7 @@ struct Elements {
 // One tile (R, W) of the product below, its sums in registers. Never inlined: in the middle of a
 // large function gcc 12 leaves some of these loops scalar.
 template <class Epilogue, int R, int W, class Real>
-__attribute__((noinline)) void tile(Real* __restrict out, int ld_out, Elements<Real> a,
+PYMICROGPT_NOINLINE void tile(Real* __restrict out, int ld_out, Elements<Real> a,
                                     const Real* __restrict b, int ld_b, int depth) {
   Real sums[R][W];
 #pragma GCC unroll 4
@@ -501,19 +501,6 @@ struct Model {
   Real* ds;                 // (T, kQueries) of one head
 };
 
-// Hands out the parts of one block, or only adds up their sizes when there is no block.
-struct Arena {
-  char* base;
-  size_t used;
-
-  template <class T>
-  T* take(int64_t count) {
-    char* const at = base ? base + used : nullptr;
-    used += (size_t(count) * sizeof(T) + kAlign - 1) / kAlign * kAlign;
-    return reinterpret_cast<T*>(at);
-  }
-};
-
 // f(copy, first tensor of it, outs, ins) for the second copies of a layer's matrices.
 template <class Real, class F>
 void each_transposed(typename Model<Real>::Transposed& t, const Config& c, F f) {
@@ -539,7 +526,7 @@ Model<Real> lay_out(char* base, const Setup& setup) {
   const Config& c = setup.config;
   const int64_t C = c.n_embd, T = c.block_size, B = setup.batch_size;
   const int64_t N = B * T + kQueries;  // with the rows that attention may touch past the last
-  Arena arena = {base, 0};
+  Arena arena{base};
   arena.take<Model<Real>>(1);
 
   Model<Real> g = {};

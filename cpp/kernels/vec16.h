@@ -6,10 +6,12 @@
 // of a panel is four quads of four. Attention puts one head in each quad (see attention.h); a sum
 // over a head is then a sum inside quads, on every ISA.
 #pragma once
+#include "../arena.h"
 #include "../batch.h"
 #include "../config.h"
 #include "../engine.h"
 #include "../params.h"
+#include "contract.h"
 #include "math.h"
 
 namespace microgpt {

@@ -221,9 +221,12 @@ class Builder {
   }
 
  public:
-  Builder(const Config& config, int batch_size, bool share)
-      : memory_(PrefixBuilder::bytes(config, batch_size, order(share)) / 64 + 1) {
-    builder.create(memory_.data(), config, batch_size, order(share));
+  Builder(const Config& config, int batch_size, bool share) {
+    Arena counting{nullptr};
+    builder.create(counting, config, batch_size, order(share));
+    memory_.resize(counting.used / kLine);
+    Arena arena{memory_.data()->bytes};
+    builder.create(arena, config, batch_size, order(share));
   }
   const Prefixes& build(const Batch& batch) {
     builder.build(batch);
@@ -232,8 +235,8 @@ class Builder {
   PrefixBuilder builder;
 
  private:
-  struct alignas(64) Line {
-    char bytes[64] = {};
+  struct alignas(kLine) Line {
+    char bytes[kLine] = {};
   };
   std::vector<Line> memory_;
 };

@@ -5,12 +5,12 @@
 #include <string>
 
 #include "../../cpp/dispatch.h"
-#include "../../cpp/reference.h"
 #include "../../cpp/tape.h"
 #include "../../cpp/team.h"
 #include "../../cpp/tensors.h"
 #include "build.h"
 #include "check.h"
+#include "reference.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "../../cpp/reference.h"
 #include "../../cpp/tensors.h"
 #include "check.h"
+#include "reference.h"
 
 namespace microgpt {
 namespace {
