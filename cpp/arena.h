@@ -1,5 +1,5 @@
-// Hands out the pieces of one block of memory, or, with none, only counts their bytes: what walks an
-// arena once to count and once to lay out cannot disagree with itself.
+// Hands out the pieces of one block of memory, or, with none, only counts their bytes: what walks
+// an arena once to count and once to lay out cannot disagree with itself.
 #pragma once
 #include <cstddef>
 #include <cstdint>

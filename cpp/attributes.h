@@ -1,5 +1,5 @@
-// What the compiler is told beyond the language, in the words of each compiler. (__restrict is a word
-// of all of them.)
+// What the compiler is told beyond the language, in the words of each compiler. (__restrict is a
+// word of all of them.)
 #pragma once
 
 // Functions in headers that ISA translation units share must leave no copy compiled with their

@@ -80,7 +80,8 @@ PrefixBuilder::Level PrefixBuilder::open_level(const Prefixes& p) const {
 
 // The node of a prefix: `token` after the node `parent`. Whether it is new is as good as random, so
 // nothing here branches on it: a prefix seen before writes again what is there already.
-inline int PrefixBuilder::place(Prefixes& p, const Level& level, int parent, int token, float weight) {
+inline int PrefixBuilder::place(Prefixes& p, const Level& level, int parent, int token,
+                                float weight) {
   uint32_t& mark = child_[static_cast<int64_t>(parent - level.before) * vocab_size_ + token];
   const bool known = share_ & (mark >= level.oldest_node);
   mark = known ? mark : base_ + static_cast<uint32_t>(p.nodes);

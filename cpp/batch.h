@@ -1,5 +1,6 @@
 // Documents -> prefixes. Positions of a batch that have the same prefix are one computation: a node
-// of the trie of the batch. Before the first attention it depends on (token, position) alone: a pair. With sharing off every position of every document is a node and a pair of its own, and the
+// of the trie of the batch. Before the first attention it depends on (token, position) alone: a
+// pair. With sharing off every position of every document is a node and a pair of its own, and the
 // same code runs over identity maps. Derivation: docs/derivations.md.
 #pragma once
 #include <cstddef>
@@ -43,7 +44,7 @@ class PrefixBuilder {
  public:
   enum class Order { shared, separate, by_document };  // the first two by level
 
-  // Takes its memory, which is zeroed, from the arena; from one that only counts, nothing else happens.
+  // Takes its memory, which is zeroed, from the arena; from one that only counts, nothing else.
   void create(Arena& arena, const Config& config, int batch_size, Order order);
   void build(const Batch& batch);
   // The same by level for documents that are not known yet: after start(), grow() adds to

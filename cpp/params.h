@@ -8,8 +8,8 @@
 
 namespace microgpt {
 
-// X(name, rows, columns, how often): rows and columns are Sides, out and in of a matrix; a vector has
-// one row. pymicrogpt/config.py has the same list, and tests/test_config.py compares them.
+// X(name, rows, columns, how often): rows and columns are Sides, out and in of a matrix; a vector
+// has one row. pymicrogpt/config.py has the same list, and tests/test_config.py compares them.
 #define PYMICROGPT_TENSORS(X)               \
   X(wte, vocab_size, n_embd, once)          \
   X(wpe, block_size, n_embd, once)          \
@@ -73,8 +73,8 @@ PYMICROGPT_INLINE Number parameter_count(const Config& c) {
   return once + static_cast<Number>(c.n_layer) * of_layer;
 }
 
-// Where each tensor begins in the natural layout: at(Param::attn_wq, layer) or at.attn_wq(layer), of
-// a Layout `at`. The loop is over constants, so that little of it is left.
+// Where each tensor begins in the natural layout: at(Param::attn_wq, layer) or at.attn_wq(layer),
+// of a Layout `at`. The loop is over constants, so that little of it is left.
 class Layout {
  public:
   PYMICROGPT_INLINE explicit Layout(const Config& c) : config_(c) {}

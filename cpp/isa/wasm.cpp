@@ -1,5 +1,5 @@
-// WebAssembly SIMD: four lanes. How many registers there are only the machine below knows: 16 on x86,
-// 32 on ARM.
+// WebAssembly SIMD: four lanes. How many registers there are only the machine below knows: 16 on
+// x86, 32 on ARM.
 #include <wasm_simd128.h>
 
 #include "../config.h"
@@ -32,9 +32,12 @@ PYMICROGPT_INLINE Vec operator/(Vec a, Vec b) { return {wasm_f32x4_div(a.r, b.r)
 // Rounded once where the CPU has it, else twice: which one is what is relaxed.
 PYMICROGPT_INLINE Vec fma(Vec a, Vec b, Vec c) { return {wasm_f32x4_relaxed_madd(a.r, b.r, c.r)}; }
 #else
-PYMICROGPT_INLINE Vec fma(Vec a, Vec b, Vec c) { return {wasm_f32x4_add(wasm_f32x4_mul(a.r, b.r), c.r)}; }
+PYMICROGPT_INLINE Vec fma(Vec a, Vec b, Vec c) {
+  return {wasm_f32x4_add(wasm_f32x4_mul(a.r, b.r), c.r)};
+}
 #endif
-// pmax(b, a) is b < a ? a : b, so that a NaN in b stays; one instruction on x86, where max takes many.
+// pmax(b, a) is b < a ? a : b, so that a NaN in b stays; one instruction on x86, where max takes
+// many.
 PYMICROGPT_INLINE Vec max(Vec a, Vec b) { return {wasm_f32x4_pmax(b.r, a.r)}; }
 PYMICROGPT_INLINE Vec sqrt(Vec a) { return {wasm_f32x4_sqrt(a.r)}; }
 PYMICROGPT_INLINE Vec reciprocal(Vec a) { return {wasm_f32x4_div(wasm_f32x4_splat(1.0f), a.r)}; }

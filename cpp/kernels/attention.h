@@ -1,16 +1,17 @@
 // Causal attention over paths of the trie, with one head in each quad.
 //
 // Features of q, k and v are stored head by quad: a panel holds four features of each of four heads
-// (of two heads eight, of one head or for tiled_attention.h sixteen), so that a dot product per head is multiply-adds over
-// the panels of the head and one sum inside quads, and the scores of four keys fill one Vec16.
+// (of two heads eight, of one head or for tiled_attention.h sixteen), so that a dot product per
+// head is multiply-adds over the panels of the head and one sum inside quads, and the scores of
+// four keys fill one Vec16.
 #pragma once
 #include "norm.h"
 
 namespace microgpt {
 namespace {
 
-// Where the features of the heads are. Heads that do not fill a panel's quads, and head sizes that do
-// not fill a quad, are padded with zero weights.
+// Where the features of the heads are. Heads that do not fill a panel's quads, and head sizes that
+// do not fill a quad, are padded with zero weights.
 struct Heads {
   int head_dim;
   int span;    // quads of a panel that one head takes: 4 with one head, 2 with two, else 1
@@ -73,8 +74,8 @@ PYMICROGPT_INLINE Vec16 over_head(const Vec16& s, int span) {
 
 // For four rows of `keys` at offsets key[0..3]: the dot products with row `of` of `queries`.
 template <int Chunks>
-PYMICROGPT_INLINE Vec16 dots4(Panels queries, int query_panel, int64_t of, Panels keys, int key_panel,
-                            const int32_t* key, const Heads& h) {
+PYMICROGPT_INLINE Vec16 dots4(Panels queries, int query_panel, int64_t of, Panels keys,
+                              int key_panel, const int32_t* key, const Heads& h) {
   const int chunks = Chunks > 0 ? Chunks : h.chunks;
   Vec16 s[4];
   PYMICROGPT_UNROLL for (int j = 0; j < 4; ++j)
@@ -87,7 +88,7 @@ PYMICROGPT_INLINE Vec16 dots4(Panels queries, int query_panel, int64_t of, Panel
   return over_head(reduce4(s[0], s[1], s[2], s[3]), h.span);
 }
 
-// f(j, p_j) for the keys 4 kg .. of a node with `keys` keys, where p_j is key j's value in each head.
+// f(j, p_j) for four of the `keys` keys of a node, where p_j is key j's value in each head.
 template <class F>
 PYMICROGPT_INLINE void each_key(const Vec16& p, int first, int keys, F f) {
   f(first, quad<0>(p));
@@ -127,7 +128,8 @@ PYMICROGPT_INLINE void forward_node(const Attention& attn, int n, int group, int
   Scores<G> s(p, (keys + 3) / 4);
   Vec16 most = Vec16::set(kMinusInf);
   EACH_GROUP(s) {
-    Vec16 x = dots4<Chunks>(attn.qkv, first, attn.row_of[n], attn.qkv, width + first, path + 4 * k, h) * scale;
+    Vec16 x = scale * dots4<Chunks>(attn.qkv, first, attn.row_of[n], attn.qkv, width + first,
+                                    path + 4 * k, h);
     if (k == s.size() - 1) x = x + Vec16::load_quad(kMask[(keys - 1) % 4]);
     most = max(most, x);
     s.put(k, x);
@@ -189,8 +191,8 @@ PYMICROGPT_INLINE void scores_backward_node(const Attention& attn, int n, int gr
 }
 #undef EACH_GROUP
 
-// f(n, keys, G) for the nodes of a span. All nodes of a level have the same number of keys; G says how
-// many groups of four they are, or 0 for more than two.
+// f(n, keys, G) for the nodes of a span. All nodes of a level have the same number of keys; G says
+// how many groups of four they are, or 0 for more than two.
 template <class F>
 PYMICROGPT_INLINE void each_node(const Attention& attn, Span nodes, F f) {
   const Prefixes& r = *attn.prefixes;
@@ -226,14 +228,15 @@ void scores_backward(const Attention& shared, Span nodes) {
   });
 }
 
-// dq += sum over j of ds_j k_j;  dk_j += ds_j q;  dv_j += p_j dy, for P panels of q, k and v, all of
-// one group of heads, and those of the three that are asked for.
+// dq += sum over j of ds_j k_j;  dk_j += ds_j q;  dv_j += p_j dy, for P panels of q, k and v, all
+// of one group of heads, and those of the three that are asked for.
 template <bool DQ, bool DK, bool DV, int P>
 void accumulate(const Attention& shared, int group, int panel, int rows) {
 #define EACH_PANEL PYMICROGPT_UNROLL for (int c = 0; c < P; ++c)
   const Attention attn = shared;
   const int width = attn.heads.panels();
-  const int64_t step = attn.qkv.stride, dstep = attn.dqkv.stride, out_step = attn.dy.stride;  // of panels
+  // From one panel to the next.
+  const int64_t step = attn.qkv.stride, dstep = attn.dqkv.stride, out_step = attn.dy.stride;
   const float *q_rows = attn.qkv.at(panel, 0), *k_rows = attn.qkv.at(width + panel, 0);
   const float* dy_rows = attn.dy.at(panel, 0);
   float *dq_rows = attn.dqkv.at(panel, 0), *dk_rows = attn.dqkv.at(width + panel, 0),

@@ -1,5 +1,5 @@
-// What the kernels ask of Vec (docs/adding-an-isa.md), checked where an instruction set's file includes
-// them: what is missing, or has another type, is named by the first error.
+// What the kernels ask of Vec (docs/adding-an-isa.md), checked where an instruction set's file
+// includes them: what is missing, or has another type, is named by the first error.
 #pragma once
 #include <cstdint>
 

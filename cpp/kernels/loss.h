@@ -23,9 +23,9 @@ PYMICROGPT_INLINE Vec16 tops4(At at, int panels, const Vec16& mask) {
   return max_across_quads(max4(most[0], most[1], most[2], most[3]));
 }
 
-// Probabilities over logits, in place, times the row's weight: logits -> weight softmax(logits), and
-// log sum exp into lse. Entries of the padding become 0. Rows up to the next multiple of four are
-// computed too.
+// Probabilities over logits, in place, times the row's weight: logits -> weight softmax(logits),
+// and log sum exp into lse. Entries of the padding become 0. Rows up to the next multiple of four
+// are computed too.
 void softmax_rows(Panels logits, float* lse, const float* weight, Span rows,
                   int vocab_size) {
   const int panels = panels_of(vocab_size);

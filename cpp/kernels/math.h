@@ -5,15 +5,15 @@
 namespace microgpt {
 namespace {
 
-// Where a CPU cannot flush denormals to zero, Vec::flush_below does, at bounds below which a value counts
-// for nothing (docs/derivations.md, section 8).
+// Where a CPU cannot flush denormals to zero, Vec::flush_below does, at bounds below which a value
+// counts for nothing (docs/derivations.md, section 8).
 constexpr float kLeast = 1e-30f;        // |M|, attention's p and ds
 constexpr float kLeastSquare = 1e-32f;  // W
 constexpr float kLeastRoot = 1e-16f;    // |g|, before it is squared
 
-// e^x for x <= 88 to about 1e-7 relative; below -87.7 the result is no longer a normal number and is
-// flushed to zero; NaN stays NaN. e^x = 2^n 2^f with n integral and |f| <= 1/2. The polynomial is
-// the minimax one of degree 6 in relative error, 1 at f = 0; its own error is 2e-09.
+// e^x for x <= 88 to about 1e-7 relative; below -87.7 the result is no longer a normal number and
+// is flushed to zero; NaN stays NaN. e^x = 2^n 2^f with n integral and |f| <= 1/2. The polynomial
+// is the minimax one of degree 6 in relative error, 1 at f = 0; its own error is 2e-09.
 PYMICROGPT_INLINE Vec exp(Vec x) {
   const Vec log2e = Vec::set(1.44269504f);
   x = max(Vec::set(-88.0f), x);

@@ -13,10 +13,10 @@ PYMICROGPT_INLINE int64_t strip_of(int features) {
   return int64_t{panels < 16 ? panels : panels | 1} * kPanel;
 }
 
-// A weight matrix (outs, ins). `p`, the copy that Adam updates, has one side in its lanes, `q`, where
-// there is one, the other side: forward wants outs in the lanes, input gradients ins. A copy is
-// (panels of the lane side, the other side padded to panels, 16) or, by row, (the other side padded,
-// strip_of(lane side)). Padding is zero and stays so.
+// A weight matrix (outs, ins). `p`, the copy that Adam updates, has one side in its lanes, `q`,
+// where there is one, the other side: forward wants outs in the lanes, input gradients ins. A copy
+// is (panels of the lane side, the other side padded to panels, 16) or, by row, (the other side
+// padded, strip_of(lane side)). Padding is zero and stays so.
 struct Matrix {
   int outs, ins;
   bool outs_in_lanes;  // of p
@@ -44,8 +44,12 @@ struct Matrix {
     return outs_in_lanes ? index(in, out, outs) : index(out, in, ins);
   }
   // The copies, for products.
-  PYMICROGPT_INLINE Panels of_p() const { return {p, int64_t{panels_of(rows())} * kPanel * kPanel}; }
-  PYMICROGPT_INLINE Panels of_q() const { return {q, int64_t{panels_of(lanes())} * kPanel * kPanel}; }
+  PYMICROGPT_INLINE Panels of_p() const {
+    return {p, int64_t{panels_of(rows())} * kPanel * kPanel};
+  }
+  PYMICROGPT_INLINE Panels of_q() const {
+    return {q, int64_t{panels_of(lanes())} * kPanel * kPanel};
+  }
 };
 
 // Adam with the constants of one step folded together (docs/derivations.md).
@@ -79,7 +83,8 @@ struct Adam {
 PYMICROGPT_INLINE bool calm(const AdamStep& before, const AdamStep& now) {
   const double rate = now.rate / now.correction1 / (before.rate / before.correction1);
   const double scale = __builtin_sqrt(before.correction2 / now.correction2);
-  const double least = scale * __builtin_sqrt(now.beta2) < 1.0 ? scale * __builtin_sqrt(now.beta2) : 1.0;
+  const double least =
+      scale * __builtin_sqrt(now.beta2) < 1.0 ? scale * __builtin_sqrt(now.beta2) : 1.0;
   return now.beta1 * rate <= 0.99 * least && now.eps >= 1e-12;
 }
 
@@ -96,15 +101,17 @@ struct Strips {
   static constexpr bool paired = false;  // outputs may be rows: how many must not change their sums
 };
 
-// What becomes of sixteen sums: of row n, for the outputs of panel p. Sums over a part of k are kept
-// at partial() until the next part.
+// What becomes of sixteen sums: of row n, for the outputs of panel p. Sums over a part of k are
+// kept at partial() until the next part.
 struct Output {
   Panels y;
   PYMICROGPT_INLINE float* partial(int n, int p) const { return y.at(p, int64_t{n} * kPanel); }
 };
 struct Store : Output {
   PYMICROGPT_INLINE explicit Store(Panels to) : Output{to} {}
-  PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const { sum.store(partial(n, p)); }
+  PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const {
+    sum.store(partial(n, p));
+  }
 };
 struct Relu : Output {
   PYMICROGPT_INLINE explicit Relu(Panels to) : Output{to} {}
@@ -153,13 +160,15 @@ PYMICROGPT_INLINE void begin_sums(Vec (&sum)[R][P * kVectors], const Then& then,
                                   bool first) {
   PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
     PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u)
-      sum[r][u] = Vec::compact || first ? Vec::set(0.0f)
-                        : Vec::load(then.partial(row + r, panel + u / kVectors) + u % kVectors * Vec::lanes);
+      sum[r][u] =
+          Vec::compact || first
+              ? Vec::set(0.0f)
+              : Vec::load(then.partial(row + r, panel + u / kVectors) + u % kVectors * Vec::lanes);
 }
 // And what becomes of them after this part.
 template <int R, int P, class Then>
-PYMICROGPT_INLINE void end_sums(const Vec (&sum)[R][P * kVectors], const Then& shared, int row, int panel,
-                                bool last) {
+PYMICROGPT_INLINE void end_sums(const Vec (&sum)[R][P * kVectors], const Then& shared, int row,
+                                int panel, bool last) {
   const Then then = shared;  // a copy, which no store can alias
   PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
     PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) {
@@ -194,8 +203,8 @@ PYMICROGPT_INLINE void product_tile(const Product<X, Then>& args, Span part, int
 }
 
 // R rows by one panel that fills one vector. A tile as above would load a value for every
-// multiply-add, which two load ports do not keep up with. Here one load of two values serves two: the
-// weights of k and k + 1 are interleaved, so that lanes hold the sums over even and over odd k.
+// multiply-add, which two load ports do not keep up with. Here one load of two values serves two:
+// the weights of k and k + 1 are interleaved, so that lanes hold the sums over even and over odd k.
 template <int R, class X, class Then>
 PYMICROGPT_INLINE void paired_tile(const Product<X, Then>& args, int row) {
   Vec sum[R][2];
@@ -216,11 +225,12 @@ PYMICROGPT_INLINE void paired_tile(const Product<X, Then>& args, int row) {
     }
   }
   const Then then = args.then;
-  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) then(row + r, 0, Vec16{pair_sums(sum[r][0], sum[r][1])});
+  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
+    then(row + r, 0, Vec16{pair_sums(sum[r][0], sum[r][1])});
 }
 
-// `total` split into as few parts of at most `most` as can be, as even as can be: at most two runs of
-// parts of one size each, f(first, size, count).
+// `total` split into as few parts of at most `most` as can be, as even as can be: at most two runs
+// of parts of one size each, f(first, size, count).
 template <class F>
 PYMICROGPT_INLINE void runs_evenly(int total, int most, F f) {
   const int parts = (total + most - 1) / most;
@@ -238,9 +248,9 @@ PYMICROGPT_INLINE void split_evenly(int total, int most, F f) {
 }
 
 // ---- blocks: what does not fit the caches ----
-// A sum of many terms over many rows is done a part at a time, so that the weights of a part stay in
-// the first cache and the activations in the second. The order of a sum is the same. Compact code has
-// no parts.
+// A sum of many terms over many rows is done a part at a time, so that the weights of a part stay
+// in the first cache and the activations in the second. The order of a sum is the same. Compact
+// code has no parts.
 
 constexpr int kPart = 128;         // terms of a part
 constexpr int kRowsOfBlock = 768;  // rows that take turns with the weights of a part
@@ -314,7 +324,7 @@ void transpose_rows(Panels bt, Panels b, int panels, int first, int last) {
       }
 }
 
-// ---- the same by dot products, where the weights stand the other way: w (panels of k, outputs, 16) ----
+// ---- the same by dot products, with the weights the other way: w (panels of k, outputs, 16) ----
 
 template <class Then>
 struct DotProduct {
@@ -344,7 +354,8 @@ PYMICROGPT_INLINE void dot_tile(const DotProduct<Then>& args, int row, int panel
           weight[i] = Vec::load(w + i * kPanel + u * Vec::lanes);
         PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
           const Vec value = Vec::load(x + r * kPanel + u * Vec::lanes);
-          PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[r][i] = fma(value, weight[i], sum[r][i]);
+          PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i)
+            sum[r][i] = fma(value, weight[i], sum[r][i]);
         }
       }
     }
@@ -401,7 +412,8 @@ PYMICROGPT_INLINE void outer_products(Vec (&sum)[R][P * kVectors], const Lane& l
   for (int n = part.first; n < part.last; ++n, in_lanes += lane.row_step(), factor += kPanel) {
     Vec value[U];
     PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
-      value[u] = Vec::load(in_lanes + (u / kVectors) * lane.panel_step() + u % kVectors * Vec::lanes);
+      value[u] =
+          Vec::load(in_lanes + (u / kVectors) * lane.panel_step() + u % kVectors * Vec::lanes);
     PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
       const Vec by = Vec::set(factor[r]);
       PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = fma(by, value[u], sum[r][u]);
@@ -429,8 +441,8 @@ struct Sums {
   PYMICROGPT_INLINE void operator()(int, int, const Vec16&) const {}
 };
 
-// R rows of p by P panels. With `adam`, updates p, m, v and q; without, stores g. All of n, or, with
-// Parts, a part.
+// R rows of p by P panels. With `adam`, updates p, m, v and q; without, stores g. All of n, or,
+// with Parts, a part.
 template <int R, int P, bool Parts>
 PYMICROGPT_INLINE void weight_tile(const WeightGradient& args, const Matrix& w, const Adam* adam,
                                    Span part, const Sums& partial, int row, int panel) {
@@ -449,7 +461,8 @@ PYMICROGPT_INLINE void weight_tile(const WeightGradient& args, const Matrix& w, 
       PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) sum[r][u].store(w.g + at + r * kPanel);
       continue;
     }
-    const int64_t transposed = ((row / kPanel) * lanes + p * kPanel + first) * kPanel + row % kPanel;
+    const int64_t transposed =
+        ((row / kPanel) * lanes + p * kPanel + first) * kPanel + row % kPanel;
     PYMICROGPT_UNROLL for (int r = 0; r < R; r += 4) {
       Vec updated[4];
       PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {

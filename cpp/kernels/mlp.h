@@ -1,11 +1,11 @@
 // The MLP, x2 = x1 + fc2 relu(fc1 m), by hidden unit: the only place that knows of zeros.
 //
 // Behind the ReLU most hidden values are exact zeros, and five of the six products of forward and
-// backward multiply by them. Here the two weight rows of a unit stand once, as (units, C), hidden values
-// as (row panels, units, 16 rows), and those five products are over active pairs (row, unit) alone:
-// row by row for x2 and dm, unit by unit for the weights. Every sum runs over its units, or its rows, in
-// ascending order, and a zero changes no sum, so that skipping changes no bit; where much is active the
-// same sums are done in register tiles. Derivation: docs/derivations.md.
+// backward multiply by them. Here the two weight rows of a unit stand once, as (units, C), hidden
+// values as (row panels, units, 16 rows), and those five products are over active pairs (row, unit)
+// alone: row by row for x2 and dm, unit by unit for the weights. Every sum runs over its units, or
+// its rows, in ascending order, and a zero changes no sum, so that skipping changes no bit; where
+// much is active the same sums are done in register tiles. Derivation: docs/derivations.md.
 #pragma once
 #include <initializer_list>
 
@@ -17,7 +17,8 @@ namespace {
 // How the rows of a panel are summed: with few active units, over lists of them; with more, over 64
 // units at a time of all rows, whose weights then stay in the cache; with most, by tiles.
 enum class Way : int32_t { lists, parts, tiles };
-constexpr int kListed = 10;  // of so many pairs one at most is listed, where weights do not fit the first cache
+// Of so many pairs one at most is listed, where weights do not fit the first cache.
+constexpr int kListed = 10;
 
 struct Mlp {
   Matrix fc1, fc2;
@@ -26,7 +27,7 @@ struct Mlp {
   bool by_unit;  // else C is one panel, where lists cost more than zeros; h, dh are (units, rows)
   Panels h, dh;  // (row panels, units, 16 rows): relu(m fc1) and its gradient
 
-  // By unit. A panel of rows has a list of the active units of each of its rows, in ascending order.
+  // By unit. A panel of rows has lists of the active units of each of its rows, ascending.
   int mask_units;           // units rounded up to 64
   Panels mt;                // (row panels, C, 16 rows): m transposed
   Strips m_rows, dx2_rows;  // (rows, C): m and dx2, row by row
@@ -43,7 +44,9 @@ struct Mlp {
 
   PYMICROGPT_INLINE bool all() const { return !skip_zeros || not_finite != 0; }
   PYMICROGPT_INLINE bool fits() const { return Vec::compact || panels_of(fc1.ins) <= 2; }
-  PYMICROGPT_INLINE int64_t list_size() const { return kPanel * mask_units / (fits() ? 1 : kListed) + 4; }
+  PYMICROGPT_INLINE int64_t list_size() const {
+    return kPanel * mask_units / (fits() ? 1 : kListed) + 4;
+  }
   PYMICROGPT_INLINE int32_t* list_of(int panel) const { return list + panel * list_size(); }
   PYMICROGPT_INLINE int parts() const { return mask_units / 64; }
   // Bit i: unit 64 part + i is active in the row.
@@ -63,8 +66,8 @@ struct Mlp {
 };
 
 // Whether so many of all pairs are active that tiles are faster than lists: measured, except that a
-// list of sums in `panels` panels waits four cycles for each multiply-add, of which a tile starts two
-// in every cycle. Many rows do not stay in the cache between their pairs.
+// list of sums in `panels` panels waits four cycles for each multiply-add, of which a tile starts
+// two in every cycle. Many rows do not stay in the cache between their pairs.
 PYMICROGPT_INLINE bool worth_tiles(int pairs, int all, int panels, bool many_rows) {
   const int vectors = panels * kVectors;
   const float share = many_rows ? 0.2f : vectors < 4 ? 0.125f * static_cast<float>(vectors) : 0.5f;
@@ -78,7 +81,8 @@ PYMICROGPT_INLINE Way way_of(const Mlp& mlp, int pairs, int all) {
 // Rows of m and dx2 that stay in the cache while all units pass by.
 PYMICROGPT_INLINE int block_rows(int panels) { return panels > 4 ? 64 : 512 / panels / 64 * 64; }
 
-// Relu with rows in the lanes, for which the unit is a row: keeps which of the sixteen are not zero.
+// Relu with rows in the lanes, for which the unit is a row: keeps which of the sixteen are not
+// zero.
 struct Hidden {
   Panels h;
   uint16_t* active;
@@ -95,8 +99,8 @@ struct Hidden {
   }
 };
 
-// Dot products of four rows with U rows of weights: f(u, x[n + i] . w[unit + u] in element i of each
-// quad). The order of their sums is that of pair_gradients.
+// Dot products of four rows with U rows of weights: f(u, x[n + i] . w[unit + u] in element i of
+// each quad). The order of their sums is that of pair_gradients.
 template <int U, class F>
 PYMICROGPT_INLINE void dots4(Panels x, int n, const Strips& w, int panels, int unit, F f) {
   Vec sum[U][4];
@@ -134,11 +138,12 @@ void few_hidden(const Mlp& mlp, Panels m, int row_panel, int rows) {
   groups_of_units({0, mlp.units}, [&](int unit, auto U) {
     unsigned bits[U.value] = {};
     for (int r = 0; r < rows; r += 4)
-      dots4<U.value>(m, row_panel * kPanel + r, mlp.weights(mlp.fc1), panels, unit, [&](int u, const Vec& dots) {
-        const Vec zero = Vec::set(0.0f), value = max(zero, dots);
-        value.store_quad(mlp.h.at(row_panel, int64_t{unit + u} * kPanel) + r);
-        bits[u] |= (unequal(value, zero) & 15) << r;
-      });
+      dots4<U.value>(m, row_panel * kPanel + r, mlp.weights(mlp.fc1), panels, unit,
+                     [&](int u, const Vec& dots) {
+                       const Vec zero = Vec::set(0.0f), value = max(zero, dots);
+                       value.store_quad(mlp.h.at(row_panel, int64_t{unit + u} * kPanel) + r);
+                       bits[u] |= (unequal(value, zero) & 15) << r;
+                     });
     for (int u = 0; u < U.value; ++u)
       mlp.active[int64_t{row_panel} * mlp.mask_units + unit + u] =
           static_cast<uint16_t>(mlp.all() ? 0xffffu : bits[u]);
@@ -215,7 +220,8 @@ PYMICROGPT_INLINE int count_pairs(const Mlp& mlp, int panel, Span units) {
 
 // The first `rows` rows of a panel, over their lists.
 template <int P, class Then>
-void sum_lists(const Mlp& mlp, Panels values, Strips w, int row_panel, int rows, int panel, Then then) {
+void sum_lists(const Mlp& mlp, Panels values, Strips w, int row_panel, int rows, int panel,
+               Then then) {
   const int64_t step = w.stride / kPanel;
   w.data += panel * kPanel;
   for (int r = 0; r < rows; ++r) {
@@ -271,8 +277,8 @@ void sum_all(const Mlp& mlp, Panels values, Strips w, int row_panel, int rows, i
   });
 }
 
-// f(row panel, its rows) for the panels of a span, or for those that go one way. Where the span begins
-// within a panel, as in generation, the rows before it are done again.
+// f(row panel, its rows) for the panels of a span, or for those that go one way. Where the span
+// begins within a panel, as in generation, the rows before it are done again.
 template <class F>
 PYMICROGPT_INLINE void each_row_panel(Span rows, F f) {
   for (int p = rows.first / kPanel; p * kPanel < rows.last; ++p)
@@ -319,10 +325,11 @@ void sum_units(const Mlp& mlp, Panels values, const Matrix& matrix, Span rows, c
 
 // ---- by pair: dh[u][n] = dx2[n] . fc2[u], and 0 where h is 0 ----
 
-// dx2[n] . fc2[u] for four units of row n, 16 times which is in `entry`; to dh[entry[i]] the first `some`.
+// dx2[n] . fc2[u] for four units of row n, 16 times which is in `entry`; to dh[entry[i]] the first
+// `some`.
 template <int P>
-PYMICROGPT_INLINE void four_gradients(const Mlp& mlp, const Strips& w, int n, const int32_t (&entry)[4],
-                                      int some, float* dh) {
+PYMICROGPT_INLINE void four_gradients(const Mlp& mlp, const Strips& w, int n,
+                                      const int32_t (&entry)[4], int some, float* dh) {
   const int panels = P > 0 ? P : panels_of(mlp.fc2.outs);
   const int64_t step = w.stride / kPanel;
   const float* dx2 = mlp.dx2_rows.at(0, n);
@@ -394,8 +401,8 @@ void all_gradients(const Mlp& mlp, Panels dx2, Span rows) {
 
 // ---- by unit: dfc2[u] = sum over n of h[u][n] dx2[n], dfc1[u] = sum over n of dh[u][n] m[n] ----
 
-// Sixteen weights with their gradient: the step of Adam or, without, the gradient kept. Bits: which of
-// them have moved, and which are not finite.
+// Sixteen weights with their gradient: the step of Adam or, without, the gradient kept. Bits: which
+// of them have moved, and which are not finite.
 struct Moved {
   unsigned here, broken;
 };
@@ -425,8 +432,8 @@ struct Update {
   }
 };
 
-// P panels of the two rows of a unit, from those rows of a span in which it is active: the sums over
-// the rows before are in g. With `adam`, which comes with the last rows, its step.
+// P panels of the two rows of a unit, from those rows of a span in which it is active: the sums
+// over the rows before are in g. With `adam`, which comes with the last rows, its step.
 template <int P>
 void unit_weights(Mlp& mlp, int unit, int panel, Span rows, const Adam* adam) {
   constexpr int U = P * kVectors;
@@ -455,9 +462,10 @@ void unit_weights(Mlp& mlp, int unit, int panel, Span rows, const Adam* adam) {
 }
 
 // ---- units at rest ----
-// A unit that is active nowhere has no gradient; its moments decay and its weights drift on until the
-// steps of Adam are too small to change a bit of them. Where such steps get smaller from one to the
-// next (calm, in matrix.h), the unit then stands still: its moments decay when somebody needs them.
+// A unit that is active nowhere has no gradient; its moments decay and its weights drift on until
+// the steps of Adam are too small to change a bit of them. Where such steps get smaller from one to
+// the next (calm, in matrix.h), the unit then stands still: its moments decay when somebody needs
+// them.
 
 // The moments of a unit, as the steps that it has stood still for would have left them.
 void catch_up(const Mlp& mlp, int unit, Vec beta1, Vec beta2) {
@@ -478,7 +486,8 @@ void catch_up(const Mlp& mlp, int unit, Vec beta1, Vec beta2) {
 
 void catch_up_all(const Mlp& mlp, float beta1, float beta2) {
   if (!mlp.by_unit) return;
-  for (int unit = 0; unit < mlp.units; ++unit) catch_up(mlp, unit, Vec::set(beta1), Vec::set(beta2));
+  for (int unit = 0; unit < mlp.units; ++unit)
+    catch_up(mlp, unit, Vec::set(beta1), Vec::set(beta2));
 }
 
 bool active_anywhere(const Mlp& mlp, int unit, int rows) {
@@ -504,7 +513,8 @@ void rest(const Mlp& mlp, int unit, const Adam& shared, bool calm) {
   mlp.still[unit] = moved == 0;
 }
 
-// The hidden values of a batch of `rows` that are not zero, and the units that are active or at rest.
+// The hidden values of a batch of `rows` that are not zero, and the units that are active or at
+// rest.
 Activity activity_of(const Mlp& mlp, int rows) {
   int64_t values = 0;
   int units = 0, resting = 0;
@@ -548,7 +558,8 @@ void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* 
       few_hidden(mlp, m, p, rows.last - p * kPanel < kPanel ? rows.last - p * kPanel : kPanel);
   } else {
     transpose_rows(mlp.mt, m, panels, first, last);
-    product(mlp.weights(mlp.fc1), C, Panels{mlp.mt.at(first, 0), mlp.mt.stride}, last - first, {0, mlp.units},
+    product(mlp.weights(mlp.fc1), C, Panels{mlp.mt.at(first, 0), mlp.mt.stride}, last - first,
+            {0, mlp.units},
             Hidden{{mlp.h.at(first, 0), mlp.h.stride}, active, mlp.mask_units, mlp.all()});
   }
   const int over = rows.last % kPanel;
@@ -604,10 +615,11 @@ struct StoreStrips {
   PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const { sum.store(y.at(p, n)); }
 };
 
-// dw[u] = sum over n of values[u][n] x[n] by tiles, over all rows, and Adam. With Adam the gradients
-// are gone at once: those of all strips of units take the place in g of the first one, `room`.
-void tile_weights(Mlp& mlp, Panels values, Panels x, int rows, const Matrix& w, Span units, int room,
-                  const Adam* adam) {
+// dw[u] = sum over n of values[u][n] x[n] by tiles, over all rows, and Adam. With Adam the
+// gradients are gone at once: those of all strips of units take the place in g of the first one,
+// `room`.
+void tile_weights(Mlp& mlp, Panels values, Panels x, int rows, const Matrix& w, Span units,
+                  int room, const Adam* adam) {
   const int panels = panels_of(w.lanes());
   const int64_t stride = w.strip();
   float* g = w.g + (adam != nullptr ? room : units.first) * stride;
@@ -616,9 +628,10 @@ void tile_weights(Mlp& mlp, Panels values, Panels x, int rows, const Matrix& w, 
     step_unit(mlp, w, u, g, *adam);
 }
 
-// Gradients over a span of the rows, and Adam after the last, of a panel of units. Where the rows do
-// not fit the cache, some panels of them at a time for all units, and Adam apart.
-void list_weights(Mlp& mlp, int rows, Span here, Span units, const Adam* adam, bool calm, bool many) {
+// Gradients over a span of the rows, and Adam after the last, of a panel of units. Where the rows
+// do not fit the cache, some panels of them at a time for all units, and Adam apart.
+void list_weights(Mlp& mlp, int rows, Span here, Span units, const Adam* adam, bool calm,
+                  bool many) {
   constexpr int fit = power_of_two_below(Vec::accumulators / (2 * kVectors));
   constexpr int most = fit < 8 ? fit : 8;  // panels of both weights in registers at a time
   const bool last = here.last == rows;
@@ -648,7 +661,8 @@ void list_weights(Mlp& mlp, int rows, Span here, Span units, const Adam* adam, b
 }
 
 // dfc2 = dx2 h, dfc1 = dh m, and Adam. calm: steps without gradient get smaller.
-void mlp_weights(Mlp& mlp, Panels m, Panels dx2, int rows, const Adam* adam, bool calm, Share& share) {
+void mlp_weights(Mlp& mlp, Panels m, Panels dx2, int rows, const Adam* adam, bool calm,
+                 Share& share) {
   if (!mlp.by_unit) {
     weight_gradient(dx2, mlp.h, rows, mlp.fc2, adam, share);
     weight_gradient(mlp.dh, m, rows, mlp.fc1, adam, share);
@@ -656,8 +670,9 @@ void mlp_weights(Mlp& mlp, Panels m, Panels dx2, int rows, const Adam* adam, boo
   }
   const int panels = panels_of(mlp.fc1.ins), groups = panels_of(mlp.units);
   const int block = block_rows(panels), step = rows > 2 * block ? block : rows;
-  const bool many = !Vec::compact && rows * panels > 2048;  // more of m and dx2 than the second cache keeps
-  const int strip = panels < 8 ? 6 : panels < 48 ? 48 / panels : 1;  // groups whose gradients stay in the cache
+  // More of m and dx2 than the second cache keeps; groups whose gradients stay in it.
+  const bool many = !Vec::compact && rows * panels > 2048;
+  const int strip = panels < 8 ? 6 : panels < 48 ? 48 / panels : 1;
   const Span mine{groups * share.rank / share.size, groups * (share.rank + 1) / share.size};
   for (int group = mine.first; group < mine.last; ++group) {
     const Span units = unit_panel(mlp, group);
@@ -680,7 +695,8 @@ void mlp_weights(Mlp& mlp, Panels m, Panels dx2, int rows, const Adam* adam, boo
   for (int row = 0; row < rows; row += step) {
     const Span here{row, row + step < rows ? row + step : rows};
     for (int group = mine.first; group < mine.last; ++group)
-      if (!mlp.tiles[group]) list_weights(mlp, rows, here, unit_panel(mlp, group), adam, calm, many);
+      if (!mlp.tiles[group])
+        list_weights(mlp, rows, here, unit_panel(mlp, group), adam, calm, many);
   }
 }
 

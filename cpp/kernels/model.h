@@ -16,9 +16,9 @@ struct Layer {
   Matrix wqkv;  // (3A, C): attn_wq, wk and wv, each padded to A = heads.width() rows
   Matrix wo;    // (C, A)
   Mlp mlp;
-  // Activations, with the words of docs/derivations.md. The rows of `a` and `qkv` are pairs in layer
-  // 0 and nodes above it, all others are nodes. What backward does not need, and the gradients, are
-  // the same memory in all layers.
+  // Activations, with the words of docs/derivations.md. The rows of `a` and `qkv` are pairs in
+  // layer 0 and nodes above it, all others are nodes. What backward does not need, and the
+  // gradients, are the same memory in all layers.
   Panels a;    // (C, keys) rms(x)
   Panels qkv;  // (3A, keys)
   float* p;    // attention's probabilities or, by tiles, the logarithms of the sums
@@ -80,7 +80,8 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   // get phases of their own.
   arena.gap = kLine;
   // With few rows a second copy of the weights costs more to keep than to do without.
-  const bool few = panels_of(C) > 1 && setup.batch_size < kPanel && setup.batch_size * c.block_size <= 2 * kPanel;
+  const bool few = panels_of(C) > 1 && setup.batch_size < kPanel &&
+                   setup.batch_size * c.block_size <= 2 * kPanel;
   const auto place = [&](int outs, int ins, bool outs_in_lanes, bool by_row, int phase) {
     Matrix m{};
     m.outs = outs;
@@ -88,7 +89,8 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     m.outs_in_lanes = outs_in_lanes;
     m.by_row = by_row;
     m.p = arena.take<float>(m.size(), phase);
-    if (!m.by_row && !(few && Vec::accumulators >= 24)) m.q = arena.take<float>(m.size(), phase + 2);
+    if (!m.by_row && !(few && Vec::accumulators >= 24))
+      m.q = arena.take<float>(m.size(), phase + 2);
     m.m = arena.take<float>(m.size(), phase + 4);
     m.v = arena.take<float>(m.size(), phase + 6);
     m.g = arena.take<float>(m.size());
@@ -112,8 +114,8 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     return Panels{arena.take<float>(panels_of(features) * stride), stride};
   };
   const int row_panels = s.capacity / kPanel;
-  // (row panels, features, 16 rows); a line between panels, so that those of a feature are not all in
-  // the same set of the cache.
+  // (row panels, features, 16 rows); a line between panels, so that those of a feature are not all
+  // in the same set of the cache.
   const auto by_rows_of = [&](int features) {
     const int64_t stride = (int64_t{panels_of(features)} * kPanel + 1) * kPanel;
     return Panels{arena.take<float>(row_panels * stride), stride};
@@ -196,7 +198,9 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
 }
 
 // Rows that layer i computes q, k and v for.
-int key_rows(const Prefixes& prefixes, int layer) { return layer == 0 ? prefixes.pairs : prefixes.nodes; }
+int key_rows(const Prefixes& prefixes, int layer) {
+  return layer == 0 ? prefixes.pairs : prefixes.nodes;
+}
 
 Attention attention(const State& s, const Layer& l, int layer, const Prefixes& prefixes) {
   return {s.heads, l.qkv, l.dqkv, l.y, l.dy, l.p, s.ds, s.key_groups,
@@ -257,7 +261,8 @@ void logits(Worker<Clock>& w, Span pairs, Span nodes) {
     w.clock.mark(Phase::qkv);
     w.wait();
     const Attention attend = attention(s, l, i, prefixes);
-    if (!Vec::compact && s.tiled) tiled_attention_forward(attend, tiled_memory(s, l, w.share), nodes);
+    if (!Vec::compact && s.tiled)
+      tiled_attention_forward(attend, tiled_memory(s, l, w.share), nodes);
     else attention_forward(attend, nodes);
     w.clock.mark(Phase::attention_forward);
     forward(l.wo, l.y, nodes, Residual{l.x1, x, i == 0 ? prefixes.pair_of : prefixes.self});
@@ -303,7 +308,8 @@ void backward(Worker<Clock>& w, const Adam* adam, bool calm) {
     if (!s.tiled) scores_backward(attend, nodes);
     w.clock.mark(Phase::attention_backward);
     w.wait();
-    if (!Vec::compact && s.tiled) tiled_attention_backward(attend, tiled_memory(s, l, w.share), w.share);
+    if (!Vec::compact && s.tiled)
+      tiled_attention_backward(attend, tiled_memory(s, l, w.share), w.share);
     else attention_backward(attend, keys, w.share);
     w.clock.mark(Phase::attention_backward);
     mlp_weights(l.mlp, l.m, l.dx2, n, adam, calm, w.share);
@@ -345,7 +351,8 @@ double run(State& s, const Call& call, const Adam* adam, Clock clock) {
 }
 
 // Documents drawn token by token, all at once and level by level: prefixes that several of them
-// share are computed once. tokens (count, T), lengths (count); count <= the batch size of the state.
+// share are computed once. tokens (count, T), lengths (count); count <= the batch size of the
+// state.
 void generate(State& s, const Draw& draw) {
   const FlushDenormals flush;
   const int T = s.config.block_size, bos = s.config.vocab_size - 1;
@@ -397,15 +404,17 @@ PYMICROGPT_INLINE float* array_of(const T& t, Slot slot) {
                                        : t.g;
 }
 
-// The Table or Matrix that holds a tensor. Element (o, i) of the tensor is at (first_out + o, i) there,
-// or, by head, where the heads have that feature.
+// The Table or Matrix that holds a tensor. Element (o, i) of the tensor is at (first_out + o, i)
+// there, or, by head, where the heads have that feature.
 struct Place {
   const Table* table;
   const Matrix* matrix;
   int first_out = 0;
   const Heads *outs = nullptr, *ins = nullptr;  // by head, where not null
 
-  PYMICROGPT_INLINE int64_t size() const { return table != nullptr ? table->size() : matrix->size(); }
+  PYMICROGPT_INLINE int64_t size() const {
+    return table != nullptr ? table->size() : matrix->size();
+  }
   PYMICROGPT_INLINE float* array(Slot slot) const {
     return table != nullptr ? array_of(*table, slot) : array_of(*matrix, slot);
   }
@@ -448,7 +457,8 @@ void clear_slot(const State& s, Slot slot) {
   });
 }
 
-// f(natural index, pointer into the slot, pointer to the transposed copy or null) for every element.
+// f(natural index, pointer into the slot, pointer to the transposed copy or null) for every
+// element.
 template <class F>
 void each_element(const State& s, Slot slot, F f) {
   int64_t natural = 0;
@@ -501,13 +511,15 @@ constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
           *value = static_cast<float>(natural[i] / scale);
           if (slot == Slot::parameter && transposed != nullptr) *transposed = *value;
         });
-        for (int i = 0; i < s.config.n_layer; ++i) s.layers[i].mlp.not_finite = !finite(s.layers[i].mlp);
+        for (int i = 0; i < s.config.n_layer; ++i)
+          s.layers[i].mlp.not_finite = !finite(s.layers[i].mlp);
       },
       [](const void* state, Slot slot, double* natural) {
         State& s = state_of(const_cast<void*>(state));
         const double scale = scale_of(s, slot);
         wake(s);
-        each_element(s, slot, [&](int64_t i, float* value, float*) { natural[i] = *value * scale; });
+        each_element(s, slot,
+                     [&](int64_t i, float* value, float*) { natural[i] = *value * scale; });
       },
       [](void* state, const Call& call) {
         const Adam adam(call.adam != nullptr ? *call.adam : AdamStep{});

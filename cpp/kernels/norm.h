@@ -19,7 +19,8 @@ PYMICROGPT_INLINE Vec16 sums4(int panels, F f) {
 }
 
 // y = x r, r = (mean x^2 + eps)^-1/2, where load(p, n) is row n of panel p of x. Rows up to the
-// next multiple of four are computed and written too: there is room for them, and nobody reads them.
+// next multiple of four are computed and written too: there is room for them, and nobody reads
+// them.
 template <class Load>
 PYMICROGPT_INLINE void rms_rows(Panels y, float* r, int panels, Span rows, int n_embd, Load load) {
   const Vec16 inverse_n = Vec16::set(1.0f / static_cast<float>(n_embd)), eps = Vec16::set(kNormEps);
@@ -55,7 +56,8 @@ void rms_backward(Panels dx, Panels dy, Panels y, const float* r, int panels, Sp
     for4([&](int i, const Vec16& ri, const Vec16& mi) {
       for (int p = 0; p < panels; ++p) {
         const Vec16 d = Vec16::load(dy.at(p, at(i))) - Vec16::load(y.at(p, at(i))) * mi;
-        const Vec16 past = carry.data != nullptr ? Vec16::load(carry.at(p, at(i))) : Vec16::set(0.0f);
+        const Vec16 past =
+            carry.data != nullptr ? Vec16::load(carry.at(p, at(i))) : Vec16::set(0.0f);
         fma(d, ri, past).store(dx.at(p, at(i)));
       }
     }, Vec16::load_quad(r + n), mean);
@@ -88,7 +90,9 @@ struct Table {
   int rows, width;
 
   PYMICROGPT_INLINE int64_t size() const { return int64_t{rows} * width; }
-  PYMICROGPT_INLINE int64_t at(int row, int feature) const { return int64_t{row} * width + feature; }
+  PYMICROGPT_INLINE int64_t at(int row, int feature) const {
+    return int64_t{row} * width + feature;
+  }
 };
 
 // x = rms(wte[token] + wpe[position])
@@ -113,7 +117,8 @@ void table_backward(const Table& table, const int32_t* row_of, Panels de, const 
   for (int n = 0; n < prefixes.pairs; ++n) {
     float* g = t.g + t.at(row_of[n], 0);
     for (int p = 0; p < panels; ++p)
-      (Vec16::load(g + p * kPanel) + Vec16::load(de.at(p, int64_t{n} * kPanel))).store(g + p * kPanel);
+      (Vec16::load(g + p * kPanel) + Vec16::load(de.at(p, int64_t{n} * kPanel)))
+          .store(g + p * kPanel);
   }
   if (step == nullptr) return;
   const Adam adam = *step;

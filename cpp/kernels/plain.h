@@ -130,7 +130,8 @@ struct Add {
   template <class Real> static Real apply(Real old, Real sum) { return old + sum; }
 };
 struct Relu {
-  template <class Real> static Real apply(Real, Real sum) { return sum < 0 ? 0 : sum; }  // NaN stays
+  // NaN stays.
+  template <class Real> static Real apply(Real, Real sum) { return sum < 0 ? 0 : sum; }
 };
 struct MaskByRelu {  // the old value is the activation, the new one its gradient
   template <class Real> static Real apply(Real old, Real sum) { return old > 0 ? sum : 0; }

@@ -49,8 +49,8 @@ void keep_top(Panels logits, Span rows, int vocab_size, int k) {
   }
 }
 
-// logits -> running sums of exp((logit - max) / temperature), in place. Rows up to the next multiple
-// of four after the span's first are computed too.
+// logits -> running sums of exp((logit - max) / temperature), in place. Rows up to the next
+// multiple of four after the span's first are computed too.
 void cumulate(Panels logits, Span rows, int vocab_size, float inverse_temperature) {
   const int panels = panels_of(vocab_size);
   const Vec16 inverse = Vec16::set(inverse_temperature), mask = padding_mask(vocab_size);

@@ -1,10 +1,11 @@
-// Causal attention of long documents: the same as in attention.h, by products of tiles of queries and
-// keys, with rows by document and no prefixes shared. Probabilities are not kept: backward computes
-// them again from the logarithm of their sum, so that memory grows with the context, not its square.
+// Causal attention of long documents: the same as in attention.h, by products of tiles of queries
+// and keys, with rows by document and no prefixes shared. Probabilities are not kept: backward
+// computes them again from the logarithm of their sum, so that memory grows with the context, not
+// its square.
 //
-// Features of a head fill panels of their own. A block of queries has a strip of scores, with queries
-// in the lanes: (query panels, keys, 16). Keys after the last query of a panel are left out, those
-// within it masked.
+// Features of a head fill panels of their own. A block of queries has a strip of scores, with
+// queries in the lanes: (query panels, keys, 16). Keys after the last query of a panel are left
+// out, those within it masked.
 #pragma once
 #include "attention.h"
 
@@ -22,12 +23,14 @@ bool tiled(const Config& c) {
 // What one thread works with.
 struct TileScratch {
   Panels q, dy;    // (query panels, head features, 16 queries): transposed
-  Panels p, ds;      // (query panels, keys, 16 queries): scores, then probabilities; their gradients
+  Panels p, ds;    // (query panels, keys, 16 queries): scores, then probabilities; their gradients
 
   static int64_t floats(const Config& c) {
     return 2 * int64_t{kQueries} * (panels_of(c.head_dim()) * kPanel + strip(c));
   }
-  PYMICROGPT_INLINE static int64_t strip(const Config& c) { return (panels_of(c.block_size) + 1) * kPanel; }
+  PYMICROGPT_INLINE static int64_t strip(const Config& c) {
+    return (panels_of(c.block_size) + 1) * kPanel;
+  }
   TileScratch(const Config& c, float* data) {
     const int64_t features = panels_of(c.head_dim()) * kPanel, keys = strip(c);
     const auto take = [&](int64_t rows) {
@@ -61,14 +64,16 @@ struct QueryBlock {
   TileScratch scratch;
   int head, row, first, size;  // row: the first one of the document; first: query, in it
 
-  // Panels of this head in an array of q, k and v, or of one of them, from row `from` of the document.
+  // Panels of this head in an array of q, k and v, or of one of them, from a row of the document.
   PYMICROGPT_INLINE Panels of_head(Panels x, int third, int from) const {
     const int panel = third * attn.heads.panels() + head * attn.heads.chunks;
     return {x.at(panel, int64_t{row + from} * kPanel), x.stride};
   }
   PYMICROGPT_INLINE int panels() const { return panels_of(size); }
   // Queries of a panel of them, and keys that they attend to.
-  PYMICROGPT_INLINE int queries(int p) const { return size - p * kPanel < kPanel ? size - p * kPanel : kPanel; }
+  PYMICROGPT_INLINE int queries(int p) const {
+    return size - p * kPanel < kPanel ? size - p * kPanel : kPanel;
+  }
   PYMICROGPT_INLINE int keys(int p) const { return first + p * kPanel + queries(p); }
 };
 
@@ -90,13 +95,15 @@ void tile_scores(const QueryBlock& b, Panels s, Panels x, Panels of) {
 // to[q] = scale[q] * sum over the keys j of s[q][j] x[j]
 void tile_values(const QueryBlock& b, Panels s, Panels x, Panels to, const float* scale) {
   const auto rows_by = [&](auto P, int panel) {
-    constexpr int fit = Vec::accumulators / (P.value * kVectors), most = fit < kPanel ? fit : kPanel;
+    constexpr int fit = Vec::accumulators / (P.value * kVectors),
+                  most = fit < kPanel ? fit : kPanel;
     for (int p = 0; p < b.panels(); ++p)
       split_evenly(b.queries(p), most, [&](int r, int some) {
         with_up_to<most>(some, [&](auto R) {
           Vec sum[R.value][P.value * kVectors];
           PYMICROGPT_UNROLL for (int i = 0; i < R.value; ++i)
-            PYMICROGPT_UNROLL for (int u = 0; u < P.value * kVectors; ++u) sum[i][u] = Vec::set(0.0f);
+            PYMICROGPT_UNROLL for (int u = 0; u < P.value * kVectors; ++u)
+              sum[i][u] = Vec::set(0.0f);
           const int query = p * kPanel + r;
           outer_products<R.value, P.value>(sum, x, panel, s, query, {0, b.keys(p)});
           PYMICROGPT_UNROLL for (int i = 0; i < R.value; ++i)
@@ -115,7 +122,8 @@ void tile_values(const QueryBlock& b, Panels s, Panels x, Panels to, const float
 void tile_keys(const QueryBlock& b, Panels s, Panels x, Panels to) {
   const auto add = [&](int p, Span keys) {  // queries from panel p on
     product(CutPanels{{s.at(p, 0), s.stride}}, b.size - p * kPanel,
-            Panels{x.at(0, int64_t{p} * kPanel * kPanel), x.stride}, b.attn.heads.chunks, keys, Add{to});
+            Panels{x.at(0, int64_t{p} * kPanel * kPanel), x.stride}, b.attn.heads.chunks, keys,
+            Add{to});
   };
   if (b.first > 0) add(0, {0, b.first});
   for (int p = 0; p < b.panels(); ++p) add(p, {b.first + p * kPanel, b.keys(p)});
@@ -123,9 +131,9 @@ void tile_keys(const QueryBlock& b, Panels s, Panels x, Panels to) {
 
 // Scores of the keys within a panel of queries: minus infinity where the key comes after the query.
 PYMICROGPT_INLINE void mask_later(const QueryBlock& b, int p, float* s) {
-  constexpr float mask[2 * kPanel] = {kMinusInf, kMinusInf, kMinusInf, kMinusInf, kMinusInf, kMinusInf,
-                                      kMinusInf, kMinusInf, kMinusInf, kMinusInf, kMinusInf, kMinusInf,
-                                      kMinusInf, kMinusInf, kMinusInf, kMinusInf};
+  constexpr float mask[2 * kPanel] = {
+      kMinusInf, kMinusInf, kMinusInf, kMinusInf, kMinusInf, kMinusInf, kMinusInf, kMinusInf,
+      kMinusInf, kMinusInf, kMinusInf, kMinusInf, kMinusInf, kMinusInf, kMinusInf, kMinusInf};
   for (int i = 1; i < b.queries(p); ++i) {
     float* row = s + int64_t{b.first + p * kPanel + i} * kPanel;
     (Vec16::load(row) + Vec16::load(mask + kPanel - i)).store(row);
@@ -201,11 +209,13 @@ void tiled_attention_forward(const Attention& attn, const TiledMemory& l, Span n
   const Prefixes& r = *attn.prefixes;
   for (int d = 0; d < r.documents; ++d) {
     const int row = r.document_begin[d], end = r.document_begin[d + 1];
-    const int first = nodes.first > row ? nodes.first : row, last = nodes.last < end ? nodes.last : end;
+    const int first = nodes.first > row ? nodes.first : row,
+              last = nodes.last < end ? nodes.last : end;
     for (int head = 0; first < last && head < attn.heads.groups; ++head)
       for (int n = first; n < last; n += kQueries)
-        forward_block({attn, l.scratch, head, row, n - row, last - n < kQueries ? last - n : kQueries},
-                      l.lse + head * l.capacity);
+        forward_block(
+            {attn, l.scratch, head, row, n - row, last - n < kQueries ? last - n : kQueries},
+            l.lse + head * l.capacity);
   }
 }
 
@@ -220,8 +230,9 @@ void tiled_attention_backward(const Attention& attn, const TiledMemory& l, Share
         for (int c = 0; c < attn.heads.chunks; ++c)
           clear(attn.dqkv, third * attn.heads.panels() + head * attn.heads.chunks + c, {row, end});
       for (int n = row; n < end; n += kQueries)
-        backward_block({attn, l.scratch, head, row, n - row, end - n < kQueries ? end - n : kQueries},
-                       l.lse + head * l.capacity);
+        backward_block(
+            {attn, l.scratch, head, row, n - row, end - n < kQueries ? end - n : kQueries},
+            l.lse + head * l.capacity);
     }
   }
 }

@@ -1,5 +1,5 @@
-// Sixteen floats at a time. Everything here and below is written once over Vec, the vector type that
-// the including file in isa/ defines, and lives in its anonymous namespace.
+// Sixteen floats at a time. Everything here and below is written once over Vec, the vector type
+// that the including file in isa/ defines, and lives in its anonymous namespace.
 //
 // Activations are kept in panels: features 16p .. 16p+15 of all rows stand together, one row every
 // 16 floats, so that the addresses inside a tile are constants whatever the model's width. Each row
@@ -29,8 +29,8 @@ struct Constant {
   static constexpr int value = N;
 };
 
-// f(Constant<n>) where n is one of Sizes, which have code of their own, and f(Constant<0>) elsewhere;
-// only the first of them has where code is to be small.
+// f(Constant<n>) where n is one of Sizes, which have code of their own, and f(Constant<0>)
+// elsewhere; only the first of them has where code is to be small.
 template <int First, int... Sizes, class F>
 PYMICROGPT_INLINE void with_one_of(int n, F f) {
   if constexpr (Vec::compact) {

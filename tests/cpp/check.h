@@ -136,8 +136,8 @@ inline float from_bits(uint32_t bits) {
   return x;
 }
 
-// A NaN for memory to be written: where it still stands, nothing was. What may be read, but must not
-// count, holds another one, since what is computed from a NaN is often that very NaN.
+// A NaN for memory to be written: where it still stands, nothing was. What may be read, but must
+// not count, holds another one, since what is computed from a NaN is often that very NaN.
 inline float poison() { return from_bits(0x7fc0dead); }
 inline float input_poison() { return from_bits(0x7fc0beef); }
 inline bool is_poison(float x) { return same_bits(x, poison()); }

@@ -27,7 +27,8 @@ class Numbering {
   std::set<int> taken_;
 };
 
-void expect_prefixes(const Prefixes& prefixes, const Config& config, const Batch& batch, bool share) {
+void expect_prefixes(const Prefixes& prefixes, const Config& config, const Batch& batch,
+                     bool share) {
   // Keys begin with 0 or, with sharing off, with the document's number in the batch.
   Numbering<std::pair<int, Prefix>> nodes;
   Numbering<std::array<int, 3>> pairs;  // token, position
@@ -49,7 +50,8 @@ void expect_prefixes(const Prefixes& prefixes, const Config& config, const Batch
       const int n = batch.documents.positions(d, config.block_size);
       if (t >= n) continue;
       const int node = prefixes.entry_node[entry], key = share ? 0 : i;
-      if (!check(entry < prefixes.entries && node >= 0 && node < prefixes.nodes, "entry's node")) return;
+      if (!check(entry < prefixes.entries && node >= 0 && node < prefixes.nodes, "entry's node"))
+        return;
       CHECK(node >= prefixes.level_begin[t] && node < prefixes.level_begin[t + 1]);
       CHECK(prefixes.entry_target[entry] == tokens[t + 1]);
       // 1 / (B n), of a product that is exact and a quotient: one rounding.
@@ -60,7 +62,8 @@ void expect_prefixes(const Prefixes& prefixes, const Config& config, const Batch
 
       nodes.expect({key, Prefix(tokens, tokens + t + 1)}, node, "one node for each prefix");
       const int pair = prefixes.pair_of[node] / kPanel;
-      if (!CHECK(pair >= 0 && pair < prefixes.pairs && prefixes.pair_of[node] % kPanel == 0)) return;
+      if (!CHECK(pair >= 0 && pair < prefixes.pairs && prefixes.pair_of[node] % kPanel == 0))
+        return;
       pairs.expect({key, tokens[t], t}, pair, "one pair for each token at a position");
       CHECK(prefixes.pair_token[pair] == tokens[t]);
       CHECK(prefixes.pair_position[pair] == t);

@@ -585,12 +585,14 @@ void test_directions() {
             });
             y.expect("forward", [&](int n, int o) {
               Total sum;
-              for (int i = 0; i < ins; ++i) sum.add(Approx(x.at(i, n)) * Approx(values[o * ins + i]));
+              for (int i = 0; i < ins; ++i)
+                sum.add(Approx(x.at(i, n)) * Approx(values[o * ins + i]));
               return Approx(sum);
             });
             dx.expect("input_gradient", [&](int n, int i) {
               Total sum;
-              for (int o = 0; o < outs; ++o) sum.add(Approx(dy.at(o, n)) * Approx(values[o * ins + i]));
+              for (int o = 0; o < outs; ++o)
+                sum.add(Approx(dy.at(o, n)) * Approx(values[o * ins + i]));
               return Approx(sum);
             });
           }
@@ -735,8 +737,8 @@ struct TestTable {
 };
 
 // Gradients of a table's rows, summed over pairs, and where asked for what Adam makes of them.
-void expect_table(TestTable& t, const int32_t* row_of, const Prefixes& prefixes, Activations& de, int C,
-                  const Adam* adam) {
+void expect_table(TestTable& t, const int32_t* row_of, const Prefixes& prefixes, Activations& de,
+                  int C, const Adam* adam) {
   const auto values = [&](int64_t i) { return std::array<float, 3>{t.p[i], t.m[i], t.v[i]}; };
   std::vector<std::array<float, 3>> before;
   std::vector<Total> g(t.g.size());
@@ -798,7 +800,8 @@ void test_embedding() {
           for (int n = 0; n < prefixes.nodes; ++n)
             for (int i = 0; i < C; ++i)
               want[prefixes.pair_of[n] / kPanel * C + i].add(Approx(by_node.at(i, n)));
-          each_span(N, [&](Span span) { sum_by_pair(by_pair, by_node, prefixes, x.panels(), span); });
+          each_span(N,
+                    [&](Span span) { sum_by_pair(by_pair, by_node, prefixes, x.panels(), span); });
           by_pair.expect("sum_by_pair", [&](int n, int i) { return Approx(want[n * C + i]); });
         }
   report("embedding");
@@ -816,9 +819,10 @@ struct AttentionCase {
   Block p, ds;
 
   AttentionCase(const Config& c, const Prefixes& r, bool pairs, Random& random)
-      : heads(c), prefixes(r), by_pair(pairs), keys(pairs ? r.pairs : r.nodes), lanes(heads.width()),
-        qkv(3 * lanes, keys), dqkv(3 * lanes, keys), y(lanes, r.nodes), dy(lanes, r.nodes),
-        p(int64_t{r.nodes} * heads.groups * r.path_stride / 4 * kPanel), ds(p.size()) {
+      : heads(c), prefixes(r), by_pair(pairs), keys(pairs ? r.pairs : r.nodes),
+        lanes(heads.width()), qkv(3 * lanes, keys), dqkv(3 * lanes, keys), y(lanes, r.nodes),
+        dy(lanes, r.nodes), p(int64_t{r.nodes} * heads.groups * r.path_stride / 4 * kPanel),
+        ds(p.size()) {
     fill(qkv, 3, keys, c.n_embd, random);
     fill(dy, 1, prefixes.nodes, c.n_embd, random);
   }
@@ -833,7 +837,8 @@ struct AttentionCase {
   }
   Attention arguments() {
     return {heads, qkv, dqkv, y, dy, p.data(), ds.data(), prefixes.path_stride / 4,
-            by_pair ? prefixes.pair_of : prefixes.self, by_pair ? prefixes.pair_path : prefixes.node_path, &prefixes};
+            by_pair ? prefixes.pair_of : prefixes.self,
+            by_pair ? prefixes.pair_path : prefixes.node_path, &prefixes};
   }
   int key(int node, int j) const {
     const int32_t* path = by_pair ? prefixes.pair_path : prefixes.node_path;

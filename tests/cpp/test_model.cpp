@@ -49,7 +49,8 @@ using Values = std::vector<double>;  // in the natural layout
 
 class Model32 final : public Engine {
  public:
-  Model32(const Kernels& kernels, Setup setup, int threads = 1) : kernels_(kernels), team_(threads) {
+  Model32(const Kernels& kernels, Setup setup, int threads = 1)
+      : kernels_(kernels), team_(threads) {
     setup.threads = threads;
     bytes_ = kernels.bytes(setup);
     lines_.resize(bytes_ / 64 + 1 + 2 * kGuard);
@@ -345,7 +346,7 @@ void test_zeros(const Kernels& kernels) {
   double least = 1, most = 0, resting = 0;
   for (const Config& config : {Config{1, 32, 4, 16, 27}, Config{2, 20, 4, 8, 27},
                                Config{2, 48, 1, 5, 9}, Config{1, 144, 4, 16, 27}})
-    for (const int batch_size : {1, 9, 40}) {  // 40: more rows than a block of the weights' pass has
+    for (const int batch_size : {1, 9, 40}) {  // 40: more rows than the weights' blocks have
       if (batch_size == 40 && config.n_embd < 144) continue;
       Case c(config, batch_size, true);
       const auto skipping = c.model(kernels), threaded = c.model(kernels, 3);
