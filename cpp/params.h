@@ -80,7 +80,7 @@ class Layout {
   PYMICROGPT_INLINE explicit Layout(const Config& c) : config_(c) {}
   PYMICROGPT_INLINE int64_t operator()(Param p, int layer = 0) const {
     int64_t before = 0, of_layer = 0;
-    for (int i = 0; i < kTensorKinds; ++i) {
+    PYMICROGPT_UNROLL for (int i = 0; i < kTensorKinds; ++i) {
       const TensorKind t = kTensors[i];
       const int64_t size = length_of(t.rows, config_) * length_of(t.columns, config_);
       if (i < static_cast<int>(p)) before += size;

@@ -7,8 +7,7 @@ namespace microgpt {
 namespace {
 
 static_assert(Vec::lanes == 4 || Vec::lanes == 8 || Vec::lanes == 16, "a Vec has 4, 8 or 16 lanes");
-static_assert(Vec::tile_panels >= 1 && Vec::accumulators >= 4 * (16 / Vec::lanes),
-              "a register tile has four rows of one panel at least");
+static_assert(Vec::tile_panels >= 1 && Vec::accumulators >= 4, "a tile has four sums at least");
 static_assert(Vec::compact || Vec::accumulators >= 4 * Vec::tile_panels * (16 / Vec::lanes),
               "weight gradients store four rows of tile_panels panels at a time");
 

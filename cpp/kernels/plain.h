@@ -508,7 +508,7 @@ void each_transposed(typename Model<Real>::Transposed& t, const Config& c, F f) 
   static_assert(static_cast<int>(Param::attn_wk) == static_cast<int>(Param::attn_wq) + 1 &&
                     static_cast<int>(Param::attn_wv) == static_cast<int>(Param::attn_wq) + 2,
                 "wq, wk and wv of a layer are read as one matrix");
-  const auto copy_of = [&](Real*& copy, Param first, int tensors) {
+  const auto copy_of = [&](Real*& copy, Param first, int tensors) PYMICROGPT_INLINED {
     const TensorKind kind = kind_of(first);
     f(copy, first, tensors * static_cast<int>(length_of(kind.rows, c)),
       static_cast<int>(length_of(kind.columns, c)));
@@ -588,9 +588,10 @@ void refresh_transposed(Model<Real>& g) {
   const Real* const w = g.param;
   transpose(g.lm_head_transposed, g.ld_logits, w + at.lm_head(), C, V, C);
   for (int i = 0; i < g.config.n_layer; ++i) {
-    each_transposed<Real>(g.transposed[i], g.config, [&](Real* copy, Param p, int outs, int ins) {
+    const auto refresh = [&](Real* copy, Param p, int outs, int ins) PYMICROGPT_INLINED {
       transpose(copy, outs, w + at(p, i), ins, outs, ins);
-    });
+    };
+    each_transposed<Real>(g.transposed[i], g.config, refresh);
   }
 }
 
