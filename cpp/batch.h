@@ -1,22 +1,23 @@
-// Documents -> rows. Positions of a batch that have the same prefix are one computation: a node of
-// the trie of the batch. Before the first attention a row depends on (token, position) alone: a
+// Documents -> prefixes. Positions of a batch that have the same prefix are one computation: a node
+// of the trie of the batch. Before the first attention it depends on (token, position) alone: a
 // pair. With sharing off every position of every document is a node and a pair of its own, and the
 // same code runs over identity maps. Derivation: docs/derivations.md.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
+#include "arena.h"
 #include "config.h"
 
 namespace microgpt {
 
-constexpr int kPanel = 16;  // features of a panel: rows stand 16 floats apart, see kernels/row.h
+constexpr int kPanel = 16;  // features of a panel: see kernels/vec16.h
 
-// Rows of one batch. Nodes are in level order (level = position in the document), so that all rows
-// of a level attend to the same number of keys; or, by document, every position of every document
-// is a node and a pair of its own, and there are neither levels nor paths. "Offset" means row index
-// times kPanel.
-struct Rows {
+// The prefixes of one batch; each is a row of the activations. Nodes are in level order (level =
+// position in the document), so that all of a level attend to the same number of keys; or, by
+// document, every position of every document is a node and a pair of its own, and there are neither
+// levels nor paths. "Offset" means the row times kPanel.
+struct Prefixes {
   int nodes, pairs, levels, entries;
   int documents;            // by document, else 0
   int32_t* document_begin;  // (documents + 1) first node of each
@@ -38,21 +39,20 @@ struct Rows {
   int path_stride;  // T rounded up to a multiple of 4
 };
 
-// Builds the rows of a batch inside one block of memory, sized once for the largest batch.
-class RowBuilder {
+// Builds the prefixes of a batch inside one block of memory, sized once for the largest batch.
+class PrefixBuilder {
  public:
   enum class Order { shared, separate, by_document };  // the first two by level
 
-  static size_t bytes(const Config& config, int batch_size, Order order);
-  // memory: aligned to 64 bytes, zeroed, of bytes(config, batch_size, order).
-  void create(void* memory, const Config& config, int batch_size, Order order);
+  // Takes its memory, which is zeroed, from the arena; from one that only counts, nothing else.
+  void create(Arena& arena, const Config& config, int batch_size, Order order);
   void build(const Batch& batch);
   // The same by level for documents that are not known yet: after start(), grow() adds to
   // each document i of active[0 .. count - 1] its next token, token_of[i], and moves node_of[i] on.
   // node_of starts as zeros.
   void start();
   void grow(const int32_t* active, int count, const int32_t* token_of, int32_t* node_of);
-  PYMICROGPT_INLINE const Rows& rows() const { return rows_; }
+  PYMICROGPT_INLINE const Prefixes& prefixes() const { return prefixes_; }
 
  private:
   struct Level {
@@ -60,12 +60,11 @@ class RowBuilder {
     int before;  // first node of the level above
     uint32_t oldest_node, oldest_pair;
   };
-  Level open_level(const Rows& rows) const;
-  int place(Rows& rows, const Level& level, int parent, int token, float weight);
-  size_t layout(char* block, const Config& config, int batch_size, Order order);
+  Level open_level(const Prefixes& prefixes) const;
+  int place(Prefixes& prefixes, const Level& level, int parent, int token, float weight);
   void build_by_document(const Batch& batch);
 
-  Rows rows_{};
+  Prefixes prefixes_{};
   int block_size_ = 0, vocab_size_ = 0, batch_size_ = 0;
   bool share_ = false, by_document_ = false;
   // Marks are row indices plus a base that grows from step to step, so that those of earlier steps

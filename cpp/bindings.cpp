@@ -15,6 +15,7 @@
 #include "generator.h"
 #include "params.h"
 #include "peak.h"
+#include "tensors.h"
 #include "text.h"
 #include "trainer.h"
 
@@ -193,6 +194,15 @@ PYBIND11_MODULE(_core, m) {
           if (!on) flushing.reset();
         },
         py::arg("on"));
+  m.def("tensors",
+        [](int n_layer, int n_embd, int n_head, int block_size, int vocab_size) {
+          py::list list;
+          for (const Tensor& t : tensors({n_layer, n_embd, n_head, block_size, vocab_size}))
+            list.append(py::make_tuple(t.name, py::make_tuple(t.rows, t.cols), t.offset));
+          return list;
+        },
+        py::kw_only(), py::arg("n_layer"), py::arg("n_embd"), py::arg("n_head"),
+        py::arg("block_size"), py::arg("vocab_size"));
   m.def("build_info", [] {
     return py::dict(py::arg("compiler") = PYMICROGPT_COMPILER,
                     py::arg("flags") = PYMICROGPT_BUILD_FLAGS);

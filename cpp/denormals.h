@@ -1,5 +1,5 @@
-// Adam's first moments of hidden units that have fallen silent become denormal, and a denormal costs
-// an operation tens or hundreds of times its time.
+// Adam's first moments of hidden units that have fallen silent become denormal, and a denormal
+// costs an operation tens or hundreds of times its time.
 #pragma once
 #include <cstdint>
 

@@ -18,6 +18,7 @@
 
 #include "batch.h"
 #include "build.h"
+#include "params.h"
 #include "tape.h"
 #include "team.h"
 
@@ -260,9 +261,7 @@ EngineRecord choose(const std::string& name) {
 std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& setup, int threads) {
   // In double: the count of parameters may be beyond any integer. Each has at least a value, two
   // moments and a gradient.
-  const Config& c = setup.config;
-  const double C = c.n_embd, tables = 2.0 * c.vocab_size + c.block_size;
-  check_memory(4.0 * sizeof(float) * C * (12.0 * c.n_layer * C + tables));
+  check_memory(4.0 * sizeof(float) * parameter_count<double>(setup.config));
   if (!record.full && threads == kAutoThreads) threads = 1;
   if (threads > 1 && !record.full)
     throw std::invalid_argument("engine '" + record.name + "' runs on one thread; threads must be 1");

@@ -1,60 +1,100 @@
-// Every parameter tensor by name, shape and offset in the natural layout: one flat array, tensors
-// in the order in which the original draws them, each stored (out, in) row by row.
+// The parameter tensors of a model, described once, and where they stand in the natural layout: one
+// flat array of all of them, each stored (out, in) row by row, those that the model has once before
+// those of the layers, in the order in which the original draws them.
 #pragma once
 #include <cstdint>
-#include <string>
-#include <vector>
 
 #include "config.h"
 
 namespace microgpt {
 
-struct Tensor {
-  std::string name;
-  int rows, cols;   // (out, in)
-  int64_t offset;   // of its first element in the flat array
-};
+// X(name, rows, columns, how often): rows and columns are Sides, out and in of a matrix; a vector
+// has one row. pymicrogpt/config.py has the same list, and tests/test_config.py compares them.
+#define PYMICROGPT_TENSORS(X)               \
+  X(wte, vocab_size, n_embd, once)          \
+  X(wpe, block_size, n_embd, once)          \
+  X(lm_head, vocab_size, n_embd, once)      \
+  X(attn_wq, n_embd, n_embd, per_layer)     \
+  X(attn_wk, n_embd, n_embd, per_layer)     \
+  X(attn_wv, n_embd, n_embd, per_layer)     \
+  X(attn_wo, n_embd, n_embd, per_layer)     \
+  X(mlp_fc1, hidden, n_embd, per_layer)     \
+  X(mlp_fc2, n_embd, hidden, per_layer)
 
-// The one place that knows the tensors of a model; everything else asks it.
-inline std::vector<Tensor> tensors(const Config& c) {
-  std::vector<Tensor> list;
-  int64_t offset = 0;
-  const auto add = [&](std::string name, int rows, int cols) {
-    list.push_back({std::move(name), rows, cols, offset});
-    offset += int64_t{rows} * cols;
-  };
-  add("wte", c.vocab_size, c.n_embd);
-  add("wpe", c.block_size, c.n_embd);
-  add("lm_head", c.vocab_size, c.n_embd);
-  for (int i = 0; i < c.n_layer; ++i) {
-    const std::string layer = "layer" + std::to_string(i) + ".";
-    add(layer + "attn_wq", c.n_embd, c.n_embd);
-    add(layer + "attn_wk", c.n_embd, c.n_embd);
-    add(layer + "attn_wv", c.n_embd, c.n_embd);
-    add(layer + "attn_wo", c.n_embd, c.n_embd);
-    add(layer + "mlp_fc1", 4 * c.n_embd, c.n_embd);
-    add(layer + "mlp_fc2", c.n_embd, 4 * c.n_embd);
-  }
-  return list;
+#define ENUMERATOR(name, rows, columns, often) name,
+enum class Param : int { PYMICROGPT_TENSORS(ENUMERATOR) };
+#undef ENUMERATOR
+
+enum class Side { one, n_embd, hidden, block_size, vocab_size };  // hidden: 4 n_embd
+enum class Often { once, per_layer };
+
+struct TensorKind {
+  Side rows, columns;
+  Often often;
+};
+#define KIND(name, rows, columns, often) {Side::rows, Side::columns, Often::often},
+constexpr TensorKind kTensors[] = {PYMICROGPT_TENSORS(KIND)};
+#undef KIND
+constexpr int kTensorKinds = sizeof kTensors / sizeof *kTensors;
+
+PYMICROGPT_INLINE constexpr bool layers_come_last() {
+  for (int p = 1; p < kTensorKinds; ++p)
+    if (kTensors[p].often == Often::once && kTensors[p - 1].often == Often::per_layer) return false;
+  return true;
+}
+static_assert(layers_come_last(), "list the tensors that a model has once before those of a layer");
+
+PYMICROGPT_INLINE constexpr TensorKind kind_of(Param p) { return kTensors[static_cast<int>(p)]; }
+
+PYMICROGPT_INLINE constexpr int64_t length_of(Side side, const Config& c) {
+  return side == Side::n_embd       ? c.n_embd
+         : side == Side::hidden     ? int64_t{4} * c.n_embd
+         : side == Side::block_size ? c.block_size
+         : side == Side::vocab_size ? c.vocab_size
+                                    : 1;
 }
 
-// Offsets of the same tensors without names: usable where no STL may be (ISA translation units).
-struct Layout {
-  int64_t C, T, V;
-  PYMICROGPT_INLINE explicit Layout(const Config& c) : C(c.n_embd), T(c.block_size), V(c.vocab_size) {}
+// f(tensor, layer) for every tensor, in the order of the natural layout; layer is 0 for those that
+// the model has once.
+template <class F>
+PYMICROGPT_INLINE void each_tensor(const Config& c, F f) {
+  for (int layer = 0; layer < c.n_layer; ++layer)
+    for (int p = 0; p < kTensorKinds; ++p)
+      if (layer == 0 || kTensors[p].often == Often::per_layer) f(static_cast<Param>(p), layer);
+}
 
-  PYMICROGPT_INLINE int64_t wte() const { return 0; }  // (V, C)
-  PYMICROGPT_INLINE int64_t wpe() const { return V * C; }  // (T, C)
-  PYMICROGPT_INLINE int64_t lm_head() const { return (V + T) * C; }  // (V, C)
-  PYMICROGPT_INLINE int64_t layer(int i) const { return (2 * V + T) * C + 12 * C * C * i; }
-  PYMICROGPT_INLINE int64_t attn_wq(int i) const { return layer(i); }  // (C, C)
-  PYMICROGPT_INLINE int64_t attn_wk(int i) const { return layer(i) + C * C; }  // (C, C)
-  PYMICROGPT_INLINE int64_t attn_wv(int i) const { return layer(i) + 2 * C * C; }  // (C, C)
-  PYMICROGPT_INLINE int64_t attn_wo(int i) const { return layer(i) + 3 * C * C; }  // (C, C)
-  PYMICROGPT_INLINE int64_t mlp_fc1(int i) const { return layer(i) + 4 * C * C; }  // (4C, C)
-  PYMICROGPT_INLINE int64_t mlp_fc2(int i) const { return layer(i) + 8 * C * C; }  // (C, 4C)
+// Numbers that are trained. In double where they may be beyond any integer.
+template <class Number = int64_t>
+PYMICROGPT_INLINE Number parameter_count(const Config& c) {
+  Number once = 0, of_layer = 0;
+  for (const TensorKind& t : kTensors)
+    (t.often == Often::once ? once : of_layer) += static_cast<Number>(length_of(t.rows, c)) *
+                                                  static_cast<Number>(length_of(t.columns, c));
+  return once + static_cast<Number>(c.n_layer) * of_layer;
+}
+
+// Where each tensor begins in the natural layout: at(Param::attn_wq, layer) or at.attn_wq(layer),
+// of a Layout `at`. The loop is over constants, so that little of it is left.
+class Layout {
+ public:
+  PYMICROGPT_INLINE explicit Layout(const Config& c) : config_(c) {}
+  PYMICROGPT_INLINE int64_t operator()(Param p, int layer = 0) const {
+    int64_t before = 0, of_layer = 0;
+    PYMICROGPT_UNROLL for (int i = 0; i < kTensorKinds; ++i) {
+      const TensorKind t = kTensors[i];
+      const int64_t size = length_of(t.rows, config_) * length_of(t.columns, config_);
+      if (i < static_cast<int>(p)) before += size;
+      if (t.often == Often::per_layer) of_layer += size;
+    }
+    return before + layer * of_layer;
+  }
+#define OFFSET(name, rows, columns, often) \
+  PYMICROGPT_INLINE int64_t name(int layer = 0) const { return (*this)(Param::name, layer); }
+  PYMICROGPT_TENSORS(OFFSET)
+#undef OFFSET
+
+ private:
+  Config config_;
 };
-
-PYMICROGPT_INLINE int64_t parameter_count(const Config& c) { return Layout(c).layer(c.n_layer); }
 
 }  // namespace microgpt

@@ -55,9 +55,11 @@ Trainer::Trainer(const std::string& engine, const Config& config, const Settings
 }
 
 Batch Trainer::next() const {
-  const int64_t first = static_cast<int64_t>(
-      static_cast<unsigned __int128>(steps_done) * settings_.batch_size % documents_.count);
-  return {documents_, first, settings_.batch_size};
+  // Below 2^64 for the 2^33 documents that 128 GiB would hold.
+  const uint64_t count = static_cast<uint64_t>(documents_.count);
+  const uint64_t gone = static_cast<uint64_t>(steps_done) % count;
+  const uint64_t first = gone * static_cast<uint64_t>(settings_.batch_size) % count;
+  return {documents_, static_cast<int64_t>(first), settings_.batch_size};
 }
 
 AdamStep Trainer::adam() const {

@@ -17,6 +17,12 @@ def engines() -> list[EngineRecord]: ...
 def flush_denormals(on: bool) -> None:
     """Whether denormal numbers become zero in this thread; the engines see to it themselves."""
 
+def tensors(
+    *, n_layer: int, n_embd: int, n_head: int, block_size: int, vocab_size: int
+) -> list[tuple[str, tuple[int, int], int]]:
+    """Every parameter tensor as the engines have it: its name, its shape (out, in), and where it
+    begins in a flat array of all parameters."""
+
 def build_info() -> dict[str, str]:
     """Compiler, its version and the flags of each translation unit."""
 

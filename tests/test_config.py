@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import pymicrogpt as mg
+from pymicrogpt import _core
 
 
 def test_defaults_are_the_original():
@@ -37,6 +38,16 @@ def test_parameter_shapes_in_order():
         ("layer1.mlp_fc1", (24, 6)),
         ("layer1.mlp_fc2", (6, 24)),
     ]
+
+
+@pytest.mark.parametrize("n_layer, n_embd, n_head, block_size", [(1, 16, 4, 16), (3, 10, 5, 7)])
+def test_the_engines_have_the_same_tensors(n_layer, n_embd, n_head, block_size):
+    config = mg.Config(n_layer=n_layer, n_embd=n_embd, n_head=n_head, block_size=block_size)
+    here, start = [], 0
+    for name, shape in config.parameter_shapes(9).items():
+        here.append((name, shape, start))
+        start += shape[0] * shape[1]
+    assert _core.tensors(**dataclasses.asdict(config), vocab_size=9) == here
 
 
 @pytest.mark.parametrize("field", ["n_layer", "n_embd", "n_head", "block_size"])

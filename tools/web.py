@@ -119,7 +119,7 @@ EXCERPTS = {
     "simd": ("cpp/kernels/matrix.h", "      PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {", 5),
     "relaxed": (
         "cpp/isa/wasm.cpp",
-        "PYMICROGPT_INLINE V fma(",
+        "PYMICROGPT_INLINE Vec fma(",
         1,
     ),
 }

@@ -1,19 +1,20 @@
 // Causal attention over paths of the trie, with one head in each quad.
 //
 // Features of q, k and v are stored head by quad: a panel holds four features of each of four heads
-// (of two heads eight, of one head or for tiled_attention.h sixteen), so that a dot product per head is multiply-adds over
-// the panels of the head and one sum inside quads, and the scores of four keys fill one row.
+// (of two heads eight, of one head or for tiled_attention.h sixteen), so that a dot product per
+// head is multiply-adds over the panels of the head and one sum inside quads, and the scores of
+// four keys fill one Vec16.
 #pragma once
 #include "norm.h"
 
 namespace microgpt {
 namespace {
 
-// Where the features of the heads are. Heads that do not fill a row of quads, and head sizes that do
-// not fill a quad, are padded with zero weights.
+// Where the features of the heads are. Heads that do not fill a panel's quads, and head sizes that
+// do not fill a quad, are padded with zero weights.
 struct Heads {
   int head_dim;
-  int span;    // quads of a row that one head takes: 4 with one head, 2 with two, else 1
+  int span;    // quads of a panel that one head takes: 4 with one head, 2 with two, else 1
   int chunks;  // panels of one group of heads
   int groups;  // of 4 / span heads
 
@@ -36,22 +37,22 @@ struct Heads {
 
 struct Attention {
   Heads heads;
-  Panels qkv;   // (3 width, rows of keys): q, then k, then v
-  Panels dqkv;  // the same, gradients
-  Panels out;   // (width, nodes)
-  Panels dout;
+  Panels qkv;   // (3 width, keys): q, then k, then v; keys are pairs in layer 0, nodes above it
+  Panels dqkv;  // (3 width, keys)
+  Panels y;     // (width, nodes)
+  Panels dy;    // (width, nodes)
   float* p;     // (nodes, groups, key_groups, 16) probabilities: quad = head, four keys in a quad
   float* ds;    // the same, gradients of the scores
   int key_groups;
   const int32_t* row_of;  // (nodes) offset of the node's own row in qkv
   const int32_t* path;    // (nodes, path_stride) offsets of the rows it attends to
-  const Rows* rows;
+  const Prefixes* prefixes;
 
   PYMICROGPT_INLINE int64_t scores_at(int node, int group) const {
     return (int64_t{node} * heads.groups + group) * key_groups * kPanel;
   }
   PYMICROGPT_INLINE const int32_t* path_of(int node) const {
-    return path + int64_t{node} * rows->path_stride;
+    return path + int64_t{node} * prefixes->path_stride;
   }
 };
 
@@ -62,138 +63,139 @@ constexpr float kMask[4][4] = {{0, kMinusInf, kMinusInf, kMinusInf},
                                            {0, 0, 0, 0}};
 
 // Sums over the quads of one head, where it has several.
-PYMICROGPT_INLINE Row over_head(const Row& s, int span) {
+PYMICROGPT_INLINE Vec16 over_head(const Vec16& s, int span) {
   if (span == 1) return s;
   if (span == 4) return across_quads(s);
   float in[kPanel], out[kPanel];
   s.store(in);
   for (int i = 0; i < kPanel; ++i) out[i] = in[i] + in[i ^ 4];
-  return Row::load(out);
+  return Vec16::load(out);
 }
 
 // For four rows of `keys` at offsets key[0..3]: the dot products with row `of` of `queries`.
-template <int C>
-PYMICROGPT_INLINE Row dots4(Panels queries, int query_panel, int64_t of, Panels keys, int key_panel,
-                            const int32_t* key, const Heads& h) {
-  const int chunks = C > 0 ? C : h.chunks;
-  Row s[4];
+template <int Chunks>
+PYMICROGPT_INLINE Vec16 dots4(Panels queries, int query_panel, int64_t of, Panels keys,
+                              int key_panel, const int32_t* key, const Heads& h) {
+  const int chunks = Chunks > 0 ? Chunks : h.chunks;
+  Vec16 s[4];
   PYMICROGPT_UNROLL for (int j = 0; j < 4; ++j)
-    s[j] = Row::load(queries.at(query_panel, of)) * Row::load(keys.at(key_panel, key[j]));
+    s[j] = Vec16::load(queries.at(query_panel, of)) * Vec16::load(keys.at(key_panel, key[j]));
   for (int c = 1; c < chunks; ++c) {
-    const Row q = Row::load(queries.at(query_panel + c, of));
+    const Vec16 q = Vec16::load(queries.at(query_panel + c, of));
     PYMICROGPT_UNROLL for (int j = 0; j < 4; ++j)
-      s[j] = fma(q, Row::load(keys.at(key_panel + c, key[j])), s[j]);
+      s[j] = fma(q, Vec16::load(keys.at(key_panel + c, key[j])), s[j]);
   }
   return over_head(reduce4(s[0], s[1], s[2], s[3]), h.span);
 }
 
-// f(j, p_j) for the keys 4 kg .. of a row with `keys` keys, where p_j is key j's value in each head.
+// f(j, p_j) for four of the `keys` keys of a node, where p_j is key j's value in each head.
 template <class F>
-PYMICROGPT_INLINE void each_key(const Row& p, int first, int keys, F f) {
+PYMICROGPT_INLINE void each_key(const Vec16& p, int first, int keys, F f) {
   f(first, quad<0>(p));
   if (first + 1 < keys) f(first + 1, quad<1>(p));
   if (first + 2 < keys) f(first + 2, quad<2>(p));
   if (first + 3 < keys) f(first + 3, quad<3>(p));
 }
 
-// The scores of one node: G rows of four keys in registers or, with G = 0, any number in memory.
+// The scores of one node: G groups of four keys in registers or, with G = 0, any number in memory.
 template <int G>
 struct Scores {
-  Row row[G > 0 ? G : 1];
+  Vec16 group[G > 0 ? G : 1];
   float* memory;
   int count;
 
   PYMICROGPT_INLINE Scores(float* m, int n) : memory(m), count(n) {}
   PYMICROGPT_INLINE int size() const { return G > 0 ? G : count; }
-  PYMICROGPT_INLINE Row get(int k) const {
-    return G > 0 ? row[G > 0 ? k : 0] : Row::load(memory + k * kPanel);
+  PYMICROGPT_INLINE Vec16 get(int k) const {
+    return G > 0 ? group[G > 0 ? k : 0] : Vec16::load(memory + k * kPanel);
   }
-  PYMICROGPT_INLINE void put(int k, const Row& x) {
-    if constexpr (G > 0) row[k] = x;
+  PYMICROGPT_INLINE void put(int k, const Vec16& x) {
+    if constexpr (G > 0) group[k] = x;
     else x.store(memory + k * kPanel);
   }
 };
 #define EACH_GROUP(s) for (int k = 0; k < (s).size(); ++k)
 
-// s_j = q . k_j / sqrt(D);  p = softmax(s);  out = sum over j of p_j v_j
-template <int C, int G>
-PYMICROGPT_INLINE void forward_node(const Attention& a, int n, int group, int keys) {
-  const Heads& h = a.heads;
-  const int chunks = C > 0 ? C : h.chunks, width = h.panels(), first = group * chunks;
-  const Row scale = Row::set(1.0f / __builtin_sqrtf(static_cast<float>(h.head_dim)));
-  const int32_t* path = a.path_of(n);
-  float* p = a.p + a.scores_at(n, group);
+// s_j = q . k_j / sqrt(D);  p = softmax(s);  y = sum over j of p_j v_j
+template <int Chunks, int G>
+PYMICROGPT_INLINE void forward_node(const Attention& attn, int n, int group, int keys) {
+  const Heads& h = attn.heads;
+  const int chunks = Chunks > 0 ? Chunks : h.chunks, width = h.panels(), first = group * chunks;
+  const Vec16 scale = Vec16::set(1.0f / __builtin_sqrtf(static_cast<float>(h.head_dim)));
+  const int32_t* path = attn.path_of(n);
+  float* p = attn.p + attn.scores_at(n, group);
 
   Scores<G> s(p, (keys + 3) / 4);
-  Row most = Row::set(kMinusInf);
+  Vec16 most = Vec16::set(kMinusInf);
   EACH_GROUP(s) {
-    Row x = dots4<C>(a.qkv, first, a.row_of[n], a.qkv, width + first, path + 4 * k, h) * scale;
-    if (k == s.size() - 1) x = x + Row::load_quad(kMask[(keys - 1) % 4]);
+    Vec16 x = scale * dots4<Chunks>(attn.qkv, first, attn.row_of[n], attn.qkv, width + first,
+                                    path + 4 * k, h);
+    if (k == s.size() - 1) x = x + Vec16::load_quad(kMask[(keys - 1) % 4]);
     most = max(most, x);
     s.put(k, x);
   }
   most = quad_max(most);
-  Row sum = Row::set(0.0f);
+  Vec16 sum = Vec16::set(0.0f);
   EACH_GROUP(s) {
-    const Row e = exp(s.get(k) - most);
+    const Vec16 e = exp(s.get(k) - most);
     sum = sum + e;
     s.put(k, e);
   }
-  const Row inverse = Row::set(1.0f) / quad_sum(sum);
+  const Vec16 inverse = Vec16::set(1.0f) / quad_sum(sum);
   EACH_GROUP(s) {
-    const Row x = flush_below(kLeast, s.get(k) * inverse);
+    const Vec16 x = flush_below(kLeast, s.get(k) * inverse);
     s.put(k, x);
     x.store(p + k * kPanel);
   }
 
-  constexpr int most_panels = C > 0 ? C : 4;  // as many at a time as registers hold
+  constexpr int most_panels = Chunks > 0 ? Chunks : 4;  // as many at a time as registers hold
   for (int c0 = 0; c0 < chunks; c0 += most_panels) {
-    const int some = C > 0 ? C : (chunks - c0 < most_panels ? chunks - c0 : most_panels);
-    Row out[most_panels];
-    PYMICROGPT_UNROLL for (int c = 0; c < most_panels; ++c) out[c] = Row::set(0.0f);
+    const int some = Chunks > 0 ? Chunks : (chunks - c0 < most_panels ? chunks - c0 : most_panels);
+    Vec16 y[most_panels];
+    PYMICROGPT_UNROLL for (int c = 0; c < most_panels; ++c) y[c] = Vec16::set(0.0f);
     EACH_GROUP(s) {
-      each_key(s.get(k), 4 * k, keys, [&](int j, const Row& pj) {
-        const float* v = a.qkv.at(2 * width + first + c0, path[j]);
+      each_key(s.get(k), 4 * k, keys, [&](int j, const Vec16& pj) {
+        const float* v = attn.qkv.at(2 * width + first + c0, path[j]);
         PYMICROGPT_UNROLL for (int c = 0; c < most_panels; ++c)
-          if (c < some) out[c] = fma(pj, Row::load(v + c * a.qkv.stride), out[c]);
+          if (c < some) y[c] = fma(pj, Vec16::load(v + c * attn.qkv.stride), y[c]);
       });
     }
     PYMICROGPT_UNROLL for (int c = 0; c < most_panels; ++c)
-      if (c < some) out[c].store(a.out.at(first + c0 + c, int64_t{n} * kPanel));
+      if (c < some) y[c].store(attn.y.at(first + c0 + c, int64_t{n} * kPanel));
   }
 }
 
-// dp_j = dout . v_j;  ds_j = p_j (dp_j - sum over i of p_i dp_i) / sqrt(D)
-template <int C, int G>
-PYMICROGPT_INLINE void scores_backward_node(const Attention& a, int n, int group, int keys) {
-  const Heads& h = a.heads;
-  const int first = group * (C > 0 ? C : h.chunks), width = h.panels();
-  const Row scale = Row::set(1.0f / __builtin_sqrtf(static_cast<float>(h.head_dim)));
-  const int32_t* path = a.path_of(n);
-  const float* p = a.p + a.scores_at(n, group);
-  float* ds = a.ds + a.scores_at(n, group);
+// dp_j = dy . v_j;  ds_j = p_j (dp_j - sum over i of p_i dp_i) / sqrt(D)
+template <int Chunks, int G>
+PYMICROGPT_INLINE void scores_backward_node(const Attention& attn, int n, int group, int keys) {
+  const Heads& h = attn.heads;
+  const int first = group * (Chunks > 0 ? Chunks : h.chunks), width = h.panels();
+  const Vec16 scale = Vec16::set(1.0f / __builtin_sqrtf(static_cast<float>(h.head_dim)));
+  const int32_t* path = attn.path_of(n);
+  const float* p = attn.p + attn.scores_at(n, group);
+  float* ds = attn.ds + attn.scores_at(n, group);
 
   Scores<G> s(ds, (keys + 3) / 4);
-  Row sum = Row::set(0.0f);
+  Vec16 sum = Vec16::set(0.0f);
   EACH_GROUP(s) {
-    const Row dp = dots4<C>(a.dout, first, int64_t{n} * kPanel, a.qkv, 2 * width + first,
+    const Vec16 dp = dots4<Chunks>(attn.dy, first, int64_t{n} * kPanel, attn.qkv, 2 * width + first,
                             path + 4 * k, h);
-    sum = fma(Row::load(p + k * kPanel), dp, sum);
+    sum = fma(Vec16::load(p + k * kPanel), dp, sum);
     s.put(k, dp);
   }
   sum = quad_sum(sum);
   EACH_GROUP(s) {
-    const Row x = Row::load(p + k * kPanel) * (s.get(k) - sum) * scale;
+    const Vec16 x = Vec16::load(p + k * kPanel) * (s.get(k) - sum) * scale;
     flush_below(kLeast, x).store(ds + k * kPanel);
   }
 }
 #undef EACH_GROUP
 
-// f(n, keys, G) for the nodes of a span. All nodes of a level have the same number of keys; G says how
-// many groups of four they are, or 0 for more than two.
+// f(n, keys, G) for the nodes of a span. All nodes of a level have the same number of keys; G says
+// how many groups of four they are, or 0 for more than two.
 template <class F>
-PYMICROGPT_INLINE void each_node(const Attention& a, Span nodes, F f) {
-  const Rows& r = *a.rows;
+PYMICROGPT_INLINE void each_node(const Attention& attn, Span nodes, F f) {
+  const Prefixes& r = *attn.prefixes;
   const auto each = [&](int level, auto G) {
     const int first = r.level_begin[level], last = r.level_begin[level + 1];
     for (int n = first > nodes.first ? first : nodes.first; n < last && n < nodes.last; ++n)
@@ -201,95 +203,96 @@ PYMICROGPT_INLINE void each_node(const Attention& a, Span nodes, F f) {
   };
   for (int level = 0; level < r.levels; ++level) {
     if (level < 4) each(level, Constant<1>());
-    else if (!V::compact && level < 8) each(level, Constant<2>());
+    else if (!Vec::compact && level < 8) each(level, Constant<2>());
     else each(level, Constant<0>());
   }
 }
 
 void attention_forward(const Attention& shared, Span nodes) {
-  with_one_of<1, 2, 4>(shared.heads.chunks, [&](auto C) {
-    const Attention a = shared;  // a copy, which no store can alias
-    each_node(a, nodes, [&](int n, int keys, auto G) PYMICROGPT_INLINED {
-      for (int group = 0; group < a.heads.groups; ++group)
-        forward_node<C.value, G.value>(a, n, group, keys);
+  with_one_of<1, 2, 4>(shared.heads.chunks, [&](auto Chunks) {
+    const Attention attn = shared;  // a copy, which no store can alias
+    each_node(attn, nodes, [&](int n, int keys, auto G) PYMICROGPT_INLINED {
+      for (int group = 0; group < attn.heads.groups; ++group)
+        forward_node<Chunks.value, G.value>(attn, n, group, keys);
     });
   });
 }
 
 void scores_backward(const Attention& shared, Span nodes) {
-  with_one_of<1, 2, 4>(shared.heads.chunks, [&](auto C) {
-    const Attention a = shared;
-    each_node(a, nodes, [&](int n, int keys, auto G) PYMICROGPT_INLINED {
-      for (int group = 0; group < a.heads.groups; ++group)
-        scores_backward_node<C.value, G.value>(a, n, group, keys);
+  with_one_of<1, 2, 4>(shared.heads.chunks, [&](auto Chunks) {
+    const Attention attn = shared;
+    each_node(attn, nodes, [&](int n, int keys, auto G) PYMICROGPT_INLINED {
+      for (int group = 0; group < attn.heads.groups; ++group)
+        scores_backward_node<Chunks.value, G.value>(attn, n, group, keys);
     });
   });
 }
 
-// dq += sum over j of ds_j k_j;  dk_j += ds_j q;  dv_j += p_j dout, for P panels of q, k and v, all of
-// one group of heads, and those of the three that are asked for.
-template <bool Q, bool K, bool V_, int P>
+// dq += sum over j of ds_j k_j;  dk_j += ds_j q;  dv_j += p_j dy, for P panels of q, k and v, all
+// of one group of heads, and those of the three that are asked for.
+template <bool DQ, bool DK, bool DV, int P>
 void accumulate(const Attention& shared, int group, int panel, int rows) {
 #define EACH_PANEL PYMICROGPT_UNROLL for (int c = 0; c < P; ++c)
-  const Attention a = shared;
-  const int width = a.heads.panels();
-  const int64_t step = a.qkv.stride, dstep = a.dqkv.stride, out_step = a.dout.stride;  // of panels
-  const float *q_rows = a.qkv.at(panel, 0), *k_rows = a.qkv.at(width + panel, 0);
-  const float* dout_rows = a.dout.at(panel, 0);
-  float *dq_rows = a.dqkv.at(panel, 0), *dk_rows = a.dqkv.at(width + panel, 0),
-        *dv_rows = a.dqkv.at(2 * width + panel, 0);
+  const Attention attn = shared;
+  const int width = attn.heads.panels();
+  // From one panel to the next.
+  const int64_t step = attn.qkv.stride, dstep = attn.dqkv.stride, out_step = attn.dy.stride;
+  const float *q_rows = attn.qkv.at(panel, 0), *k_rows = attn.qkv.at(width + panel, 0);
+  const float* dy_rows = attn.dy.at(panel, 0);
+  float *dq_rows = attn.dqkv.at(panel, 0), *dk_rows = attn.dqkv.at(width + panel, 0),
+        *dv_rows = attn.dqkv.at(2 * width + panel, 0);
   EACH_PANEL {
-    if (Q) clear(a.dqkv, panel + c, {0, rows});
-    if (K) clear(a.dqkv, width + panel + c, {0, rows});
-    if (V_) clear(a.dqkv, 2 * width + panel + c, {0, rows});
+    if (DQ) clear(attn.dqkv, panel + c, {0, rows});
+    if (DK) clear(attn.dqkv, width + panel + c, {0, rows});
+    if (DV) clear(attn.dqkv, 2 * width + panel + c, {0, rows});
   }
-  each_node(a, {0, a.rows->nodes}, [&](int n, int keys, auto) PYMICROGPT_INLINED {
-    const int32_t* path = a.path_of(n);
-    const float* p = a.p + a.scores_at(n, group);
-    const float* ds = a.ds + a.scores_at(n, group);
-    float* own_dq = dq_rows + a.row_of[n];
-    Row q[P], dout[P], dq[P];
+  each_node(attn, {0, attn.prefixes->nodes}, [&](int n, int keys, auto) PYMICROGPT_INLINED {
+    const int32_t* path = attn.path_of(n);
+    const float* p = attn.p + attn.scores_at(n, group);
+    const float* ds = attn.ds + attn.scores_at(n, group);
+    float* own_dq = dq_rows + attn.row_of[n];
+    Vec16 q[P], dy[P], dq[P];
     EACH_PANEL {
-      q[c] = Row::load(q_rows + a.row_of[n] + c * step);
-      dout[c] = Row::load(dout_rows + int64_t{n} * kPanel + c * out_step);
-      dq[c] = Row::load(own_dq + c * dstep);
+      q[c] = Vec16::load(q_rows + attn.row_of[n] + c * step);
+      dy[c] = Vec16::load(dy_rows + int64_t{n} * kPanel + c * out_step);
+      dq[c] = Vec16::load(own_dq + c * dstep);
     }
     for (int k = 0; k < keys; k += 4) {
-      if (Q || K)
-        each_key(Row::load(ds + k * 4), k, keys, [&](int j, const Row& dsj) PYMICROGPT_INLINED {
+      if (DQ || DK)
+        each_key(Vec16::load(ds + k * 4), k, keys, [&](int j, const Vec16& dsj) PYMICROGPT_INLINED {
           EACH_PANEL {
-            if (Q) dq[c] = fma(dsj, Row::load(k_rows + path[j] + c * step), dq[c]);
+            if (DQ) dq[c] = fma(dsj, Vec16::load(k_rows + path[j] + c * step), dq[c]);
             float* dk = dk_rows + path[j] + c * dstep;
-            if (K) fma(dsj, q[c], Row::load(dk)).store(dk);
+            if (DK) fma(dsj, q[c], Vec16::load(dk)).store(dk);
           }
         });
-      if (V_)
-        each_key(Row::load(p + k * 4), k, keys, [&](int j, const Row& pj) PYMICROGPT_INLINED {
+      if (DV)
+        each_key(Vec16::load(p + k * 4), k, keys, [&](int j, const Vec16& pj) PYMICROGPT_INLINED {
           EACH_PANEL {
             float* dv = dv_rows + path[j] + c * dstep;
-            fma(pj, dout[c], Row::load(dv)).store(dv);
+            fma(pj, dy[c], Vec16::load(dv)).store(dv);
           }
         });
     }
-    if (Q) EACH_PANEL dq[c].store(own_dq + c * dstep);
+    if (DQ) EACH_PANEL dq[c].store(own_dq + c * dstep);
   });
 #undef EACH_PANEL
 }
 
 // Keys collect from all their descendants, so that threads share panels, not rows. `rows` is the
 // number of rows of qkv.
-void attention_backward(const Attention& a, int rows, Share& share) {
-  constexpr int fit = V::accumulators / (3 * kVectors), most = fit < 4 ? fit : 4;
-  for (int group = 0; group < a.heads.groups; ++group)
-    split_evenly(a.heads.chunks, most, [&](int chunk, int some) {
-      const int panel = group * a.heads.chunks + chunk;
+void attention_backward(const Attention& attn, int rows, Share& share) {
+  constexpr int fit = Vec::accumulators / (3 * kVectors), most = fit < 4 ? fit : 4;
+  for (int group = 0; group < attn.heads.groups; ++group)
+    split_evenly(attn.heads.chunks, most, [&](int chunk, int some) {
+      const int panel = group * attn.heads.chunks + chunk;
       with_up_to<most>(some, [&](auto P) {
-        if (V::compact || share.size == 1) {  // which is one thread
-          accumulate<true, true, true, P.value>(a, group, panel, rows);
+        if (Vec::compact || share.size == 1) {  // which is one thread
+          accumulate<true, true, true, P.value>(attn, group, panel, rows);
         } else {
-          if (share.mine()) accumulate<true, false, false, P.value>(a, group, panel, rows);
-          if (share.mine()) accumulate<false, true, false, P.value>(a, group, panel, rows);
-          if (share.mine()) accumulate<false, false, true, P.value>(a, group, panel, rows);
+          if (share.mine()) accumulate<true, false, false, P.value>(attn, group, panel, rows);
+          if (share.mine()) accumulate<false, true, false, P.value>(attn, group, panel, rows);
+          if (share.mine()) accumulate<false, false, true, P.value>(attn, group, panel, rows);
         }
       });
     });

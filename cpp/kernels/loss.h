@@ -1,82 +1,82 @@
 // Softmax and cross-entropy over the vocabulary.
 #pragma once
-#include "row.h"
+#include "vec16.h"
 
 namespace microgpt {
 namespace {
 
 // 0 for the columns of the last panel that are tokens, minus infinity for its padding.
-PYMICROGPT_INLINE Row padding_mask(int vocab_size) {
+PYMICROGPT_INLINE Vec16 padding_mask(int vocab_size) {
   float mask[kPanel];
   for (int i = 0; i < kPanel; ++i)
     mask[i] = i < vocab_size - (panels_of(vocab_size) - 1) * kPanel ? 0.0f : kMinusInf;
-  return Row::load(mask);
+  return Vec16::load(mask);
 }
 
 // The largest logit of each of four rows, where at(p, i) is row i of panel p; see reduce4.
 template <class At>
-PYMICROGPT_INLINE Row tops4(At at, int panels, const Row& mask) {
-  Row most[4];
-  PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) most[i] = Row::load(at(panels - 1, i)) + mask;
+PYMICROGPT_INLINE Vec16 tops4(At at, int panels, const Vec16& mask) {
+  Vec16 most[4];
+  PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) most[i] = Vec16::load(at(panels - 1, i)) + mask;
   for (int p = 0; p < panels - 1; ++p)
-    PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) most[i] = max(most[i], Row::load(at(p, i)));
+    PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) most[i] = max(most[i], Vec16::load(at(p, i)));
   return max_across_quads(max4(most[0], most[1], most[2], most[3]));
 }
 
-// Probabilities over logits, in place, times the row's weight: logits -> weight softmax(logits), and
-// log sum exp into lse. Entries of the padding become 0. Rows up to the next multiple of four are
-// computed too.
+// Probabilities over logits, in place, times the row's weight: logits -> weight softmax(logits),
+// and log sum exp into lse. Entries of the padding become 0. Rows up to the next multiple of four
+// are computed too.
 void softmax_rows(Panels logits, float* lse, const float* weight, Span rows,
                   int vocab_size) {
   const int panels = panels_of(vocab_size);
-  const Row mask = padding_mask(vocab_size);
+  const Vec16 mask = padding_mask(vocab_size);
   for (int n = rows.first; n < rows.last; n += 4) {
     const auto at = [&](int p, int i) { return logits.at(p, int64_t{n + i} * kPanel); };
-    const Row top = tops4(at, panels, mask);
-    Row sum[4];
-    for4([&](int i, const Row& m) {
-      sum[i] = Row::set(0.0f);
+    const Vec16 top = tops4(at, panels, mask);
+    Vec16 sum[4];
+    for4([&](int i, const Vec16& m) {
+      sum[i] = Vec16::set(0.0f);
       for (int p = 0; p < panels; ++p) {
-        Row x = Row::load(at(p, i)) - m;
+        Vec16 x = Vec16::load(at(p, i)) - m;
         if (p == panels - 1) x = x + mask;
-        const Row e = exp(x);
+        const Vec16 e = exp(x);
         sum[i] = sum[i] + e;
         e.store(at(p, i));
       }
     }, top);
-    const Row total = across_quads(reduce4(sum[0], sum[1], sum[2], sum[3]));
+    const Vec16 total = across_quads(reduce4(sum[0], sum[1], sum[2], sum[3]));
     (top + log(total)).store_quad(lse + n);
-    for4([&](int i, const Row& s) {
-      for (int p = 0; p < panels; ++p) (Row::load(at(p, i)) * s).store(at(p, i));
-    }, Row::load_quad(weight + n) / total);
+    for4([&](int i, const Vec16& s) {
+      for (int p = 0; p < panels; ++p) (Vec16::load(at(p, i)) * s).store(at(p, i));
+    }, Vec16::load_quad(weight + n) / total);
   }
 }
 
 // For the entries whose nodes lie in the span: nll = lse - logits[target]; logits become dlogits =
 // sum over the entries of the row of weight (softmax - onehot(target)).
-void cross_entropy(Panels logits, float* lse, float* nll, const Rows& shared, Span nodes,
+void cross_entropy(Panels logits, float* lse, float* nll, const Prefixes& shared, Span nodes,
                    int vocab_size) {
-  const Rows rows = shared;  // a copy, which no store can alias
+  const Prefixes prefixes = shared;  // a copy, which no store can alias
   const auto each_entry = [&](auto f) {
-    for (int i = 0; i < rows.entries; ++i) {
-      const int node = rows.entry_node[i], target = rows.entry_target[i];
+    for (int i = 0; i < prefixes.entries; ++i) {
+      const int node = prefixes.entry_node[i], target = prefixes.entry_target[i];
       if (node < nodes.first || node >= nodes.last) continue;
       f(i, logits.at(target / kPanel, int64_t{node} * kPanel + target % kPanel));
     }
   };
   each_entry([&](int i, const float* logit) { nll[i] = *logit; });
-  softmax_rows(logits, lse, rows.weight, nodes, vocab_size);
+  softmax_rows(logits, lse, prefixes.weight, nodes, vocab_size);
   each_entry([&](int i, float* dlogit) {
-    nll[i] = lse[rows.entry_node[i]] - nll[i];
-    *dlogit -= rows.entry_weight[i];
+    nll[i] = lse[prefixes.entry_node[i]] - nll[i];
+    *dlogit -= prefixes.entry_weight[i];
   });
 }
 
 // sum over entries of weight nll, in their order
-double total_loss(const float* nll, const Rows& rows) {
+double total_loss(const float* nll, const Prefixes& prefixes) {
   double loss = 0.0;
-  for (int i = 0; i < rows.entries; ++i)
-    loss += static_cast<double>(rows.entry_weight[i]) * static_cast<double>(nll[i]);
+  for (int i = 0; i < prefixes.entries; ++i)
+    loss += static_cast<double>(prefixes.entry_weight[i]) * static_cast<double>(nll[i]);
   return loss;
 }
 

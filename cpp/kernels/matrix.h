@@ -1,7 +1,7 @@
 // The two matrix kernels: product, for forward and input gradients, and weight_gradient, whose
 // epilogue is Adam, so that gradients never reach memory.
 #pragma once
-#include "row.h"
+#include "vec16.h"
 
 namespace microgpt {
 namespace {
@@ -13,10 +13,10 @@ PYMICROGPT_INLINE int64_t strip_of(int features) {
   return int64_t{panels < 16 ? panels : panels | 1} * kPanel;
 }
 
-// A weight matrix (outs, ins). `p`, the copy that Adam updates, has one side in its lanes, `q`, where
-// there is one, the other side: forward wants outs in the lanes, input gradients ins. A copy is
-// (panels of the lane side, the other side padded to panels, 16) or, by row, (the other side padded,
-// strip_of(lane side)). Padding is zero and stays so.
+// A weight matrix (outs, ins). `p`, the copy that Adam updates, has one side in its lanes, `q`,
+// where there is one, the other side: forward wants outs in the lanes, input gradients ins. A copy
+// is (panels of the lane side, the other side padded to panels, 16) or, by row, (the other side
+// padded, strip_of(lane side)). Padding is zero and stays so.
 struct Matrix {
   int outs, ins;
   bool outs_in_lanes;  // of p
@@ -44,29 +44,33 @@ struct Matrix {
     return outs_in_lanes ? index(in, out, outs) : index(out, in, ins);
   }
   // The copies, for products.
-  PYMICROGPT_INLINE Panels of_p() const { return {p, int64_t{panels_of(rows())} * kPanel * kPanel}; }
-  PYMICROGPT_INLINE Panels of_q() const { return {q, int64_t{panels_of(lanes())} * kPanel * kPanel}; }
+  PYMICROGPT_INLINE Panels of_p() const {
+    return {p, int64_t{panels_of(rows())} * kPanel * kPanel};
+  }
+  PYMICROGPT_INLINE Panels of_q() const {
+    return {q, int64_t{panels_of(lanes())} * kPanel * kPanel};
+  }
 };
 
 // Adam with the constants of one step folded together (docs/derivations.md).
 struct Adam {
-  V beta1, beta2;
-  V rate;   // lr_t (1 - beta1) / (1 - beta1^(t+1))
-  V scale;  // sqrt((1 - beta2) / (1 - beta2^(t+1)))
-  V eps;
+  Vec beta1, beta2;
+  Vec rate;   // lr_t (1 - beta1) / (1 - beta1^(t+1))
+  Vec scale;  // sqrt((1 - beta2) / (1 - beta2^(t+1)))
+  Vec eps;
 
   PYMICROGPT_INLINE explicit Adam(const AdamStep& s)
-      : beta1(V::set(static_cast<float>(s.beta1))),
-        beta2(V::set(static_cast<float>(s.beta2))),
-        rate(V::set(static_cast<float>(s.rate * (1.0 - s.beta1) / s.correction1))),
-        scale(V::set(static_cast<float>(__builtin_sqrt((1.0 - s.beta2) / s.correction2)))),
-        eps(V::set(static_cast<float>(s.eps))) {}
+      : beta1(Vec::set(static_cast<float>(s.beta1))),
+        beta2(Vec::set(static_cast<float>(s.beta2))),
+        rate(Vec::set(static_cast<float>(s.rate * (1.0 - s.beta1) / s.correction1))),
+        scale(Vec::set(static_cast<float>(__builtin_sqrt((1.0 - s.beta2) / s.correction2)))),
+        eps(Vec::set(static_cast<float>(s.eps))) {}
 
   // The new parameter; the moments are updated where they are.
-  PYMICROGPT_INLINE V update(V p, V g, float* m, float* v) const {
-    const V root = flush_below(kLeastRoot, g);
-    const V m1 = flush_below(kLeast, fma(beta1, V::load(m), g));
-    const V v1 = flush_below(kLeastSquare, fma(beta2, V::load(v), root * root));
+  PYMICROGPT_INLINE Vec update(Vec p, Vec g, float* m, float* v) const {
+    const Vec root = flush_below(kLeastRoot, g);
+    const Vec m1 = flush_below(kLeast, fma(beta1, Vec::load(m), g));
+    const Vec v1 = flush_below(kLeastSquare, fma(beta2, Vec::load(v), root * root));
     m1.store(m);
     v1.store(v);
     return p - rate * m1 * reciprocal(fma(scale, sqrt(v1), eps));
@@ -79,7 +83,8 @@ struct Adam {
 PYMICROGPT_INLINE bool calm(const AdamStep& before, const AdamStep& now) {
   const double rate = now.rate / now.correction1 / (before.rate / before.correction1);
   const double scale = __builtin_sqrt(before.correction2 / now.correction2);
-  const double least = scale * __builtin_sqrt(now.beta2) < 1.0 ? scale * __builtin_sqrt(now.beta2) : 1.0;
+  const double least =
+      scale * __builtin_sqrt(now.beta2) < 1.0 ? scale * __builtin_sqrt(now.beta2) : 1.0;
   return now.beta1 * rate <= 0.99 * least && now.eps >= 1e-12;
 }
 
@@ -96,20 +101,22 @@ struct Strips {
   static constexpr bool paired = false;  // outputs may be rows: how many must not change their sums
 };
 
-// What becomes of sixteen sums: of row n, for the outputs of panel p. Sums over a part of k are kept
-// at partial() until the next part.
+// What becomes of sixteen sums: of row n, for the outputs of panel p. Sums over a part of k are
+// kept at partial() until the next part.
 struct Output {
   Panels y;
   PYMICROGPT_INLINE float* partial(int n, int p) const { return y.at(p, int64_t{n} * kPanel); }
 };
 struct Store : Output {
   PYMICROGPT_INLINE explicit Store(Panels to) : Output{to} {}
-  PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const { sum.store(partial(n, p)); }
+  PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const {
+    sum.store(partial(n, p));
+  }
 };
 struct Relu : Output {
   PYMICROGPT_INLINE explicit Relu(Panels to) : Output{to} {}
-  PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const {
-    max(Row::set(0.0f), sum).store(partial(n, p));  // in this order NaN stays NaN
+  PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const {
+    max(Vec16::set(0.0f), sum).store(partial(n, p));  // in this order NaN stays NaN
   }
 };
 struct Residual : Output {  // y = product + other[map[n]]
@@ -117,16 +124,16 @@ struct Residual : Output {  // y = product + other[map[n]]
   const int32_t* map;
   PYMICROGPT_INLINE Residual(Panels to, Panels x, const int32_t* rows)
       : Output{to}, other(x), map(rows) {}
-  PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const {
-    (sum + Row::load(other.at(p, map[n]))).store(partial(n, p));
+  PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const {
+    (sum + Vec16::load(other.at(p, map[n]))).store(partial(n, p));
   }
 };
 struct Mask : Output {  // y = other[n] > 0 ? product : 0
   Panels other;
   PYMICROGPT_INLINE Mask(Panels to, Panels gate) : Output{to}, other(gate) {}
-  PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const {
-    const Row gate = Row::load(other.at(p, int64_t{n} * kPanel));
-    where_greater(gate, Row::set(0.0f), sum).store(partial(n, p));
+  PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const {
+    const Vec16 gate = Vec16::load(other.at(p, int64_t{n} * kPanel));
+    where_greater(gate, Vec16::set(0.0f), sum).store(partial(n, p));
   }
 };
 
@@ -139,88 +146,91 @@ struct Product {
   Then then;
 };
 
-// The sums of panel p of a tile's row.
+// The sums of panel p, of a row of a tile.
 template <int U>
-PYMICROGPT_INLINE Row row_of(const V (&sum)[U], int p) {
-  Row row;
+PYMICROGPT_INLINE Vec16 sixteen_of(const Vec (&sum)[U], int p) {
+  Vec16 row;
   PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u) row.v[u] = sum[p * kVectors + u];
   return row;
 }
 
 // The sums of R rows by P panels that earlier parts of k have left, or, of the first part, zeros.
 template <int R, int P, class Then>
-PYMICROGPT_INLINE void begin_sums(V (&sum)[R][P * kVectors], const Then& then, int row, int panel,
+PYMICROGPT_INLINE void begin_sums(Vec (&sum)[R][P * kVectors], const Then& then, int row, int panel,
                                   bool first) {
   PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
     PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u)
-      sum[r][u] = V::compact || first ? V::set(0.0f)
-                        : V::load(then.partial(row + r, panel + u / kVectors) + u % kVectors * V::lanes);
+      sum[r][u] =
+          Vec::compact || first
+              ? Vec::set(0.0f)
+              : Vec::load(then.partial(row + r, panel + u / kVectors) + u % kVectors * Vec::lanes);
 }
 // And what becomes of them after this part.
 template <int R, int P, class Then>
-PYMICROGPT_INLINE void end_sums(const V (&sum)[R][P * kVectors], const Then& shared, int row, int panel,
-                                bool last) {
+PYMICROGPT_INLINE void end_sums(const Vec (&sum)[R][P * kVectors], const Then& shared, int row,
+                                int panel, bool last) {
   const Then then = shared;  // a copy, which no store can alias
   PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
     PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) {
-      if (V::compact || last) then(row + r, panel + p, row_of(sum[r], p));
-      else row_of(sum[r], p).store(then.partial(row + r, panel + p));
+      if (Vec::compact || last) then(row + r, panel + p, sixteen_of(sum[r], p));
+      else sixteen_of(sum[r], p).store(then.partial(row + r, panel + p));
     }
 }
 
 // R rows by P panels, all in registers; a part of k, which begins with a panel.
 template <int R, int P, class X, class Then>
-PYMICROGPT_INLINE void product_tile(const Product<X, Then>& a, Span part, int row, int panel) {
+PYMICROGPT_INLINE void product_tile(const Product<X, Then>& args, Span part, int row, int panel) {
   constexpr int U = P * kVectors;
-  V sum[R][U];
-  begin_sums<R, P>(sum, a.then, row, panel, part.first == 0);
-  const int64_t step = a.x.row_step();
-  const float* x = a.x.data + row * step + part.first / kPanel * a.x.panel_step();
-  const float* w = a.w.at(panel, int64_t{part.first} * kPanel);
-  for (int left = part.last - part.first; left > 0; left -= kPanel, x += a.x.panel_step()) {
+  Vec sum[R][U];
+  begin_sums<R, P>(sum, args.then, row, panel, part.first == 0);
+  const int64_t step = args.x.row_step();
+  const float* x = args.x.data + row * step + part.first / kPanel * args.x.panel_step();
+  const float* w = args.w.at(panel, int64_t{part.first} * kPanel);
+  for (int left = part.last - part.first; left > 0; left -= kPanel, x += args.x.panel_step()) {
     const float* end = x + (left < kPanel ? left : kPanel);
     for (const float* xk = x; xk != end; ++xk, w += kPanel) {
-      V weight[U];
+      Vec weight[U];
       PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
-        weight[u] = V::load(w + (u / kVectors) * a.w.stride + u % kVectors * V::lanes);
+        weight[u] = Vec::load(w + (u / kVectors) * args.w.stride + u % kVectors * Vec::lanes);
       PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
-        const V value = V::set(xk[r * step]);
+        const Vec value = Vec::set(xk[r * step]);
         PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
           sum[r][u] = fma(value, weight[u], sum[r][u]);
       }
     }
   }
-  end_sums<R, P>(sum, a.then, row, panel, part.last == a.k);
+  end_sums<R, P>(sum, args.then, row, panel, part.last == args.k);
 }
 
 // R rows by one panel that fills one vector. A tile as above would load a value for every
-// multiply-add, which two load ports do not keep up with. Here one load of two values serves two: the
-// weights of k and k + 1 are interleaved, so that lanes hold the sums over even and over odd k.
+// multiply-add, which two load ports do not keep up with. Here one load of two values serves two:
+// the weights of k and k + 1 are interleaved, so that lanes hold the sums over even and over odd k.
 template <int R, class X, class Then>
-PYMICROGPT_INLINE void paired_tile(const Product<X, Then>& a, int row) {
-  V sum[R][2];
-  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = V::set(0.0f);
-  const int64_t step = a.x.row_step();
-  const float* x = a.x.data + row * step;
-  const float* w = a.w.at(0, 0);
-  for (int k0 = 0; k0 < a.k; k0 += kPanel, x += a.x.panel_step()) {
-    const float* end = x + (a.k - k0 < kPanel ? (a.k - k0 + 1) / 2 * 2 : kPanel);
+PYMICROGPT_INLINE void paired_tile(const Product<X, Then>& args, int row) {
+  Vec sum[R][2];
+  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = Vec::set(0.0f);
+  const int64_t step = args.x.row_step();
+  const float* x = args.x.data + row * step;
+  const float* w = args.w.at(0, 0);
+  for (int k0 = 0; k0 < args.k; k0 += kPanel, x += args.x.panel_step()) {
+    const float* end = x + (args.k - k0 < kPanel ? (args.k - k0 + 1) / 2 * 2 : kPanel);
     for (const float* xk = x; xk != end; xk += 2, w += 2 * kPanel) {
-      const V even = V::load(w), odd = V::load(w + kPanel);
-      const V low = interleave_low(even, odd), high = interleave_high(even, odd);
+      const Vec even = Vec::load(w), odd = Vec::load(w + kPanel);
+      const Vec low = interleave_low(even, odd), high = interleave_high(even, odd);
       PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
-        const V values = V::load_pair(xk + r * step);
+        const Vec values = Vec::load_pair(xk + r * step);
         sum[r][0] = fma(values, low, sum[r][0]);
         sum[r][1] = fma(values, high, sum[r][1]);
       }
     }
   }
-  const Then then = a.then;
-  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) then(row + r, 0, Row{pair_sums(sum[r][0], sum[r][1])});
+  const Then then = args.then;
+  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
+    then(row + r, 0, Vec16{pair_sums(sum[r][0], sum[r][1])});
 }
 
-// `total` split into as few parts of at most `most` as can be, as even as can be: at most two runs of
-// parts of one size each, f(first, size, count).
+// `total` split into as few parts of at most `most` as can be, as even as can be: at most two runs
+// of parts of one size each, f(first, size, count).
 template <class F>
 PYMICROGPT_INLINE void runs_evenly(int total, int most, F f) {
   const int parts = (total + most - 1) / most;
@@ -238,9 +248,9 @@ PYMICROGPT_INLINE void split_evenly(int total, int most, F f) {
 }
 
 // ---- blocks: what does not fit the caches ----
-// A sum of many terms over many rows is done a part at a time, so that the weights of a part stay in
-// the first cache and the activations in the second. The order of a sum is the same. Compact code has
-// no parts.
+// A sum of many terms over many rows is done a part at a time, so that the weights of a part stay
+// in the first cache and the activations in the second. The order of a sum is the same. Compact
+// code has no parts.
 
 constexpr int kPart = 128;         // terms of a part
 constexpr int kRowsOfBlock = 768;  // rows that take turns with the weights of a part
@@ -249,7 +259,7 @@ constexpr int kRowsOfBlock = 768;  // rows that take turns with the weights of a
 template <class F>
 PYMICROGPT_INLINE void each_block(int k, Span rows, F f) {
   const bool few = rows.last - rows.first <= 2 * kPanel;
-  if (V::compact || ((few || k <= kPart) && rows.last - rows.first <= kRowsOfBlock))
+  if (Vec::compact || ((few || k <= kPart) && rows.last - rows.first <= kRowsOfBlock))
     return f(Span{0, k}, rows);
   const int most = few ? panels_of(k) : kPart / kPanel;
   const auto part = [](Span all, int first, int panels) {
@@ -265,38 +275,38 @@ PYMICROGPT_INLINE void each_block(int k, Span rows, F f) {
 
 // `count` tiles one below the other. A function of its own: the loops of a tile want all registers.
 template <int R, int P, class X, class Then>
-PYMICROGPT_NOINLINE void product_tiles(const Product<X, Then>& a, Span part, int row, int count,
+PYMICROGPT_NOINLINE void product_tiles(const Product<X, Then>& args, Span part, int row, int count,
                                        int panel) {
-  for (int i = 0; i < count; ++i) product_tile<R, P>(a, part, row + i * R, panel);
+  for (int i = 0; i < count; ++i) product_tile<R, P>(args, part, row + i * R, panel);
 }
 
 template <int P, class X, class Then>
-void product_panels(const Product<X, Then>& a, Span part, Span rows, int panel) {
-  constexpr int fit = V::accumulators / (P * kVectors);
+void product_panels(const Product<X, Then>& args, Span part, Span rows, int panel) {
+  constexpr int fit = Vec::accumulators / (P * kVectors);
   constexpr int most = fit < 16 ? fit : 16;
   runs_evenly(rows.last - rows.first, most, [&](int row, int size, int count) {
     with_up_to<most>(size, [&](auto R) {
-      product_tiles<R.value, P>(a, part, rows.first + row, count, panel);
+      product_tiles<R.value, P>(args, part, rows.first + row, count, panel);
     });
   });
 }
 
 template <class X, class Then>
 void product(const X& x, int k, Panels w, int panels, Span rows, const Then& then) {
-  const Product<X, Then> a{x, k, w, then};
+  const Product<X, Then> args{x, k, w, then};
   if constexpr (kVectors == 1 && X::paired) {
     if (panels == 1) {
-      constexpr int most = V::accumulators / 2;
+      constexpr int most = Vec::accumulators / 2;
       split_evenly(rows.last - rows.first, most, [&](int row, int some) {
-        with_up_to<most>(some, [&](auto R) { paired_tile<R.value>(a, rows.first + row); });
+        with_up_to<most>(some, [&](auto R) { paired_tile<R.value>(args, rows.first + row); });
       });
       return;
     }
   }
   each_block(k, rows, [&](Span part, Span some_rows) {
-    split_evenly(panels, V::tile_panels, [&](int panel, int some) {
-      with_up_to<V::tile_panels>(some, [&](auto P) {
-        product_panels<P.value>(a, part, some_rows, panel);
+    split_evenly(panels, Vec::tile_panels, [&](int panel, int some) {
+      with_up_to<Vec::tile_panels>(some, [&](auto P) {
+        product_panels<P.value>(args, part, some_rows, panel);
       });
     });
   });
@@ -307,14 +317,14 @@ void transpose_rows(Panels bt, Panels b, int panels, int first, int last) {
   for (int n = first * kPanel; n < last * kPanel; n += 4)
     for (int p = 0; p < panels; ++p)
       PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u) {
-        const float* from = b.at(p, int64_t{n} * kPanel) + u * V::lanes;
-        store_transposed(bt.at(n / kPanel, (p * kPanel + u * V::lanes) * kPanel) + n % kPanel,
-                         V::load(from), V::load(from + kPanel), V::load(from + 2 * kPanel),
-                         V::load(from + 3 * kPanel));
+        const float* from = b.at(p, int64_t{n} * kPanel) + u * Vec::lanes;
+        store_transposed(bt.at(n / kPanel, (p * kPanel + u * Vec::lanes) * kPanel) + n % kPanel,
+                         Vec::load(from), Vec::load(from + kPanel), Vec::load(from + 2 * kPanel),
+                         Vec::load(from + 3 * kPanel));
       }
 }
 
-// ---- the same by dot products, where the weights stand the other way: w (panels of k, outputs, 16) ----
+// ---- the same by dot products, with the weights the other way: w (panels of k, outputs, 16) ----
 
 template <class Then>
 struct DotProduct {
@@ -328,23 +338,24 @@ struct DotProduct {
 
 // R rows by sixteen outputs, four of them at a time.
 template <int R, class Then>
-PYMICROGPT_INLINE void dot_tile(const DotProduct<Then>& a, int row, int panel) {
-  V dot[R][4];
-  const int lane_panels = panels_of(a.k);
+PYMICROGPT_INLINE void dot_tile(const DotProduct<Then>& args, int row, int panel) {
+  Vec dot[R][4];
+  const int lane_panels = panels_of(args.k);
   PYMICROGPT_UNROLL for (int four = 0; four < 4; ++four) {
-    V sum[R][4];
+    Vec sum[R][4];
     PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
-      PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[r][i] = V::set(0.0f);
+      PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[r][i] = Vec::set(0.0f);
     for (int p = 0; p < lane_panels; ++p) {
-      const float* x = a.x.at(p, int64_t{row} * kPanel);
-      const float* w = a.w.at(p, (int64_t{panel} * kPanel + four * 4) * kPanel);
+      const float* x = args.x.at(p, int64_t{row} * kPanel);
+      const float* w = args.w.at(p, (int64_t{panel} * kPanel + four * 4) * kPanel);
       PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u) {
-        V weight[4];
+        Vec weight[4];
         PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i)
-          weight[i] = V::load(w + i * kPanel + u * V::lanes);
+          weight[i] = Vec::load(w + i * kPanel + u * Vec::lanes);
         PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
-          const V value = V::load(x + r * kPanel + u * V::lanes);
-          PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[r][i] = fma(value, weight[i], sum[r][i]);
+          const Vec value = Vec::load(x + r * kPanel + u * Vec::lanes);
+          PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i)
+            sum[r][i] = fma(value, weight[i], sum[r][i]);
         }
       }
     }
@@ -352,27 +363,27 @@ PYMICROGPT_INLINE void dot_tile(const DotProduct<Then>& a, int row, int panel) {
       dot[r][four] = reduce4(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
   }
   PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
-    Row y;
+    Vec16 y;
     PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u)
-      y.v[u] = sum_quads(dot[r] + u * (V::lanes / 4));
-    a.then(row + r, panel, y);
+      y.v[u] = sum_quads(dot[r] + u * (Vec::lanes / 4));
+    args.then(row + r, panel, y);
   }
 }
 
 template <class Then>
 void dot_product(Panels x, int k, Panels w, int panels, Span rows, const Then& then) {
-  constexpr int most = V::accumulators / 4;
-  const DotProduct<Then> a{x, k, w, panels, rows, then};
+  constexpr int most = Vec::accumulators / 4;
+  const DotProduct<Then> args{x, k, w, panels, rows, then};
   for (int panel = 0; panel < panels; ++panel)
     split_evenly(rows.last - rows.first, most, [&](int row, int some) {
-      with_up_to<most>(some, [&](auto R) { dot_tile<R.value>(a, rows.first + row, panel); });
+      with_up_to<most>(some, [&](auto R) { dot_tile<R.value>(args, rows.first + row, panel); });
     });
 }
 
 // y = x w^T: w is (outs, ins).
 template <class Then>
 void forward(const Matrix& w, Panels x, Span rows, const Then& then) {
-  if (V::compact || w.outs_in_lanes || w.q != nullptr)
+  if (Vec::compact || w.outs_in_lanes || w.q != nullptr)
     product(x, w.ins, w.outs_in_lanes ? w.of_p() : w.of_q(), panels_of(w.outs), rows, then);
   else
     dot_product(x, w.ins, w.of_p(), panels_of(w.outs), rows, then);
@@ -381,7 +392,7 @@ void forward(const Matrix& w, Panels x, Span rows, const Then& then) {
 // dx = dy w
 template <class Then>
 void input_gradient(const Matrix& w, Panels dy, Span rows, const Then& then) {
-  if (V::compact || !w.outs_in_lanes || w.q != nullptr)
+  if (Vec::compact || !w.outs_in_lanes || w.q != nullptr)
     product(dy, w.outs, w.outs_in_lanes ? w.of_q() : w.of_p(), panels_of(w.ins), rows, then);
   else
     dot_product(dy, w.outs, w.of_p(), panels_of(w.ins), rows, then);
@@ -393,18 +404,19 @@ constexpr int power_of_two_below(int n) { return n < 2 ? 1 : 2 * power_of_two_be
 
 // Panels panel .. panel + P - 1 of `lane` by the features row .. row + R - 1 of `other`.
 template <int R, int P, class Lane>
-PYMICROGPT_INLINE void outer_products(V (&sum)[R][P * kVectors], const Lane& lane, int panel,
+PYMICROGPT_INLINE void outer_products(Vec (&sum)[R][P * kVectors], const Lane& lane, int panel,
                                       Panels other, int row, Span part) {
   constexpr int U = P * kVectors;
-  const float* x = lane.at(panel, 0) + part.first * lane.row_step();
-  const float* y = other.at(row / kPanel, row % kPanel + int64_t{part.first} * kPanel);
-  for (int n = part.first; n < part.last; ++n, x += lane.row_step(), y += kPanel) {
-    V value[U];
+  const float* in_lanes = lane.at(panel, 0) + part.first * lane.row_step();
+  const float* factor = other.at(row / kPanel, row % kPanel + int64_t{part.first} * kPanel);
+  for (int n = part.first; n < part.last; ++n, in_lanes += lane.row_step(), factor += kPanel) {
+    Vec value[U];
     PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
-      value[u] = V::load(x + (u / kVectors) * lane.panel_step() + u % kVectors * V::lanes);
+      value[u] =
+          Vec::load(in_lanes + (u / kVectors) * lane.panel_step() + u % kVectors * Vec::lanes);
     PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
-      const V weight = V::set(y[r]);
-      PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = fma(weight, value[u], sum[r][u]);
+      const Vec by = Vec::set(factor[r]);
+      PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = fma(by, value[u], sum[r][u]);
     }
   }
 }
@@ -424,37 +436,38 @@ struct Sums {
   float* data;
   int row, panel;  // the first ones
   PYMICROGPT_INLINE float* partial(int n, int p) const {
-    return data + (int64_t{n - row} * V::tile_panels + p - panel) * kPanel;
+    return data + (int64_t{n - row} * Vec::tile_panels + p - panel) * kPanel;
   }
-  PYMICROGPT_INLINE void operator()(int, int, const Row&) const {}
+  PYMICROGPT_INLINE void operator()(int, int, const Vec16&) const {}
 };
 
-// R rows of p by P panels. With `adam`, updates p, m, v and q; without, stores g. All of n, or, with
-// Parts, a part.
+// R rows of p by P panels. With `adam`, updates p, m, v and q; without, stores g. All of n, or,
+// with Parts, a part.
 template <int R, int P, bool Parts>
-PYMICROGPT_INLINE void weight_tile(const WeightGradient& a, const Matrix& w, const Adam* adam,
+PYMICROGPT_INLINE void weight_tile(const WeightGradient& args, const Matrix& w, const Adam* adam,
                                    Span part, const Sums& partial, int row, int panel) {
   constexpr int U = P * kVectors;
-  V sum[R][U];
+  Vec sum[R][U];
   begin_sums<R, P>(sum, partial, row, panel, !Parts || part.first == 0);
-  outer_products<R, P>(sum, a.lane, panel, a.row, row, part);
-  if (Parts && part.last < a.rows) return end_sums<R, P>(sum, partial, row, panel, false);
+  outer_products<R, P>(sum, args.lane, panel, args.row, row, part);
+  if (Parts && part.last < args.rows) return end_sums<R, P>(sum, partial, row, panel, false);
 
   const int64_t rows = int64_t{panels_of(w.rows())} * kPanel;
   const int64_t lanes = int64_t{panels_of(w.lanes())} * kPanel;
   PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
-    const int64_t p = panel + u / kVectors, first = u % kVectors * V::lanes;
+    const int64_t p = panel + u / kVectors, first = u % kVectors * Vec::lanes;
     const int64_t at = (p * rows + row) * kPanel + first;
     if (adam == nullptr) {
       PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) sum[r][u].store(w.g + at + r * kPanel);
       continue;
     }
-    const int64_t transposed = ((row / kPanel) * lanes + p * kPanel + first) * kPanel + row % kPanel;
+    const int64_t transposed =
+        ((row / kPanel) * lanes + p * kPanel + first) * kPanel + row % kPanel;
     PYMICROGPT_UNROLL for (int r = 0; r < R; r += 4) {
-      V updated[4];
+      Vec updated[4];
       PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
         const int64_t j = at + (r + i) * kPanel;
-        updated[i] = adam->update(V::load(w.p + j), sum[r + i][u], w.m + j, w.v + j);
+        updated[i] = adam->update(Vec::load(w.p + j), sum[r + i][u], w.m + j, w.v + j);
         updated[i].store(w.p + j);
       }
       if (w.q != nullptr)
@@ -464,28 +477,28 @@ PYMICROGPT_INLINE void weight_tile(const WeightGradient& a, const Matrix& w, con
 }
 
 template <int P>
-void weight_panels(const WeightGradient& a, const Matrix& matrix, const Adam* adam, Share& share,
+void weight_panels(const WeightGradient& args, const Matrix& matrix, const Adam* adam, Share& share,
                    int panel) {
   // A copy, which no store can alias. One of Adam's constants would take the registers of the sums.
   const Matrix w = matrix;
-  constexpr int fit = power_of_two_below(V::accumulators / (P * kVectors));
+  constexpr int fit = power_of_two_below(Vec::accumulators / (P * kVectors));
   constexpr int R = fit < 4 ? 4 : fit < 16 ? fit : 16;  // transposed stores take four rows
   const int last = w.rows();
   const auto end_of = [last](int row, int rows) { return last < row + rows ? last : row + rows; };
-  if (V::compact || a.rows <= kPart) {
+  if (Vec::compact || args.rows <= kPart) {
     for (int block = 0; block < last; block += kPanel) {
       if (!share.mine()) continue;
       for (int row = block; row < end_of(block, kPanel); row += R)
-        weight_tile<R, P, false>(a, w, adam, {0, a.rows}, Sums{}, row, panel);
+        weight_tile<R, P, false>(args, w, adam, {0, args.rows}, Sums{}, row, panel);
     }
     return;
   }
-  alignas(64) float sums[kStrip * V::tile_panels * kPanel];
+  alignas(64) float sums[kStrip * Vec::tile_panels * kPanel];
   for (int strip = 0; strip < last; strip += kStrip) {
     if (!share.mine()) continue;
-    each_block(a.rows, {0, kStrip}, [&, w](Span part, Span) {
+    each_block(args.rows, {0, kStrip}, [&, w](Span part, Span) {
       for (int row = strip; row < end_of(strip, kStrip); row += R)
-        weight_tile<R, P, true>(a, w, adam, part, Sums{sums, strip, panel}, row, panel);
+        weight_tile<R, P, true>(args, w, adam, part, Sums{sums, strip, panel}, row, panel);
     });
   }
 }
@@ -493,13 +506,13 @@ void weight_panels(const WeightGradient& a, const Matrix& matrix, const Adam* ad
 // From x (ins, rows) and dy (outs, rows); this thread's share of the blocks of w.
 void weight_gradient(Panels dy, Panels x, int rows, const Matrix& w, const Adam* adam,
                      Share& share) {
-  const WeightGradient a = w.outs_in_lanes ? WeightGradient{dy, x, rows}
+  const WeightGradient args = w.outs_in_lanes ? WeightGradient{dy, x, rows}
                                            : WeightGradient{x, dy, rows};
   // With few rows Adam's traffic decides: tiles of whole 16 x 16 blocks walk memory in order.
-  const int most = rows > 2 * kPanel ? V::tile_panels : 1;
+  const int most = rows > 2 * kPanel ? Vec::tile_panels : 1;
   split_evenly(panels_of(w.lanes()), most, [&](int panel, int panels) {
-    with_up_to<V::tile_panels>(panels, [&](auto P) {
-      weight_panels<P.value>(a, w, adam, share, panel);
+    with_up_to<Vec::tile_panels>(panels, [&](auto P) {
+      weight_panels<P.value>(args, w, adam, share, panel);
     });
   });
 }

@@ -1,12 +1,14 @@
-// The MLP, x2 = x1 + fc2 relu(fc1 b), by hidden unit: the only place that knows of zeros.
+// The MLP, x2 = x1 + fc2 relu(fc1 m), by hidden unit: the only place that knows of zeros.
 //
 // Behind the ReLU most hidden values are exact zeros, and five of the six products of forward and
-// backward multiply by them. Here the two weight rows of a unit stand once, as (units, C), hidden values
-// as (row panels, units, 16 rows), and those five products are over active pairs (row, unit) alone:
-// row by row for x2 and db, unit by unit for the weights. Every sum runs over its units, or its rows, in
-// ascending order, and a zero changes no sum, so that skipping changes no bit; where much is active the
-// same sums are done in register tiles. Derivation: docs/derivations.md.
+// backward multiply by them. Here the two weight rows of a unit stand once, as (units, C), hidden
+// values as (row panels, units, 16 rows), and those five products are over active pairs (row, unit)
+// alone: row by row for x2 and dm, unit by unit for the weights. Every sum runs over its units, or
+// its rows, in ascending order, and a zero changes no sum, so that skipping changes no bit; where
+// much is active the same sums are done in register tiles. Derivation: docs/derivations.md.
 #pragma once
+#include <initializer_list>
+
 #include "matrix.h"
 
 namespace microgpt {
@@ -15,19 +17,20 @@ namespace {
 // How the rows of a panel are summed: with few active units, over lists of them; with more, over 64
 // units at a time of all rows, whose weights then stay in the cache; with most, by tiles.
 enum class Way : int32_t { lists, parts, tiles };
-constexpr int kListed = 10;  // of so many pairs one at most is listed, where weights do not fit the first cache
+// Of so many pairs one at most is listed, where weights do not fit the first cache.
+constexpr int kListed = 10;
 
 struct Mlp {
   Matrix fc1, fc2;
   int units;     // 4C
   bool few;      // rows
-  bool by_unit;  // else C is one panel, where lists cost more than zeros, and h is (units, rows)
-  Panels h, dh;  // relu(b fc1) and its gradient
+  bool by_unit;  // else C is one panel, where lists cost more than zeros; h, dh are (units, rows)
+  Panels h, dh;  // (row panels, units, 16 rows): relu(m fc1) and its gradient
 
-  // By unit. A panel of rows has a list of the active units of each of its rows, in ascending order.
+  // By unit. A panel of rows has lists of the active units of each of its rows, ascending.
   int mask_units;           // units rounded up to 64
-  Panels bt;                // (row panels, C, 16 rows): b transposed
-  Strips b_rows, dx2_rows;  // (rows, C): b and dx2, row by row
+  Panels mt;                // (row panels, C, 16 rows): m transposed
+  Strips m_rows, dx2_rows;  // (rows, C): m and dx2, row by row
   uint16_t* active;  // (row panels, mask_units) bit r: the unit is active in row r of the panel
   uint64_t* bits;    // (rows, mask_units / 64) the same by row
   int32_t* list;     // (row panels, list_size) 16 times the unit
@@ -40,8 +43,10 @@ struct Mlp {
   int not_finite;    // set when a weight is infinite or NaN: its product with zero is not zero
 
   PYMICROGPT_INLINE bool all() const { return !skip_zeros || not_finite != 0; }
-  PYMICROGPT_INLINE bool fits() const { return V::compact || panels_of(fc1.ins) <= 2; }
-  PYMICROGPT_INLINE int64_t list_size() const { return kPanel * mask_units / (fits() ? 1 : kListed) + 4; }
+  PYMICROGPT_INLINE bool fits() const { return Vec::compact || panels_of(fc1.ins) <= 2; }
+  PYMICROGPT_INLINE int64_t list_size() const {
+    return kPanel * mask_units / (fits() ? 1 : kListed) + 4;
+  }
   PYMICROGPT_INLINE int32_t* list_of(int panel) const { return list + panel * list_size(); }
   PYMICROGPT_INLINE int parts() const { return mask_units / 64; }
   // Bit i: unit 64 part + i is active in the row.
@@ -61,22 +66,23 @@ struct Mlp {
 };
 
 // Whether so many of all pairs are active that tiles are faster than lists: measured, except that a
-// list of sums in `panels` panels waits four cycles for each multiply-add, of which a tile starts two
-// in every cycle. Many rows do not stay in the cache between their pairs.
+// list of sums in `panels` panels waits four cycles for each multiply-add, of which a tile starts
+// two in every cycle. Many rows do not stay in the cache between their pairs.
 PYMICROGPT_INLINE bool worth_tiles(int pairs, int all, int panels, bool many_rows) {
   const int vectors = panels * kVectors;
   const float share = many_rows ? 0.2f : vectors < 4 ? 0.125f * static_cast<float>(vectors) : 0.5f;
   return static_cast<float>(pairs) > share * static_cast<float>(all);
 }
-PYMICROGPT_INLINE Way way_of(const Mlp& m, int pairs, int all) {
-  if (worth_tiles(pairs, all, panels_of(m.fc1.ins), false)) return Way::tiles;
-  return m.fits() || pairs <= all / kListed ? Way::lists : Way::parts;
+PYMICROGPT_INLINE Way way_of(const Mlp& mlp, int pairs, int all) {
+  if (worth_tiles(pairs, all, panels_of(mlp.fc1.ins), false)) return Way::tiles;
+  return mlp.fits() || pairs <= all / kListed ? Way::lists : Way::parts;
 }
 
-// Rows of b and dx2 that stay in the cache while all units pass by.
+// Rows of m and dx2 that stay in the cache while all units pass by.
 PYMICROGPT_INLINE int block_rows(int panels) { return panels > 4 ? 64 : 512 / panels / 64 * 64; }
 
-// Relu with rows in the lanes, for which the unit is a row: keeps which of the sixteen are not zero.
+// Relu with rows in the lanes, for which the unit is a row: keeps which of the sixteen are not
+// zero.
 struct Hidden {
   Panels h;
   uint16_t* active;
@@ -85,30 +91,30 @@ struct Hidden {
   PYMICROGPT_INLINE float* partial(int unit, int panel) const {
     return h.at(panel, int64_t{unit} * kPanel);
   }
-  PYMICROGPT_INLINE void operator()(int unit, int panel, const Row& sum) const {
-    const Row zero = Row::set(0.0f), value = max(zero, sum);  // in this order NaN stays NaN
+  PYMICROGPT_INLINE void operator()(int unit, int panel, const Vec16& sum) const {
+    const Vec16 zero = Vec16::set(0.0f), value = max(zero, sum);  // in this order NaN stays NaN
     value.store(partial(unit, panel));
     active[int64_t{panel} * mask_units + unit] =
         static_cast<uint16_t>(all ? 0xffffu : unequal(value, zero));
   }
 };
 
-// Dot products of four rows with U rows of weights: f(u, x[n + i] . w[unit + u] in element i of each
-// quad). The order of their sums is that of pair_gradients.
+// Dot products of four rows with U rows of weights: f(u, x[n + i] . w[unit + u] in element i of
+// each quad). The order of their sums is that of pair_gradients.
 template <int U, class F>
 PYMICROGPT_INLINE void dots4(Panels x, int n, const Strips& w, int panels, int unit, F f) {
-  V sum[U][4];
+  Vec sum[U][4];
   PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
-    PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[u][i] = V::set(0.0f);
+    PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[u][i] = Vec::set(0.0f);
   const float* weight = w.at(0, unit);
   for (int p = 0; p < panels; ++p, weight += kPanel) {
     const float* row = x.at(p, int64_t{n} * kPanel);
     PYMICROGPT_UNROLL for (int v = 0; v < kVectors; ++v) {
-      V value[4];
+      Vec value[4];
       PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i)
-        value[i] = V::load(row + i * kPanel + v * V::lanes);
+        value[i] = Vec::load(row + i * kPanel + v * Vec::lanes);
       PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
-        const V of_unit = V::load(weight + u * w.stride + v * V::lanes);
+        const Vec of_unit = Vec::load(weight + u * w.stride + v * Vec::lanes);
         PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[u][i] = fma(value[i], of_unit, sum[u][i]);
       }
     }
@@ -120,33 +126,34 @@ PYMICROGPT_INLINE void dots4(Panels x, int n, const Strips& w, int panels, int u
 // f(unit, U) for the units in groups of as many as dots4 takes.
 template <class F>
 PYMICROGPT_INLINE void groups_of_units(Span units, F f) {
-  constexpr int most = V::accumulators / 4;
+  constexpr int most = Vec::accumulators / 4;
   split_evenly(units.last - units.first, most, [&](int unit, int some) {
     with_up_to<most>(some, [&](auto U) { f(units.first + unit, U); });
   });
 }
 
 // The hidden values of the rows of a panel, where there are few.
-void few_hidden(const Mlp& m, Panels b, int row_panel, int rows) {
-  const int panels = panels_of(m.fc1.ins);
-  groups_of_units({0, m.units}, [&](int unit, auto U) {
+void few_hidden(const Mlp& mlp, Panels m, int row_panel, int rows) {
+  const int panels = panels_of(mlp.fc1.ins);
+  groups_of_units({0, mlp.units}, [&](int unit, auto U) {
     unsigned bits[U.value] = {};
     for (int r = 0; r < rows; r += 4)
-      dots4<U.value>(b, row_panel * kPanel + r, m.weights(m.fc1), panels, unit, [&](int u, const V& dots) {
-        const V zero = V::set(0.0f), value = max(zero, dots);
-        value.store_quad(m.h.at(row_panel, int64_t{unit + u} * kPanel) + r);
-        bits[u] |= (unequal(value, zero) & 15) << r;
-      });
+      dots4<U.value>(m, row_panel * kPanel + r, mlp.weights(mlp.fc1), panels, unit,
+                     [&](int u, const Vec& dots) {
+                       const Vec zero = Vec::set(0.0f), value = max(zero, dots);
+                       value.store_quad(mlp.h.at(row_panel, int64_t{unit + u} * kPanel) + r);
+                       bits[u] |= (unequal(value, zero) & 15) << r;
+                     });
     for (int u = 0; u < U.value; ++u)
-      m.active[int64_t{row_panel} * m.mask_units + unit + u] =
-          static_cast<uint16_t>(m.all() ? 0xffffu : bits[u]);
+      mlp.active[int64_t{row_panel} * mlp.mask_units + unit + u] =
+          static_cast<uint16_t>(mlp.all() ? 0xffffu : bits[u]);
   });
 }
 
 void copy_rows(Strips to, Panels from, int panels, int first, int last) {
   for (int n = first; n < last; ++n)
     for (int p = 0; p < panels; ++p)
-      Row::load(from.at(p, int64_t{n} * kPanel)).store(to.at(p, n));
+      Vec16::load(from.at(p, int64_t{n} * kPanel)).store(to.at(p, n));
 }
 
 // Sixteen words of four 16 x 16 bit matrices, transposed: bit c of row r <-> bit r of row c.
@@ -165,11 +172,11 @@ PYMICROGPT_INLINE void transpose_bits(uint64_t (&word)[kPanel]) {
 }
 
 // The active units of each row of a panel, as bits.
-void find_bits(const Mlp& m, int panel) {
-  const int parts = m.parts();
-  uint64_t* bits = m.bits + int64_t{panel} * kPanel * parts;
+void find_bits(const Mlp& mlp, int panel) {
+  const int parts = mlp.parts();
+  uint64_t* bits = mlp.bits + int64_t{panel} * kPanel * parts;
   for (int part = 0; part < parts; ++part) {
-    const uint16_t* active = m.active + int64_t{panel} * m.mask_units + part * 64;
+    const uint16_t* active = mlp.active + int64_t{panel} * mlp.mask_units + part * 64;
     uint64_t word[kPanel];
     for (int i = 0; i < kPanel; ++i)
       word[i] = active[i] | uint64_t{active[i + 16]} << 16 | uint64_t{active[i + 32]} << 32 |
@@ -180,13 +187,13 @@ void find_bits(const Mlp& m, int panel) {
 }
 
 // And as lists, those of the first `rows` rows.
-void find_lists(const Mlp& m, int panel, int rows) {
-  int32_t *list = m.list_of(panel), *next = list;
+void find_lists(const Mlp& mlp, int panel, int rows) {
+  int32_t *list = mlp.list_of(panel), *next = list;
   for (int r = 0; r < rows; ++r) {
     const int n = panel * kPanel + r;
-    m.begin[n] = static_cast<int32_t>(next - list);
-    for (int part = 0; part < m.parts(); ++part) {
-      uint64_t word = m.units_of(n, part);
+    mlp.begin[n] = static_cast<int32_t>(next - list);
+    for (int part = 0; part < mlp.parts(); ++part) {
+      uint64_t word = mlp.units_of(n, part);
       const int32_t first = part * 64 * kPanel;
       int32_t* const end = next + __builtin_popcountll(word);
       // In fours, so that the processor guesses right more often; what is too much is overwritten.
@@ -197,13 +204,13 @@ void find_lists(const Mlp& m, int panel, int rows) {
         }
       next = end;
     }
-    m.count[n] = static_cast<int32_t>(next - list) - m.begin[n];
+    mlp.count[n] = static_cast<int32_t>(next - list) - mlp.begin[n];
   }
 }
 
 // How many of the units in a span are active in the rows of a panel, all rows together.
-PYMICROGPT_INLINE int count_pairs(const Mlp& m, int panel, Span units) {
-  const uint16_t* active = m.active + int64_t{panel} * m.mask_units;
+PYMICROGPT_INLINE int count_pairs(const Mlp& mlp, int panel, Span units) {
+  const uint16_t* active = mlp.active + int64_t{panel} * mlp.mask_units;
   int pairs = 0;
   for (int u = units.first; u < units.last; ++u) pairs += __builtin_popcount(active[u]);
   return pairs;
@@ -213,102 +220,103 @@ PYMICROGPT_INLINE int count_pairs(const Mlp& m, int panel, Span units) {
 
 // The first `rows` rows of a panel, over their lists.
 template <int P, class Then>
-void sum_lists(const Mlp& m, Panels values, Strips w, int row_panel, int rows, int panel, Then then) {
+void sum_lists(const Mlp& mlp, Panels values, Strips w, int row_panel, int rows, int panel,
+               Then then) {
   const int64_t step = w.stride / kPanel;
   w.data += panel * kPanel;
   for (int r = 0; r < rows; ++r) {
     const int n = row_panel * kPanel + r;
     const float* value = values.at(row_panel, r);
-    const int32_t *entry = m.list_of(row_panel) + m.begin[n], *end = entry + m.count[n];
-    V sum[P * kVectors];
-    PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u) sum[u] = V::set(0.0f);
+    const int32_t *entry = mlp.list_of(row_panel) + mlp.begin[n], *end = entry + mlp.count[n];
+    Vec sum[P * kVectors];
+    PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u) sum[u] = Vec::set(0.0f);
     for (; entry != end; ++entry) {
-      const V x = V::set(value[*entry]);
-      const float* row = w.data + *entry * step;
+      const Vec factor = Vec::set(value[*entry]);
+      const float* weights = w.data + *entry * step;
       PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u)
-        sum[u] = fma(x, V::load(row + u * V::lanes), sum[u]);
+        sum[u] = fma(factor, Vec::load(weights + u * Vec::lanes), sum[u]);
     }
-    PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) then(n, panel + p, row_of(sum, p));
+    PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) then(n, panel + p, sixteen_of(sum, p));
   }
 }
 
 // The same over 64 units.
 template <int P, class Then>
-void sum_part(const Mlp& m, Panels values, Strips w, int row_panel, int rows, int panel, int part,
+void sum_part(const Mlp& mlp, Panels values, Strips w, int row_panel, int rows, int panel, int part,
               Then then) {
   w.data += int64_t{part} * 64 * w.stride + panel * kPanel;
   for (int r = 0; r < rows; ++r) {
     const int n = row_panel * kPanel + r;
     const float* value = values.at(row_panel, int64_t{part} * 64 * kPanel + r);
-    V sum[1][P * kVectors];
+    Vec sum[1][P * kVectors];
     begin_sums<1, P>(sum, then, n, panel, part == 0);
-    for (uint64_t word = m.units_of(n, part); word != 0; word &= word - 1) {
+    for (uint64_t word = mlp.units_of(n, part); word != 0; word &= word - 1) {
       const int unit = __builtin_ctzll(word);
-      const V x = V::set(value[unit * kPanel]);
-      const float* row = w.data + unit * w.stride;
+      const Vec factor = Vec::set(value[unit * kPanel]);
+      const float* weights = w.data + unit * w.stride;
       PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u)
-        sum[0][u] = fma(x, V::load(row + u * V::lanes), sum[0][u]);
+        sum[0][u] = fma(factor, Vec::load(weights + u * Vec::lanes), sum[0][u]);
     }
-    end_sums<1, P>(sum, then, n, panel, part == m.parts() - 1);
+    end_sums<1, P>(sum, then, n, panel, part == mlp.parts() - 1);
   }
 }
 
 // The same over a part of all units.
 template <int P, class Then>
-void sum_all(const Mlp& m, Panels values, Strips w, int row_panel, int rows, int panel, Span part,
+void sum_all(const Mlp& mlp, Panels values, Strips w, int row_panel, int rows, int panel, Span part,
              const Then& then) {
-  constexpr int fit = V::accumulators / (P * kVectors), most = fit < kPanel ? fit : kPanel;
+  constexpr int fit = Vec::accumulators / (P * kVectors), most = fit < kPanel ? fit : kPanel;
   split_evenly(rows, most, [&](int first, int some) {
     with_up_to<most>(some, [&](auto R) {
       const int row = row_panel * kPanel + first;
-      V sum[R.value][P * kVectors];
+      Vec sum[R.value][P * kVectors];
       begin_sums<R.value, P>(sum, then, row, panel, part.first == 0);
       outer_products<R.value, P>(sum, w, panel, values, row, part);
-      end_sums<R.value, P>(sum, then, row, panel, part.last == m.units);
+      end_sums<R.value, P>(sum, then, row, panel, part.last == mlp.units);
     });
   });
 }
 
-// f(row panel, its rows) for the panels of a span, or for those that go one way. Where the span begins
-// within a panel, as in generation, the rows before it are done again.
+// f(row panel, its rows) for the panels of a span, or for those that go one way. Where the span
+// begins within a panel, as in generation, the rows before it are done again.
 template <class F>
 PYMICROGPT_INLINE void each_row_panel(Span rows, F f) {
   for (int p = rows.first / kPanel; p * kPanel < rows.last; ++p)
     f(p, rows.last - p * kPanel < kPanel ? rows.last - p * kPanel : kPanel);
 }
 template <class F>
-PYMICROGPT_INLINE void each_row_panel(const Mlp& m, Span rows, Way way, F f) {
+PYMICROGPT_INLINE void each_row_panel(const Mlp& mlp, Span rows, Way way, F f) {
   each_row_panel(rows, [&](int panel, int some) {
-    if (m.way[panel] == way) f(panel, some);
+    if (mlp.way[panel] == way) f(panel, some);
   });
 }
 
 template <class Then>
-void sum_units(const Mlp& m, Panels values, const Matrix& matrix, Span rows, const Then& then) {
-  constexpr int most = V::accumulators / kVectors >= 8 ? 8 : 4;  // panels in registers at a time
-  const Strips w = m.weights(matrix);
+void sum_units(const Mlp& mlp, Panels values, const Matrix& matrix, Span rows, const Then& then) {
+  constexpr int most = Vec::accumulators / kVectors >= 8 ? 8 : 4;  // panels in registers at a time
+  const Strips w = mlp.weights(matrix);
   const int panels = panels_of(matrix.lanes());
   const auto panels_at_a_time = [&](auto f) {
     split_evenly(panels, most, [&](int panel, int some) {
       with_up_to<most>(some, [&](auto P) { f(panel, P); });
     });
   };
-  each_row_panel(m, rows, Way::lists, [&](int row_panel, int some) {
+  each_row_panel(mlp, rows, Way::lists, [&](int row_panel, int some) {
     panels_at_a_time([&](int panel, auto P) {
-      sum_lists<P.value>(m, values, w, row_panel, some, panel, then);
+      sum_lists<P.value>(mlp, values, w, row_panel, some, panel, then);
     });
   });
-  for (int part = 0; !V::compact && part < m.parts(); ++part)
+  for (int part = 0; !Vec::compact && part < mlp.parts(); ++part)
     panels_at_a_time([&](int panel, auto P) {
-      each_row_panel(m, rows, Way::parts, [&](int row_panel, int some) {
-        sum_part<P.value>(m, values, w, row_panel, some, panel, part, then);
+      each_row_panel(mlp, rows, Way::parts, [&](int row_panel, int some) {
+        sum_part<P.value>(mlp, values, w, row_panel, some, panel, part, then);
       });
     });
-  each_block(m.units, {rows.first / kPanel * kPanel, rows.last}, [&](Span part, Span block) {
-    split_evenly(panels, V::tile_panels, [&](int panel, int some) {
-      with_up_to<V::tile_panels>(some, [&](auto P) {
-        each_row_panel(m, block, Way::tiles, [&](int row_panel, int some_rows) {
-          sum_all<P.value>(m, values, w, row_panel, some_rows, panel, part, then);
+  each_block(mlp.units, {rows.first / kPanel * kPanel, rows.last}, [&](Span part, Span block) {
+    split_evenly(panels, Vec::tile_panels, [&](int panel, int some) {
+      with_up_to<Vec::tile_panels>(some, [&](auto P) {
+        each_row_panel(mlp, block, Way::tiles, [&](int row_panel, int some_rows) {
+          sum_all<P.value>(mlp, values, w, row_panel, some_rows, panel, part, then);
         });
       });
     });
@@ -317,23 +325,24 @@ void sum_units(const Mlp& m, Panels values, const Matrix& matrix, Span rows, con
 
 // ---- by pair: dh[u][n] = dx2[n] . fc2[u], and 0 where h is 0 ----
 
-// dx2[n] . fc2[u] for four units of row n, 16 times which is in `entry`; to dh[entry[i]] the first `some`.
+// dx2[n] . fc2[u] for four units of row n, 16 times which is in `entry`; to dh[entry[i]] the first
+// `some`.
 template <int P>
-PYMICROGPT_INLINE void four_gradients(const Mlp& m, const Strips& w, int n, const int32_t (&entry)[4],
-                                      int some, float* dh) {
-  const int panels = P > 0 ? P : panels_of(m.fc2.outs);
+PYMICROGPT_INLINE void four_gradients(const Mlp& mlp, const Strips& w, int n,
+                                      const int32_t (&entry)[4], int some, float* dh) {
+  const int panels = P > 0 ? P : panels_of(mlp.fc2.outs);
   const int64_t step = w.stride / kPanel;
-  const float* d = m.dx2_rows.at(0, n);
-  const float* row[4];
-  V sum[4];
+  const float* dx2 = mlp.dx2_rows.at(0, n);
+  const float* fc2_row[4];
+  Vec sum[4];
   PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
-    row[i] = w.data + entry[i] * step;
-    sum[i] = V::set(0.0f);
+    fc2_row[i] = w.data + entry[i] * step;
+    sum[i] = Vec::set(0.0f);
   }
   PYMICROGPT_UNROLL for (int u = 0; u < panels * kVectors; ++u) {
-    const V x = V::load(d + u * V::lanes);
+    const Vec in_lanes = Vec::load(dx2 + u * Vec::lanes);
     PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i)
-      sum[i] = fma(x, V::load(row[i] + u * V::lanes), sum[i]);
+      sum[i] = fma(in_lanes, Vec::load(fc2_row[i] + u * Vec::lanes), sum[i]);
   }
   float dots[4];
   across_quads(reduce4(sum[0], sum[1], sum[2], sum[3])).store_quad(dots);
@@ -342,24 +351,24 @@ PYMICROGPT_INLINE void four_gradients(const Mlp& m, const Strips& w, int n, cons
 
 // Of the listed pairs. The others are zeros already.
 template <int P>
-void list_gradients(const Mlp& m, int row_panel, int rows) {
-  const Strips w = m.weights(m.fc2);
+void list_gradients(const Mlp& mlp, int row_panel, int rows) {
+  const Strips w = mlp.weights(mlp.fc2);
   for (int n = row_panel * kPanel; n < row_panel * kPanel + rows; ++n) {
-    const int32_t* list = m.list_of(row_panel) + m.begin[n];
-    for (int left = m.count[n]; left > 0; left -= 4, list += 4) {
+    const int32_t* list = mlp.list_of(row_panel) + mlp.begin[n];
+    for (int left = mlp.count[n]; left > 0; left -= 4, list += 4) {
       int32_t entry[4];  // the last four may be fewer
       PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) entry[i] = list[i < left ? i : 0];
-      four_gradients<P>(m, w, n, entry, left, m.dh.at(row_panel, n % kPanel));
+      four_gradients<P>(mlp, w, n, entry, left, mlp.dh.at(row_panel, n % kPanel));
     }
   }
 }
 
 // Of the pairs in a part of all units.
 template <int P>
-void part_gradients(const Mlp& m, int row_panel, int rows, int part) {
-  const Strips w = m.weights(m.fc2);
+void part_gradients(const Mlp& mlp, int row_panel, int rows, int part) {
+  const Strips w = mlp.weights(mlp.fc2);
   for (int n = row_panel * kPanel; n < row_panel * kPanel + rows; ++n) {
-    uint64_t word = m.units_of(n, part);
+    uint64_t word = mlp.units_of(n, part);
     for (int left = __builtin_popcountll(word); left > 0; left -= 4) {
       int32_t entry[4], unit = 0;
       PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
@@ -367,48 +376,48 @@ void part_gradients(const Mlp& m, int row_panel, int rows, int part) {
         entry[i] = unit * kPanel;
         word &= word - 1;
       }
-      four_gradients<P>(m, w, n, entry, left, m.dh.at(row_panel, n % kPanel));
+      four_gradients<P>(mlp, w, n, entry, left, mlp.dh.at(row_panel, n % kPanel));
     }
   }
 }
 
 // Of all pairs in dense panels. Some units at a time, whose weights stay in the cache.
-void all_gradients(const Mlp& m, Panels dx2, Span rows) {
-  const int panels = panels_of(m.fc2.outs), most = panels < 16 ? 384 / panels : 24;
-  split_evenly(m.units, most, [&](int first, int some) {
-    each_row_panel(m, rows, Way::tiles, [&](int row_panel, int some_rows) {
+void all_gradients(const Mlp& mlp, Panels dx2, Span rows) {
+  const int panels = panels_of(mlp.fc2.outs), most = panels < 16 ? 384 / panels : 24;
+  split_evenly(mlp.units, most, [&](int first, int some) {
+    each_row_panel(mlp, rows, Way::tiles, [&](int row_panel, int some_rows) {
       for (int r = 0; r < some_rows; r += 4)
         groups_of_units({first, first + some}, [&](int unit, auto U) {
-          dots4<U.value>(dx2, row_panel * kPanel + r, m.weights(m.fc2), panels, unit,
-                         [&](int u, const V& dots) {
+          dots4<U.value>(dx2, row_panel * kPanel + r, mlp.weights(mlp.fc2), panels, unit,
+                         [&](int u, const Vec& dots) {
             const int64_t at = int64_t{unit + u} * kPanel;
-            const V h = V::load_quad(m.h.at(row_panel, at) + r);
-            where_greater(h, V::set(0.0f), dots).store_quad(m.dh.at(row_panel, at) + r);
+            const Vec h = Vec::load_quad(mlp.h.at(row_panel, at) + r);
+            where_greater(h, Vec::set(0.0f), dots).store_quad(mlp.dh.at(row_panel, at) + r);
           });
         });
     });
   });
 }
 
-// ---- by unit: dfc2[u] = sum over n of h[u][n] dx2[n], dfc1[u] = sum over n of dh[u][n] b[n] ----
+// ---- by unit: dfc2[u] = sum over n of h[u][n] dx2[n], dfc1[u] = sum over n of dh[u][n] m[n] ----
 
-// Sixteen weights with their gradient: the step of Adam or, without, the gradient kept. Bits: which of
-// them have moved, and which are not finite.
+// Sixteen weights with their gradient: the step of Adam or, without, the gradient kept. Bits: which
+// of them have moved, and which are not finite.
 struct Moved {
   unsigned here, broken;
 };
-PYMICROGPT_INLINE Moved take(const Matrix& w, int64_t at, const Row& gradient, const Adam* adam) {
+PYMICROGPT_INLINE Moved take(const Matrix& w, int64_t at, const Vec16& gradient, const Adam* adam) {
   if (adam == nullptr) {
     gradient.store(w.g + at);
     return {0, 0};
   }
   Moved moved{0, 0};
-  PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u, at += V::lanes) {
-    const V before = V::load(w.p + at);
-    const V after = adam->update(before, gradient.v[u], w.m + at, w.v + at);
+  PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u, at += Vec::lanes) {
+    const Vec before = Vec::load(w.p + at);
+    const Vec after = adam->update(before, gradient.v[u], w.m + at, w.v + at);
     after.store(w.p + at);
     moved.here |= unequal(before, after);
-    moved.broken |= unequal(after - after, V::set(0.0f));
+    moved.broken |= unequal(after - after, Vec::set(0.0f));
   }
   return moved;
 }
@@ -417,221 +426,227 @@ struct Update {
   Matrix w;
   const Adam* adam;
   int* not_finite;
-  PYMICROGPT_INLINE void operator()(int unit, int panel, const Row& gradient) const {
+  PYMICROGPT_INLINE void operator()(int unit, int panel, const Vec16& gradient) const {
     const int64_t at = unit * w.strip() + panel * kPanel;
     if (take(w, at, gradient, adam).broken) __atomic_store_n(not_finite, 1, __ATOMIC_RELAXED);
   }
 };
 
-// P panels of the two rows of a unit, from those rows of a span in which it is active: the sums over
-// the rows before are in g. With `adam`, which comes with the last rows, its step.
+// P panels of the two rows of a unit, from those rows of a span in which it is active: the sums
+// over the rows before are in g. With `adam`, which comes with the last rows, its step.
 template <int P>
-void unit_weights(Mlp& m, int unit, int panel, Span rows, const Adam* adam) {
+void unit_weights(Mlp& mlp, int unit, int panel, Span rows, const Adam* adam) {
   constexpr int U = P * kVectors;
-  V g1[U], g2[U];
+  Vec g1[U], g2[U];
   PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
-    const int64_t at = unit * m.fc1.strip() + panel * kPanel + u * V::lanes;
-    g1[u] = rows.first == 0 ? V::set(0.0f) : V::load(m.fc1.g + at);
-    g2[u] = rows.first == 0 ? V::set(0.0f) : V::load(m.fc2.g + at);
+    const int64_t at = unit * mlp.fc1.strip() + panel * kPanel + u * Vec::lanes;
+    g1[u] = rows.first == 0 ? Vec::set(0.0f) : Vec::load(mlp.fc1.g + at);
+    g2[u] = rows.first == 0 ? Vec::set(0.0f) : Vec::load(mlp.fc2.g + at);
   }
   for (int first = rows.first; first < rows.last; first += 64)
-    for (uint64_t word = m.rows_of(unit, first, rows.last); word != 0; word &= word - 1) {
+    for (uint64_t word = mlp.rows_of(unit, first, rows.last); word != 0; word &= word - 1) {
       const int n = first + __builtin_ctzll(word);
-      const int64_t at = n / kPanel * m.h.stride + int64_t{unit} * kPanel + n % kPanel;
-      const V h = V::set(m.h.data[at]), dh = V::set(m.dh.data[at]);
-      const float *x = m.dx2_rows.at(panel, n), *y = m.b_rows.at(panel, n);
+      const int64_t at = n / kPanel * mlp.h.stride + int64_t{unit} * kPanel + n % kPanel;
+      const Vec h = Vec::set(mlp.h.data[at]), dh = Vec::set(mlp.dh.data[at]);
+      const float *dx2 = mlp.dx2_rows.at(panel, n), *m = mlp.m_rows.at(panel, n);
       PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
-        g2[u] = fma(h, V::load(x + u * V::lanes), g2[u]);
-        g1[u] = fma(dh, V::load(y + u * V::lanes), g1[u]);
+        g2[u] = fma(h, Vec::load(dx2 + u * Vec::lanes), g2[u]);
+        g1[u] = fma(dh, Vec::load(m + u * Vec::lanes), g1[u]);
       }
     }
-  const Update update1{m.fc1, adam, &m.not_finite}, update2{m.fc2, adam, &m.not_finite};
+  const Update update1{mlp.fc1, adam, &mlp.not_finite}, update2{mlp.fc2, adam, &mlp.not_finite};
   PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) {
-    update1(unit, panel + p, row_of(g1, p));
-    update2(unit, panel + p, row_of(g2, p));
+    update1(unit, panel + p, sixteen_of(g1, p));
+    update2(unit, panel + p, sixteen_of(g2, p));
   }
 }
 
 // ---- units at rest ----
-// A unit that is active nowhere has no gradient; its moments decay and its weights drift on until the
-// steps of Adam are too small to change a bit of them. Where such steps get smaller from one to the
-// next (calm, in matrix.h), the unit then stands still: its moments decay when somebody needs them.
+// A unit that is active nowhere has no gradient; its moments decay and its weights drift on until
+// the steps of Adam are too small to change a bit of them. Where such steps get smaller from one to
+// the next (calm, in matrix.h), the unit then stands still: its moments decay when somebody needs
+// them.
 
 // The moments of a unit, as the steps that it has stood still for would have left them.
-void catch_up(const Mlp& m, int unit, V beta1, V beta2) {
-  if (m.still[unit] == 0) return;
-  const int64_t width = m.fc1.strip(), at = unit * width;
-  for (int64_t i = at; i < at + width; i += V::lanes)
-    for (const Matrix* w : {&m.fc1, &m.fc2}) {
-      V m1 = V::load(w->m + i), v1 = V::load(w->v + i);
-      for (int step = 1; step < m.still[unit]; ++step) {
-        m1 = fma(beta1, m1, V::set(0.0f));
-        v1 = fma(beta2, v1, V::set(0.0f));
+void catch_up(const Mlp& mlp, int unit, Vec beta1, Vec beta2) {
+  if (mlp.still[unit] == 0) return;
+  const int64_t width = mlp.fc1.strip(), at = unit * width;
+  for (int64_t i = at; i < at + width; i += Vec::lanes)
+    for (const Matrix* w : {&mlp.fc1, &mlp.fc2}) {
+      Vec m1 = Vec::load(w->m + i), v1 = Vec::load(w->v + i);
+      for (int step = 1; step < mlp.still[unit]; ++step) {
+        m1 = fma(beta1, m1, Vec::set(0.0f));
+        v1 = fma(beta2, v1, Vec::set(0.0f));
       }
       m1.store(w->m + i);
       v1.store(w->v + i);
     }
-  m.still[unit] = 0;
+  mlp.still[unit] = 0;
 }
 
-void catch_up_all(const Mlp& m, float beta1, float beta2) {
-  if (!m.by_unit) return;
-  for (int unit = 0; unit < m.units; ++unit) catch_up(m, unit, V::set(beta1), V::set(beta2));
+void catch_up_all(const Mlp& mlp, float beta1, float beta2) {
+  if (!mlp.by_unit) return;
+  for (int unit = 0; unit < mlp.units; ++unit)
+    catch_up(mlp, unit, Vec::set(beta1), Vec::set(beta2));
 }
 
-bool active_anywhere(const Mlp& m, int unit, int rows) {
+bool active_anywhere(const Mlp& mlp, int unit, int rows) {
   uint64_t any = 0;
-  for (int n = 0; n < rows; n += 64) any |= m.rows_of(unit, n, rows);
+  for (int n = 0; n < rows; n += 64) any |= mlp.rows_of(unit, n, rows);
   return any != 0;
 }
 
 // A step of a unit without gradient. calm: such steps get smaller.
-void rest(const Mlp& m, int unit, const Adam& shared, bool calm) {
-  if (calm && m.still[unit] > 0) {
-    ++m.still[unit];
+void rest(const Mlp& mlp, int unit, const Adam& shared, bool calm) {
+  if (calm && mlp.still[unit] > 0) {
+    ++mlp.still[unit];
     return;
   }
-  catch_up(m, unit, shared.beta1, shared.beta2);
+  catch_up(mlp, unit, shared.beta1, shared.beta2);
   const Adam adam = shared;  // copies, which no store can alias
-  const Matrix fc1 = m.fc1, fc2 = m.fc2;
+  const Matrix fc1 = mlp.fc1, fc2 = mlp.fc2;
   const int64_t width = fc1.strip();
-  const Row zero = Row::set(0.0f);
+  const Vec16 zero = Vec16::set(0.0f);
   unsigned moved = 0;
   for (int64_t at = unit * width; at < (unit + 1) * width; at += kPanel)
     moved |= take(fc1, at, zero, &adam).here | take(fc2, at, zero, &adam).here;
-  m.still[unit] = moved == 0;
+  mlp.still[unit] = moved == 0;
 }
 
-// The hidden values of a batch of `rows` that are not zero, and the units that are active or at rest.
-Activity activity_of(const Mlp& m, int rows) {
+// The hidden values of a batch of `rows` that are not zero, and the units that are active or at
+// rest.
+Activity activity_of(const Mlp& mlp, int rows) {
   int64_t values = 0;
   int units = 0, resting = 0;
-  for (int u = 0; u < m.units; ++u) {
+  for (int u = 0; u < mlp.units; ++u) {
     int active = 0;
     for (int n = 0; n < rows; ++n)
-      active += *(m.by_unit ? m.h.at(n / kPanel, int64_t{u} * kPanel) + n % kPanel
-                            : m.h.at(u / kPanel, int64_t{n} * kPanel) + u % kPanel) != 0.0f;
+      active += *(mlp.by_unit ? mlp.h.at(n / kPanel, int64_t{u} * kPanel) + n % kPanel
+                            : mlp.h.at(u / kPanel, int64_t{n} * kPanel) + u % kPanel) != 0.0f;
     values += active;
     units += active > 0;
-    resting += m.by_unit && m.still[u] > 0;
+    resting += mlp.by_unit && mlp.still[u] > 0;
   }
-  const double all = m.units;
+  const double all = mlp.units;
   return {static_cast<double>(values) / rows / all, units / all, resting / all};
 }
 
-bool finite(const Mlp& m) {
+bool finite(const Mlp& mlp) {
   unsigned broken = 0;
-  for (const Matrix* w : {&m.fc1, &m.fc2})
-    for (int64_t i = 0; i < w->size(); i += V::lanes) {
-      const V x = V::load(w->p + i);
-      broken |= unequal(x - x, V::set(0.0f));
+  for (const Matrix* w : {&mlp.fc1, &mlp.fc2})
+    for (int64_t i = 0; i < w->size(); i += Vec::lanes) {
+      const Vec x = Vec::load(w->p + i);
+      broken |= unequal(x - x, Vec::set(0.0f));
     }
   return broken == 0;
 }
 
 // ---- the three passes ----
 
-void mlp_forward(const Mlp& m, Panels b, Panels x1, Panels x2, const int32_t* self, Span rows) {
-  const int C = m.fc1.ins, panels = panels_of(C);
-  if (!m.by_unit) {
-    forward(m.fc1, b, rows, Relu{m.h});
-    forward(m.fc2, m.h, rows, Residual{x2, x1, self});
+void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* self, Span rows) {
+  const int C = mlp.fc1.ins, panels = panels_of(C);
+  if (!mlp.by_unit) {
+    forward(mlp.fc1, m, rows, Relu{mlp.h});
+    forward(mlp.fc2, mlp.h, rows, Residual{x2, x1, self});
     return;
   }
   const int first = rows.first / kPanel, last = panels_of(rows.last);
   if (first >= last) return;
-  uint16_t* active = m.active + int64_t{first} * m.mask_units;
-  if (m.few) {
+  uint16_t* active = mlp.active + int64_t{first} * mlp.mask_units;
+  if (mlp.few) {
     for (int p = first; p < last; ++p)
-      few_hidden(m, b, p, rows.last - p * kPanel < kPanel ? rows.last - p * kPanel : kPanel);
+      few_hidden(mlp, m, p, rows.last - p * kPanel < kPanel ? rows.last - p * kPanel : kPanel);
   } else {
-    transpose_rows(m.bt, b, panels, first, last);
-    product(m.weights(m.fc1), C, Panels{m.bt.at(first, 0), m.bt.stride}, last - first, {0, m.units},
-            Hidden{{m.h.at(first, 0), m.h.stride}, active, m.mask_units, m.all()});
+    transpose_rows(mlp.mt, m, panels, first, last);
+    product(mlp.weights(mlp.fc1), C, Panels{mlp.mt.at(first, 0), mlp.mt.stride}, last - first,
+            {0, mlp.units},
+            Hidden{{mlp.h.at(first, 0), mlp.h.stride}, active, mlp.mask_units, mlp.all()});
   }
   const int over = rows.last % kPanel;
-  for (int u = 0; over > 0 && u < m.units; ++u)
-    m.active[int64_t{last - 1} * m.mask_units + u] &= static_cast<uint16_t>((1 << over) - 1);
+  for (int u = 0; over > 0 && u < mlp.units; ++u)
+    mlp.active[int64_t{last - 1} * mlp.mask_units + u] &= static_cast<uint16_t>((1 << over) - 1);
   each_row_panel(rows, [&](int p, int some) {
-    m.way[p] = way_of(m, count_pairs(m, p, {0, m.units}), some * m.units);
-    if (m.way[p] != Way::tiles) find_bits(m, p);
-    if (m.way[p] == Way::lists) find_lists(m, p, some);
+    mlp.way[p] = way_of(mlp, count_pairs(mlp, p, {0, mlp.units}), some * mlp.units);
+    if (mlp.way[p] != Way::tiles) find_bits(mlp, p);
+    if (mlp.way[p] == Way::lists) find_lists(mlp, p, some);
   });
-  sum_units(m, m.h, m.fc2, rows, Residual{x2, x1, self});
+  sum_units(mlp, mlp.h, mlp.fc2, rows, Residual{x2, x1, self});
 }
 
-// dh = where h is active: dx2 fc2;  db = dh fc1
-void mlp_backward(const Mlp& m, Panels b, Panels dx2, Panels db, Span rows) {
-  const int panels = panels_of(m.fc1.ins);
-  if (!m.by_unit) {
-    input_gradient(m.fc2, dx2, rows, Mask{m.dh, m.h});
-    input_gradient(m.fc1, m.dh, rows, Store{db});
+// dh = where h is active: dx2 fc2;  dm = dh fc1
+void mlp_backward(const Mlp& mlp, Panels m, Panels dx2, Panels dm, Span rows) {
+  const int panels = panels_of(mlp.fc1.ins);
+  if (!mlp.by_unit) {
+    input_gradient(mlp.fc2, dx2, rows, Mask{mlp.dh, mlp.h});
+    input_gradient(mlp.fc1, mlp.dh, rows, Store{dm});
     return;
   }
-  copy_rows(m.b_rows, b, panels, rows.first, rows.last);
-  copy_rows(m.dx2_rows, dx2, panels, rows.first, rows.last);
-  all_gradients(m, dx2, rows);
+  copy_rows(mlp.m_rows, m, panels, rows.first, rows.last);
+  copy_rows(mlp.dx2_rows, dx2, panels, rows.first, rows.last);
+  all_gradients(mlp, dx2, rows);
   with_one_of<2, 4, 8>(panels, [&](auto P) {
     each_row_panel(rows, [&](int p, int some) {
-      if (m.way[p] == Way::tiles) return;
-      for (int u = 0; u < m.units; ++u) Row::set(0.0f).store(m.dh.at(p, int64_t{u} * kPanel));
-      if (m.way[p] == Way::lists) list_gradients<P.value>(m, p, some);
+      if (mlp.way[p] == Way::tiles) return;
+      for (int u = 0; u < mlp.units; ++u) Vec16::set(0.0f).store(mlp.dh.at(p, int64_t{u} * kPanel));
+      if (mlp.way[p] == Way::lists) list_gradients<P.value>(mlp, p, some);
     });
-    for (int part = 0; !V::compact && part < m.parts(); ++part)
-      each_row_panel(m, rows, Way::parts, [&](int p, int some) {
-        part_gradients<P.value>(m, p, some, part);
+    for (int part = 0; !Vec::compact && part < mlp.parts(); ++part)
+      each_row_panel(mlp, rows, Way::parts, [&](int p, int some) {
+        part_gradients<P.value>(mlp, p, some, part);
       });
   });
-  sum_units(m, m.dh, m.fc1, rows, Store{db});
+  sum_units(mlp, mlp.dh, mlp.fc1, rows, Store{dm});
 }
 
 // A panel of units.
-PYMICROGPT_INLINE Span unit_panel(const Mlp& m, int panel) {
-  return {panel * kPanel, (panel + 1) * kPanel < m.units ? (panel + 1) * kPanel : m.units};
+PYMICROGPT_INLINE Span unit_panel(const Mlp& mlp, int panel) {
+  return {panel * kPanel, (panel + 1) * kPanel < mlp.units ? (panel + 1) * kPanel : mlp.units};
 }
 
 // Adam on the row of a unit with gradient g (C).
-void step_unit(Mlp& m, const Matrix& w, int unit, const float* g, const Adam& adam) {
-  const Update update{w, &adam, &m.not_finite};
-  for (int p = 0; p < panels_of(w.lanes()); ++p) update(unit, p, Row::load(g + p * kPanel));
+void step_unit(Mlp& mlp, const Matrix& w, int unit, const float* g, const Adam& adam) {
+  const Update update{w, &adam, &mlp.not_finite};
+  for (int p = 0; p < panels_of(w.lanes()); ++p) update(unit, p, Vec16::load(g + p * kPanel));
 }
 
 struct StoreStrips {
   Strips y;
   PYMICROGPT_INLINE float* partial(int n, int p) const { return y.at(p, n); }
-  PYMICROGPT_INLINE void operator()(int n, int p, const Row& sum) const { sum.store(y.at(p, n)); }
+  PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const { sum.store(y.at(p, n)); }
 };
 
-// dw[u] = sum over n of values[u][n] x[n] by tiles, over all rows, and Adam. With Adam the gradients
-// are gone at once: those of all strips of units take the place in g of the first one, `room`.
-void tile_weights(Mlp& m, Panels values, Panels x, int rows, const Matrix& w, Span units, int room,
-                  const Adam* adam) {
+// dw[u] = sum over n of values[u][n] x[n] by tiles, over all rows, and Adam. With Adam the
+// gradients are gone at once: those of all strips of units take the place in g of the first one,
+// `room`.
+void tile_weights(Mlp& mlp, Panels values, Panels x, int rows, const Matrix& w, Span units,
+                  int room, const Adam* adam) {
   const int panels = panels_of(w.lanes());
   const int64_t stride = w.strip();
   float* g = w.g + (adam != nullptr ? room : units.first) * stride;
   product(values, rows, x, panels, units, StoreStrips{Strips{g - units.first * stride, stride}});
   for (int u = units.first; adam != nullptr && u < units.last; ++u, g += stride)
-    step_unit(m, w, u, g, *adam);
+    step_unit(mlp, w, u, g, *adam);
 }
 
-// Gradients over a span of the rows, and Adam after the last, of a panel of units. Where the rows do
-// not fit the cache, some panels of them at a time for all units, and Adam apart.
-void list_weights(Mlp& m, int rows, Span here, Span units, const Adam* adam, bool calm, bool many) {
-  constexpr int fit = power_of_two_below(V::accumulators / (2 * kVectors));
+// Gradients over a span of the rows, and Adam after the last, of a panel of units. Where the rows
+// do not fit the cache, some panels of them at a time for all units, and Adam apart.
+void list_weights(Mlp& mlp, int rows, Span here, Span units, const Adam* adam, bool calm,
+                  bool many) {
+  constexpr int fit = power_of_two_below(Vec::accumulators / (2 * kVectors));
   constexpr int most = fit < 8 ? fit : 8;  // panels of both weights in registers at a time
   const bool last = here.last == rows;
   int moves[kPanel], count = 0;  // units with a gradient
   for (int u = units.first; u < units.last; ++u) {
-    if (adam == nullptr || active_anywhere(m, u, rows)) moves[count++] = u;
-    else if (last) rest(m, u, *adam, calm);
+    if (adam == nullptr || active_anywhere(mlp, u, rows)) moves[count++] = u;
+    else if (last) rest(mlp, u, *adam, calm);
   }
   for (int i = 0; last && adam != nullptr && i < count; ++i)
-    catch_up(m, moves[i], adam->beta1, adam->beta2);
+    catch_up(mlp, moves[i], adam->beta1, adam->beta2);
   const auto weights = [&](Span some_moves, const Adam* step) {
-    split_evenly(panels_of(m.fc1.ins), most, [&](int panel, int some) {
+    split_evenly(panels_of(mlp.fc1.ins), most, [&](int panel, int some) {
       with_up_to<most>(some, [&](auto P) {
         for (int i = some_moves.first; i < some_moves.last; ++i)
-          unit_weights<P.value>(m, moves[i], panel, here, step);
+          unit_weights<P.value>(mlp, moves[i], panel, here, step);
       });
     });
   };
@@ -641,44 +656,47 @@ void list_weights(Mlp& m, int rows, Span here, Span units, const Adam* adam, boo
   }
   weights({0, count}, nullptr);
   for (int i = 0; last && adam != nullptr && i < count; ++i)
-    for (const Matrix* w : {&m.fc2, &m.fc1})
-      step_unit(m, *w, moves[i], w->g + moves[i] * w->strip(), *adam);
+    for (const Matrix* w : {&mlp.fc2, &mlp.fc1})
+      step_unit(mlp, *w, moves[i], w->g + moves[i] * w->strip(), *adam);
 }
 
-// dfc2 = dx2 h, dfc1 = dh b, and Adam. calm: steps without gradient get smaller.
-void mlp_weights(Mlp& m, Panels b, Panels dx2, int rows, const Adam* adam, bool calm, Share& share) {
-  if (!m.by_unit) {
-    weight_gradient(dx2, m.h, rows, m.fc2, adam, share);
-    weight_gradient(m.dh, b, rows, m.fc1, adam, share);
+// dfc2 = dx2 h, dfc1 = dh m, and Adam. calm: steps without gradient get smaller.
+void mlp_weights(Mlp& mlp, Panels m, Panels dx2, int rows, const Adam* adam, bool calm,
+                 Share& share) {
+  if (!mlp.by_unit) {
+    weight_gradient(dx2, mlp.h, rows, mlp.fc2, adam, share);
+    weight_gradient(mlp.dh, m, rows, mlp.fc1, adam, share);
     return;
   }
-  const int panels = panels_of(m.fc1.ins), groups = panels_of(m.units);
+  const int panels = panels_of(mlp.fc1.ins), groups = panels_of(mlp.units);
   const int block = block_rows(panels), step = rows > 2 * block ? block : rows;
-  const bool many = !V::compact && rows * panels > 2048;  // more of b and dx2 than the second cache keeps
-  const int strip = panels < 8 ? 6 : panels < 48 ? 48 / panels : 1;  // groups whose gradients stay in the cache
+  // More of m and dx2 than the second cache keeps; groups whose gradients stay in it.
+  const bool many = !Vec::compact && rows * panels > 2048;
+  const int strip = panels < 8 ? 6 : panels < 48 ? 48 / panels : 1;
   const Span mine{groups * share.rank / share.size, groups * (share.rank + 1) / share.size};
   for (int group = mine.first; group < mine.last; ++group) {
-    const Span units = unit_panel(m, group);
+    const Span units = unit_panel(mlp, group);
     int pairs = 0;
-    for (int p = 0; p * kPanel < rows; ++p) pairs += count_pairs(m, p, units);
-    m.tiles[group] = worth_tiles(pairs, rows * (units.last - units.first), 2 * panels, many);
+    for (int p = 0; p * kPanel < rows; ++p) pairs += count_pairs(mlp, p, units);
+    mlp.tiles[group] = worth_tiles(pairs, rows * (units.last - units.first), 2 * panels, many);
   }
   for (int first = mine.first, last = first; first < mine.last; first = last) {
-    while (last < mine.last && last - first < strip && m.tiles[last]) ++last;
+    while (last < mine.last && last - first < strip && mlp.tiles[last]) ++last;
     if (last == first) {
       ++last;
       continue;
     }
-    const Span units{first * kPanel, unit_panel(m, last - 1).last};
+    const Span units{first * kPanel, unit_panel(mlp, last - 1).last};
     for (int u = units.first; adam != nullptr && u < units.last; ++u)
-      catch_up(m, u, adam->beta1, adam->beta2);
-    tile_weights(m, m.h, dx2, rows, m.fc2, units, mine.first * kPanel, adam);
-    tile_weights(m, m.dh, b, rows, m.fc1, units, mine.first * kPanel, adam);
+      catch_up(mlp, u, adam->beta1, adam->beta2);
+    tile_weights(mlp, mlp.h, dx2, rows, mlp.fc2, units, mine.first * kPanel, adam);
+    tile_weights(mlp, mlp.dh, m, rows, mlp.fc1, units, mine.first * kPanel, adam);
   }
   for (int row = 0; row < rows; row += step) {
     const Span here{row, row + step < rows ? row + step : rows};
     for (int group = mine.first; group < mine.last; ++group)
-      if (!m.tiles[group]) list_weights(m, rows, here, unit_panel(m, group), adam, calm, many);
+      if (!mlp.tiles[group])
+        list_weights(mlp, rows, here, unit_panel(mlp, group), adam, calm, many);
   }
 }
 

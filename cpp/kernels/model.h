@@ -13,40 +13,22 @@ namespace microgpt {
 namespace {
 
 struct Layer {
-  Matrix qkv, wo;
+  Matrix wqkv;  // (3A, C): attn_wq, wk and wv, each padded to A = heads.width() rows
+  Matrix wo;    // (C, A)
   Mlp mlp;
-  // Activations; the rows of `a` and `qkv_out` are pairs in layer 0 and nodes above it. Those that
-  // backward does not need, and the gradients, are the same memory in all layers.
-  Panels a;        // rms(x)
-  Panels qkv_out;  // q, k, v
-  float* p;        // attention probabilities or, by tiles, the logarithms of the sums
-  Panels o;        // attention output
-  Panels x1;       // shared: x + attention
-  Panels b;        // rms(x1)
-  Panels x2;       // shared: x1 + mlp
-  float *ra, *rb;  // inverse norms of a and b
-  // Shared. Gradients: of x2, of x1, and of what the weights' products gave.
-  Panels dx2, dx1, dout, dqkv;
-};
-
-// Hands out the pieces of the state's block, or, with none, only counts their bytes. A cache line is
-// left between pieces, so that panels of a power of two do not all start in the same set.
-struct Arena {
-  char* block;
-  size_t used = 0;
-
-  // The same, `phase` eighths of a page into a page. A load waits for an earlier store whose address
-  // has the same last twelve bits: arrays that are walked side by side get phases of their own.
-  float* take(int64_t floats, int phase) {
-    constexpr size_t page = 4096;
-    used += (static_cast<size_t>(phase) * (page / 8) - used) % page;
-    return take(floats);
-  }
-  float* take(int64_t floats) {
-    float* piece = block == nullptr ? nullptr : reinterpret_cast<float*>(block + used);
-    used += (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64 + 64;
-    return piece;
-  }
+  // Activations, with the words of docs/derivations.md. The rows of `a` and `qkv` are pairs in
+  // layer 0 and nodes above it, all others are nodes. What backward does not need, and the
+  // gradients, are the same memory in all layers.
+  Panels a;    // (C, keys) rms(x)
+  Panels qkv;  // (3A, keys)
+  float* p;    // attention's probabilities or, by tiles, the logarithms of the sums
+  Panels y;    // (A, nodes) attention output
+  Panels x1;   // (C, nodes) shared: x + y Wo^T
+  Panels m;    // (C, nodes) rms(x1)
+  Panels x2;   // (C, nodes) shared: x1 + h W2^T, the x of the next layer
+  float* ra;   // (keys) inverse norms of a
+  float* rm;   // (nodes) and of m
+  Panels dx2, dx1, dy, dqkv;  // shared: gradients, each of the shape of its own
 };
 
 struct State {
@@ -54,21 +36,22 @@ struct State {
   double beta1, beta2;
   AdamStep before;  // the last step
   Heads heads{Config{1, 1, 1, 1, 2}};
-  RowBuilder builder;
+  PrefixBuilder builder;
   int capacity;  // rows that there is room for
   int key_groups;
   Table wte, wpe;
   Matrix lm_head;
   Layer* layers;
-  Panels x0;      // rms(wte + wpe), by pair
-  float* r0;
-  Panels logits;
-  float *lse, *nll;  // nll by entry
-  Panels dx0;        // gradient of x0, by pair
-  Panels scratch;
-  float* ds;         // gradients of attention scores, reused from layer to layer
-  bool tiled;        // attention goes by tiles, in place of ds:
-  float* tiles;      // (threads, TileScratch)
+  Panels x0;      // (C, pairs) rms(wte + wpe)
+  float* r0;      // (pairs) its inverse norms
+  Panels logits;  // (V, nodes), and what becomes of them: probabilities, gradients
+  float* lse;     // (nodes) log sum exp of the logits
+  float* nll;     // (entries) of the targets
+  Panels dx0;     // (C, pairs)
+  Panels dnorm;   // (C, rows) gradient of m, then of a
+  float* ds;      // gradients of attention scores, reused from layer to layer
+  bool tiled;     // attention goes by tiles, in place of ds:
+  float* tiles;   // (threads, TileScratch)
 };
 
 // The one list of everything in the block, walked to count and to lay out.
@@ -79,35 +62,38 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   s.beta2 = setup.beta2;
   s.tiled = tiled(c) && !setup.generates;
   s.heads = Heads(c, s.tiled);
-  const int C = c.n_embd, A = s.heads.width(), V_ = c.vocab_size;
+  const int C = c.n_embd, A = s.heads.width(), V = c.vocab_size;
   // Rows are worked on in fours, from any row on.
   s.capacity = (setup.batch_size * c.block_size + 3 + kPanel - 1) / kPanel * kPanel;
   s.key_groups = (c.block_size + 3) / 4;
 
-  Arena arena{block, (sizeof(State) + 63) / 64 * 64};
-  const size_t layers_at = arena.used;
-  arena.used += (sizeof(Layer) * static_cast<size_t>(c.n_layer) + 63) / 64 * 64;
-  s.layers = block == nullptr ? nullptr : reinterpret_cast<Layer*>(block + layers_at);
-  const size_t rows_at = arena.used;
-  using Order = RowBuilder::Order;
+  Arena arena{block};
+  arena.take<State>(1);
+  s.layers = arena.take<Layer>(c.n_layer);
+  using Order = PrefixBuilder::Order;
   const Order order = s.tiled ? Order::by_document
                               : setup.prefix_sharing ? Order::shared : Order::separate;
-  arena.used += RowBuilder::bytes(c, setup.batch_size, order);
-  if (block != nullptr) s.builder.create(block + rows_at, c, setup.batch_size, order);
+  s.builder.create(arena, c, setup.batch_size, order);
 
+  // Panels of a power of two do not all start in the same set of the cache. And a load waits for an
+  // earlier store whose address has the same last twelve bits: arrays that are walked side by side
+  // get phases of their own.
+  arena.gap = kLine;
   // With few rows a second copy of the weights costs more to keep than to do without.
-  const bool few = panels_of(C) > 1 && setup.batch_size < kPanel && setup.batch_size * c.block_size <= 2 * kPanel;
+  const bool few = panels_of(C) > 1 && setup.batch_size < kPanel &&
+                   setup.batch_size * c.block_size <= 2 * kPanel;
   const auto place = [&](int outs, int ins, bool outs_in_lanes, bool by_row, int phase) {
     Matrix m{};
     m.outs = outs;
     m.ins = ins;
     m.outs_in_lanes = outs_in_lanes;
     m.by_row = by_row;
-    m.p = arena.take(m.size(), phase);
-    if (!m.by_row && !(few && V::accumulators >= 24)) m.q = arena.take(m.size(), phase + 2);
-    m.m = arena.take(m.size(), phase + 4);
-    m.v = arena.take(m.size(), phase + 6);
-    m.g = arena.take(m.size());
+    m.p = arena.take<float>(m.size(), phase);
+    if (!m.by_row && !(few && Vec::accumulators >= 24))
+      m.q = arena.take<float>(m.size(), phase + 2);
+    m.m = arena.take<float>(m.size(), phase + 4);
+    m.v = arena.take<float>(m.size(), phase + 6);
+    m.g = arena.take<float>(m.size());
     return m;
   };
   const auto matrix = [&](int outs, int ins) {
@@ -117,113 +103,112 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     Table t{};
     t.rows = rows;
     t.width = panels_of(C) * kPanel;
-    t.p = arena.take(t.size(), 0);
-    t.m = arena.take(t.size(), 2);
-    t.v = arena.take(t.size(), 4);
-    t.g = arena.take(t.size());
+    t.p = arena.take<float>(t.size(), 0);
+    t.m = arena.take<float>(t.size(), 2);
+    t.v = arena.take<float>(t.size(), 4);
+    t.g = arena.take<float>(t.size());
     return t;
   };
   const auto panels = [&](int features) {
     const int64_t stride = int64_t{s.capacity} * kPanel + kPanel;
-    return Panels{arena.take(panels_of(features) * stride), stride};
-  };
-  const auto ints = [&](int64_t count) {
-    return reinterpret_cast<int32_t*>(arena.take(count));
+    return Panels{arena.take<float>(panels_of(features) * stride), stride};
   };
   const int row_panels = s.capacity / kPanel;
-  // (row panels, features, 16 rows); a line between panels, so that those of a feature are not all in
-  // the same set of the cache.
+  // (row panels, features, 16 rows); a line between panels, so that those of a feature are not all
+  // in the same set of the cache.
   const auto by_rows_of = [&](int features) {
     const int64_t stride = (int64_t{panels_of(features)} * kPanel + 1) * kPanel;
-    return Panels{arena.take(row_panels * stride), stride};
+    return Panels{arena.take<float>(row_panels * stride), stride};
   };
-  const auto mlp = [&](const Mlp& scratch) {
-    Mlp m = scratch;
-    if (!m.by_unit) {
-      m.fc1 = matrix(4 * C, C);
-      m.fc2 = matrix(C, 4 * C);
-      m.h = panels(4 * C);
-      return m;
+  const auto mlp_of = [&](const Mlp& shared) {
+    Mlp mlp = shared;
+    if (!mlp.by_unit) {
+      mlp.fc1 = matrix(4 * C, C);
+      mlp.fc2 = matrix(C, 4 * C);
+      mlp.h = panels(4 * C);
+      return mlp;
     }
-    m.fc1 = place(4 * C, C, false, true, 0);
-    m.fc2 = place(C, 4 * C, true, true, 1);
-    m.h = by_rows_of(4 * C);
-    const int64_t padded = m.mask_units;
-    m.active = reinterpret_cast<uint16_t*>(arena.take(row_panels * padded / 2));
-    m.list = ints(row_panels * m.list_size());
-    m.bits = reinterpret_cast<uint64_t*>(arena.take(int64_t{s.capacity} * padded / 32));
-    m.begin = ints(s.capacity);
-    m.count = ints(s.capacity);
-    m.way = reinterpret_cast<Way*>(ints(row_panels));
-    m.tiles = ints(panels_of(4 * C));
-    m.still = ints(padded);
-    return m;
+    mlp.fc1 = place(4 * C, C, false, true, 0);
+    mlp.fc2 = place(C, 4 * C, true, true, 1);
+    mlp.h = by_rows_of(4 * C);
+    const int64_t padded = mlp.mask_units;
+    mlp.active = arena.take<uint16_t>(row_panels * padded);
+    mlp.list = arena.take<int32_t>(row_panels * mlp.list_size());
+    mlp.bits = arena.take<uint64_t>(int64_t{s.capacity} * padded / 64);
+    mlp.begin = arena.take<int32_t>(s.capacity);
+    mlp.count = arena.take<int32_t>(s.capacity);
+    mlp.way = arena.take<Way>(row_panels);
+    mlp.tiles = arena.take<int32_t>(panels_of(4 * C));
+    mlp.still = arena.take<int32_t>(padded);
+    return mlp;
   };
-  const auto scalars = [&] { return arena.take(s.capacity); };
+  const auto scalars = [&] { return arena.take<float>(s.capacity); };
   const int64_t scores = int64_t{s.capacity + (s.tiled ? kPanel : 0)} * s.heads.groups *
                          (s.tiled ? 1 : s.key_groups * kPanel);
 
-  s.wte = table(V_);
+  s.wte = table(V);
   s.wpe = table(c.block_size);
-  s.lm_head = matrix(V_, C);
-  Mlp scratch{};  // what the layers share
-  scratch.units = 4 * C;
-  scratch.few = few;
-  scratch.by_unit = panels_of(C) > 1;
-  scratch.skip_zeros = setup.skip_zeros;
-  scratch.mask_units = (4 * C + 63) / 64 * 64;
-  if (scratch.by_unit) {
-    scratch.dh = by_rows_of(4 * C);
-    scratch.bt = by_rows_of(C);
+  s.lm_head = matrix(V, C);
+  Mlp shared_mlp{};  // what the layers share
+  shared_mlp.units = 4 * C;
+  shared_mlp.few = few;
+  shared_mlp.by_unit = panels_of(C) > 1;
+  shared_mlp.skip_zeros = setup.skip_zeros;
+  shared_mlp.mask_units = (4 * C + 63) / 64 * 64;
+  if (shared_mlp.by_unit) {
+    shared_mlp.dh = by_rows_of(4 * C);
+    shared_mlp.mt = by_rows_of(C);
     const int64_t stride = strip_of(C);
-    scratch.b_rows = Strips{arena.take(s.capacity * stride), stride};
-    scratch.dx2_rows = Strips{arena.take(s.capacity * stride), stride};
+    shared_mlp.m_rows = Strips{arena.take<float>(s.capacity * stride), stride};
+    shared_mlp.dx2_rows = Strips{arena.take<float>(s.capacity * stride), stride};
   } else {
-    scratch.dh = panels(4 * C);
+    shared_mlp.dh = panels(4 * C);
   }
   Layer shared{};
   shared.x1 = panels(C);
   shared.x2 = panels(C);
   shared.dx2 = panels(C);
   shared.dx1 = panels(C);
-  shared.dout = panels(A);
+  shared.dy = panels(A);
   shared.dqkv = panels(3 * A);
   for (int i = 0; i < c.n_layer; ++i) {
     Layer l = shared;
-    l.qkv = matrix(3 * A, C);
+    l.wqkv = matrix(3 * A, C);
     l.wo = matrix(C, A);
-    l.mlp = mlp(scratch);
+    l.mlp = mlp_of(shared_mlp);
     l.a = panels(C);
-    l.qkv_out = panels(3 * A);
-    l.p = arena.take(scores);
-    l.o = panels(A);
-    l.b = panels(C);
+    l.qkv = panels(3 * A);
+    l.p = arena.take<float>(scores);
+    l.y = panels(A);
+    l.m = panels(C);
     l.ra = scalars();
-    l.rb = scalars();
+    l.rm = scalars();
     if (s.layers != nullptr) s.layers[i] = l;
   }
   s.x0 = panels(C);
   s.r0 = scalars();
-  s.logits = panels(V_);
+  s.logits = panels(V);
   s.lse = scalars();
   s.nll = scalars();
   s.dx0 = panels(C);
-  s.scratch = panels(C);
-  if (s.tiled) s.tiles = arena.take(setup.threads * TileScratch::floats(c));
-  else s.ds = arena.take(scores);
+  s.dnorm = panels(C);
+  if (s.tiled) s.tiles = arena.take<float>(setup.threads * TileScratch::floats(c));
+  else s.ds = arena.take<float>(scores);
   return arena.used;
 }
 
 // Rows that layer i computes q, k and v for.
-int key_rows(const Rows& rows, int layer) { return layer == 0 ? rows.pairs : rows.nodes; }
-
-Attention attention(const State& s, const Layer& l, int layer, const Rows& rows) {
-  return {s.heads, l.qkv_out, l.dqkv, l.o, l.dout, l.p, s.ds, s.key_groups,
-          layer == 0 ? rows.pair_of : rows.self,
-          layer == 0 ? rows.pair_path : rows.node_path, &rows};
+int key_rows(const Prefixes& prefixes, int layer) {
+  return layer == 0 ? prefixes.pairs : prefixes.nodes;
 }
 
-LongRows long_rows(const State& s, const Layer& l, const Share& share) {
+Attention attention(const State& s, const Layer& l, int layer, const Prefixes& prefixes) {
+  return {s.heads, l.qkv, l.dqkv, l.y, l.dy, l.p, s.ds, s.key_groups,
+          layer == 0 ? prefixes.pair_of : prefixes.self,
+          layer == 0 ? prefixes.pair_path : prefixes.node_path, &prefixes};
+}
+
+TiledMemory tiled_memory(const State& s, const Layer& l, const Share& share) {
   const int64_t floats = TileScratch::floats(s.config);
   return {l.p, s.capacity + kPanel, TileScratch(s.config, s.tiles + share.rank * floats)};
 }
@@ -249,7 +234,7 @@ struct Stopwatch {
 template <class Clock>
 struct Worker {
   State& s;
-  const Rows& rows;
+  const Prefixes& prefixes;
   const Call& call;
   Share share;
   Clock clock;
@@ -263,27 +248,28 @@ struct Worker {
 template <class Clock>
 void logits(Worker<Clock>& w, Span pairs, Span nodes) {
   State& s = w.s;
-  const Rows& rows = w.rows;
+  const Prefixes& prefixes = w.prefixes;
   const int C = s.config.n_embd, pc = panels_of(C);
-  embed_forward(s.x0, s.r0, s.wte, s.wpe, rows, pc, pairs, C);
+  embed_forward(s.x0, s.r0, s.wte, s.wpe, prefixes, pc, pairs, C);
   Panels x = s.x0;
   for (int i = 0; i < s.config.n_layer; ++i) {
     Layer& l = s.layers[i];
     const Span keys = i == 0 ? pairs : nodes;
     rms_forward(l.a, l.ra, x, pc, keys, C);
     w.clock.mark(Phase::embedding_norms);
-    forward(l.qkv, l.a, keys, Store{l.qkv_out});
+    forward(l.wqkv, l.a, keys, Store{l.qkv});
     w.clock.mark(Phase::qkv);
     w.wait();
-    const Attention attend = attention(s, l, i, rows);
-    if (!V::compact && s.tiled) tiled_attention_forward(attend, long_rows(s, l, w.share), nodes);
+    const Attention attend = attention(s, l, i, prefixes);
+    if (!Vec::compact && s.tiled)
+      tiled_attention_forward(attend, tiled_memory(s, l, w.share), nodes);
     else attention_forward(attend, nodes);
     w.clock.mark(Phase::attention_forward);
-    forward(l.wo, l.o, nodes, Residual{l.x1, x, i == 0 ? rows.pair_of : rows.self});
+    forward(l.wo, l.y, nodes, Residual{l.x1, x, i == 0 ? prefixes.pair_of : prefixes.self});
     w.clock.mark(Phase::forward_matrices);
-    rms_forward(l.b, l.rb, l.x1, pc, nodes, C);
+    rms_forward(l.m, l.rm, l.x1, pc, nodes, C);
     w.clock.mark(Phase::embedding_norms);
-    mlp_forward(l.mlp, l.b, l.x1, l.x2, rows.self, nodes);
+    mlp_forward(l.mlp, l.m, l.x1, l.x2, prefixes.self, nodes);
     w.clock.mark(Phase::mlp_forward);
     x = l.x2;
   }
@@ -293,9 +279,9 @@ void logits(Worker<Clock>& w, Span pairs, Span nodes) {
 
 template <class Clock>
 void forward(Worker<Clock>& w) {
-  const Span nodes = w.share.of(w.rows.nodes);
-  logits(w, w.share.of(w.rows.pairs), nodes);
-  cross_entropy(w.s.logits, w.s.lse, w.s.nll, w.rows, nodes, w.s.config.vocab_size);
+  const Span nodes = w.share.of(w.prefixes.nodes);
+  logits(w, w.share.of(w.prefixes.pairs), nodes);
+  cross_entropy(w.s.logits, w.s.lse, w.s.nll, w.prefixes, nodes, w.s.config.vocab_size);
   w.clock.mark(Phase::softmax_loss);
 }
 
@@ -304,47 +290,48 @@ void forward(Worker<Clock>& w) {
 template <class Clock>
 void backward(Worker<Clock>& w, const Adam* adam, bool calm) {
   State& s = w.s;
-  const Rows& rows = w.rows;
-  const int C = s.config.n_embd, pc = panels_of(C), last = s.config.n_layer - 1, n = rows.nodes;
-  const Span nodes = w.share.of(n), pairs = w.share.of(rows.pairs);
+  const Prefixes& prefixes = w.prefixes;
+  const int C = s.config.n_embd, pc = panels_of(C), last = s.config.n_layer - 1, n = prefixes.nodes;
+  const Span nodes = w.share.of(n), pairs = w.share.of(prefixes.pairs);
   input_gradient(s.lm_head, s.logits, nodes, Store{s.layers[last].dx2});
   w.clock.mark(Phase::input_gradients);
   for (int i = last; i >= 0; --i) {
     Layer& l = s.layers[i];
-    const int keys = key_rows(rows, i);
-    const Attention attend = attention(s, l, i, rows);
-    mlp_backward(l.mlp, l.b, l.dx2, s.scratch, nodes);
+    const int keys = key_rows(prefixes, i);
+    const Attention attend = attention(s, l, i, prefixes);
+    mlp_backward(l.mlp, l.m, l.dx2, s.dnorm, nodes);
     w.clock.mark(Phase::mlp_backward);
-    rms_backward(l.dx1, s.scratch, l.b, l.rb, pc, nodes, C, l.dx2);
+    rms_backward(l.dx1, s.dnorm, l.m, l.rm, pc, nodes, C, l.dx2);
     w.clock.mark(Phase::norms_backward);
-    input_gradient(l.wo, l.dx1, nodes, Store{l.dout});
+    input_gradient(l.wo, l.dx1, nodes, Store{l.dy});
     w.clock.mark(Phase::input_gradients);
     if (!s.tiled) scores_backward(attend, nodes);
     w.clock.mark(Phase::attention_backward);
     w.wait();
-    if (!V::compact && s.tiled) tiled_attention_backward(attend, long_rows(s, l, w.share), w.share);
+    if (!Vec::compact && s.tiled)
+      tiled_attention_backward(attend, tiled_memory(s, l, w.share), w.share);
     else attention_backward(attend, keys, w.share);
     w.clock.mark(Phase::attention_backward);
-    mlp_weights(l.mlp, l.b, l.dx2, n, adam, calm, w.share);
+    mlp_weights(l.mlp, l.m, l.dx2, n, adam, calm, w.share);
     w.clock.mark(Phase::mlp_weights_adam);
     if (i == last) weight_gradient(s.logits, l.x2, n, s.lm_head, adam, w.share);
-    weight_gradient(l.dx1, l.o, n, l.wo, adam, w.share);
+    weight_gradient(l.dx1, l.y, n, l.wo, adam, w.share);
     w.clock.mark(Phase::weight_gradients_adam);
     w.wait();
-    input_gradient(l.qkv, l.dqkv, w.share.of(keys), Store{s.scratch});
+    input_gradient(l.wqkv, l.dqkv, w.share.of(keys), Store{s.dnorm});
     w.clock.mark(Phase::input_gradients);
     const Panels dx = i == 0 ? s.dx0 : s.layers[i - 1].dx2;
-    if (i == 0) sum_by_pair(s.dx0, l.dx1, rows, pc, pairs);
-    rms_backward(dx, s.scratch, l.a, l.ra, pc, w.share.of(keys), C, i == 0 ? s.dx0 : l.dx1);
+    if (i == 0) sum_by_pair(s.dx0, l.dx1, prefixes, pc, pairs);
+    rms_backward(dx, s.dnorm, l.a, l.ra, pc, w.share.of(keys), C, i == 0 ? s.dx0 : l.dx1);
     w.clock.mark(Phase::norms_backward);
     w.wait();
-    weight_gradient(l.dqkv, l.a, keys, l.qkv, adam, w.share);
+    weight_gradient(l.dqkv, l.a, keys, l.wqkv, adam, w.share);
     w.clock.mark(Phase::weight_gradients_adam);
   }
   rms_backward(s.dx0, s.dx0, s.x0, s.r0, pc, pairs, C, Panels{});
   w.wait();
-  if (w.share.mine()) table_backward(s.wte, rows.pair_token, s.dx0, rows, pc, adam);
-  if (w.share.mine()) table_backward(s.wpe, rows.pair_position, s.dx0, rows, pc, adam);
+  if (w.share.mine()) table_backward(s.wte, prefixes.pair_token, s.dx0, prefixes, pc, adam);
+  if (w.share.mine()) table_backward(s.wpe, prefixes.pair_position, s.dx0, prefixes, pc, adam);
   w.clock.mark(Phase::embedding_adam);
 }
 
@@ -352,7 +339,7 @@ void backward(Worker<Clock>& w, const Adam* adam, bool calm) {
 template <class Clock>
 double run(State& s, const Call& call, const Adam* adam, Clock clock) {
   const FlushDenormals flush;
-  Worker<Clock> w{s, s.builder.rows(), call, {call.rank, call.size}, clock};
+  Worker<Clock> w{s, s.builder.prefixes(), call, {call.rank, call.size}, clock};
   if (call.rank == 0) s.builder.build(*call.batch);
   w.clock.mark(Phase::batch);
   w.wait();
@@ -360,7 +347,7 @@ double run(State& s, const Call& call, const Adam* adam, Clock clock) {
   if (call.backward) backward(w, adam, adam != nullptr && calm(s.before, *call.adam));
   w.wait();
   if (call.rank == 0 && adam != nullptr) s.before = *call.adam;
-  return call.rank == 0 ? total_loss(s.nll, w.rows) : 0.0;
+  return call.rank == 0 ? total_loss(s.nll, w.prefixes) : 0.0;
 }
 
 // Documents drawn token by token, all at once and level by level: prefixes that several of them
@@ -370,7 +357,7 @@ void generate(State& s, const Draw& draw) {
   const FlushDenormals flush;
   const int T = s.config.block_size, bos = s.config.vocab_size - 1;
   const Call alone{};
-  Worker<Silent> w{s, s.builder.rows(), alone, {0, 1}, {}};
+  Worker<Silent> w{s, s.builder.prefixes(), alone, {0, 1}, {}};
   const auto tokens_of = [&](int i) { return draw.tokens + int64_t{i} * draw.most; };
   int active = draw.count;
   for (int i = 0; i < draw.count; ++i) {
@@ -388,18 +375,18 @@ void generate(State& s, const Draw& draw) {
       for (int j = 0; j < active; ++j) draw.node_of[draw.active[j]] = 0;
     }
     // All that the model has not seen, in one forward pass.
-    const Span before{w.rows.pairs, w.rows.nodes};
+    const Span before{w.prefixes.pairs, w.prefixes.nodes};
     int level = before.last;  // where the nodes of the last token begin
     for (; seen <= t - first; ++seen) {
       for (int j = 0; j < active; ++j) {
         const int i = draw.active[j];
         draw.token_of[i] = seen == 0 ? bos : tokens_of(i)[first + seen - 1];
       }
-      level = w.rows.nodes;
+      level = w.prefixes.nodes;
       s.builder.grow(draw.active, active, draw.token_of, draw.node_of);
     }
-    logits(w, {before.first, w.rows.pairs}, {before.last, w.rows.nodes});
-    const Span nodes{level, w.rows.nodes};
+    logits(w, {before.first, w.prefixes.pairs}, {before.last, w.prefixes.nodes});
+    const Span nodes{level, w.prefixes.nodes};
     if (draw.top_k > 0) keep_top(s.logits, nodes, s.config.vocab_size, draw.top_k);
     cumulate(s.logits, nodes, s.config.vocab_size, static_cast<float>(1.0 / draw.temperature));
     int still_active = 0;
@@ -427,57 +414,74 @@ PYMICROGPT_INLINE float* array_of(const T& t, Slot slot) {
                                        : t.g;
 }
 
-// Zeros, padding included: what is not a number would spread over the padding, and stay there.
-void clear_slot(State& s, Slot slot) {
-  const auto clear_array = [](float* array, int64_t size) {
-    for (int64_t i = 0; i < size; i += kPanel) Row::set(0.0f).store(array + i);
-  };
-  const auto matrix = [&](const Matrix& m) {
-    clear_array(array_of(m, slot), m.size());
-    if (slot == Slot::parameter && m.q != nullptr) clear_array(m.q, m.size());
-  };
-  clear_array(array_of(s.wte, slot), s.wte.size());
-  clear_array(array_of(s.wpe, slot), s.wpe.size());
-  matrix(s.lm_head);
-  for (int i = 0; i < s.config.n_layer; ++i) {
-    matrix(s.layers[i].qkv);
-    matrix(s.layers[i].wo);
-    matrix(s.layers[i].mlp.fc1);
-    matrix(s.layers[i].mlp.fc2);
+// The Table or Matrix that holds a tensor. Element (o, i) of the tensor is at (first_out + o, i)
+// there, or, by head, where the heads have that feature.
+struct Place {
+  const Table* table;
+  const Matrix* matrix;
+  int first_out = 0;
+  const Heads *outs = nullptr, *ins = nullptr;  // by head, where not null
+
+  PYMICROGPT_INLINE int64_t size() const {
+    return table != nullptr ? table->size() : matrix->size();
   }
+  PYMICROGPT_INLINE float* array(Slot slot) const {
+    return table != nullptr ? array_of(*table, slot) : array_of(*matrix, slot);
+  }
+  PYMICROGPT_INLINE float* transposed() const { return matrix != nullptr ? matrix->q : nullptr; }
+  PYMICROGPT_INLINE int out(int o) const { return outs != nullptr ? first_out + outs->at(o) : o; }
+  PYMICROGPT_INLINE int in(int i) const { return ins != nullptr ? ins->at(i) : i; }
+  PYMICROGPT_INLINE int64_t at(int o, int i) const {
+    return table != nullptr ? table->at(o, i) : matrix->at(out(o), in(i));
+  }
+  PYMICROGPT_INLINE int64_t transposed_at(int o, int i) const {
+    return matrix->transposed_at(out(o), in(i));
+  }
+};
+
+Place place_of(const State& s, Param p, int layer) {
+  const Layer& l = s.layers[layer];
+  const Heads* heads = &s.heads;
+  const int width = heads->width();
+  switch (p) {
+    case Param::wte: return {&s.wte, nullptr};
+    case Param::wpe: return {&s.wpe, nullptr};
+    case Param::lm_head: return {nullptr, &s.lm_head};
+    case Param::attn_wq: return {nullptr, &l.wqkv, 0, heads};
+    case Param::attn_wk: return {nullptr, &l.wqkv, width, heads};
+    case Param::attn_wv: return {nullptr, &l.wqkv, 2 * width, heads};
+    case Param::attn_wo: return {nullptr, &l.wo, 0, nullptr, heads};
+    case Param::mlp_fc1: return {nullptr, &l.mlp.fc1};
+    case Param::mlp_fc2: return {nullptr, &l.mlp.fc2};
+  }
+  return {};
 }
 
-// f(natural index, pointer into the slot, pointer to the transposed copy or null) for every element.
+// Zeros, padding included: what is not a number would spread over the padding, and stay there.
+void clear_slot(const State& s, Slot slot) {
+  each_tensor(s.config, [&](Param p, int layer) {
+    const Place place = place_of(s, p, layer);
+    for (float* array : {place.array(slot), slot == Slot::parameter ? place.transposed() : nullptr})
+      for (int64_t i = 0; array != nullptr && i < place.size(); i += kPanel)
+        Vec16::set(0.0f).store(array + i);
+  });
+}
+
+// f(natural index, pointer into the slot, pointer to the transposed copy or null) for every
+// element.
 template <class F>
-void each_element(State& s, Slot slot, F f) {
-  const Layout at(s.config);
-  const int C = s.config.n_embd;
-  const auto table = [&](int64_t natural, const Table& t) {
-    for (int r = 0; r < t.rows; ++r)
-      for (int i = 0; i < C; ++i)
-        f(natural + int64_t{r} * C + i, array_of(t, slot) + t.at(r, i), nullptr);
-  };
-  const auto identity = [](int o) { return o; };
-  const auto matrix = [&](int64_t natural, const Matrix& m, int outs, int ins, auto out, auto in) {
-    for (int o = 0; o < outs; ++o)
-      for (int i = 0; i < ins; ++i)
-        f(natural + int64_t{o} * ins + i, array_of(m, slot) + m.at(out(o), in(i)),
-          m.q == nullptr ? nullptr : m.q + m.transposed_at(out(o), in(i)));
-  };
-  table(at.wte(), s.wte);
-  table(at.wpe(), s.wpe);
-  matrix(at.lm_head(), s.lm_head, s.config.vocab_size, C, identity, identity);
-  for (int i = 0; i < s.config.n_layer; ++i) {
-    Layer& l = s.layers[i];
-    const int64_t third[] = {at.attn_wq(i), at.attn_wk(i), at.attn_wv(i)};
-    const auto head = [&](int o) { return s.heads.at(o); };
-    for (int t = 0; t < 3; ++t)
-      matrix(third[t], l.qkv, C, C, [&](int o) { return t * s.heads.width() + head(o); },
-             identity);
-    matrix(at.attn_wo(i), l.wo, C, C, identity, head);
-    matrix(at.mlp_fc1(i), l.mlp.fc1, 4 * C, C, identity, identity);
-    matrix(at.mlp_fc2(i), l.mlp.fc2, C, 4 * C, identity, identity);
-  }
+void each_element(const State& s, Slot slot, F f) {
+  int64_t natural = 0;
+  each_tensor(s.config, [&](Param p, int layer) {
+    const Place place = place_of(s, p, layer);
+    float *const array = place.array(slot), *const transposed = place.transposed();
+    const int64_t rows = length_of(kind_of(p).rows, s.config);
+    const int64_t columns = length_of(kind_of(p).columns, s.config);
+    for (int o = 0; o < rows; ++o)
+      for (int i = 0; i < columns; ++i)
+        f(natural++, array + place.at(o, i),
+          transposed == nullptr ? nullptr : transposed + place.transposed_at(o, i));
+  });
 }
 
 // Moments are kept divided by 1 - beta.
@@ -498,7 +502,7 @@ State& state_of(void* state) { return *static_cast<State*>(state); }
 
 constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
   return {
-      engine, isa, V::lanes, needs, true,
+      engine, isa, Vec::lanes, needs, true,
       [](const Setup& setup) {
         State counting{};
         return lay_out(counting, nullptr, setup);
@@ -517,18 +521,20 @@ constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
           *value = static_cast<float>(natural[i] / scale);
           if (slot == Slot::parameter && transposed != nullptr) *transposed = *value;
         });
-        for (int i = 0; i < s.config.n_layer; ++i) s.layers[i].mlp.not_finite = !finite(s.layers[i].mlp);
+        for (int i = 0; i < s.config.n_layer; ++i)
+          s.layers[i].mlp.not_finite = !finite(s.layers[i].mlp);
       },
       [](const void* state, Slot slot, double* natural) {
         State& s = state_of(const_cast<void*>(state));
         const double scale = scale_of(s, slot);
         wake(s);
-        each_element(s, slot, [&](int64_t i, float* value, float*) { natural[i] = *value * scale; });
+        each_element(s, slot,
+                     [&](int64_t i, float* value, float*) { natural[i] = *value * scale; });
       },
       [](void* state, const Call& call) {
         const Adam adam(call.adam != nullptr ? *call.adam : AdamStep{});
         const Adam* update = call.adam != nullptr ? &adam : nullptr;
-        if (!V::compact && call.ticks != nullptr && call.rank == 0)
+        if (!Vec::compact && call.ticks != nullptr && call.rank == 0)
           return run(state_of(state), call, update, Stopwatch(call.ticks));
         return run(state_of(state), call, update, Silent());
       },
@@ -536,7 +542,7 @@ constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
       [](const void* state) {
         State& s = state_of(const_cast<void*>(state));
         Activity mean;
-        const int rows = s.builder.rows().nodes;
+        const int rows = s.builder.prefixes().nodes;
         for (int i = 0; rows > 0 && i < s.config.n_layer; ++i) {
           const Activity layer = activity_of(s.layers[i].mlp, rows);
           mean.values += layer.values / s.config.n_layer;

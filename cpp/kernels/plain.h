@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../arena.h"
 #include "../denormals.h"
 #include "../engine.h"
 #include "../params.h"
@@ -35,7 +36,6 @@ namespace {
 constexpr int kLanes = PYMICROGPT_LANES;
 constexpr int kSumLanes = kLanes > 4 ? kLanes : 4;  // partial sums of a reduction
 constexpr int kQueries = kLanes > 1 ? 8 : 2;        // queries that attention takes at a time
-constexpr int kAlign = 64;                          // bytes
 
 inline int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 inline int least(int a, int b) { return a < b ? a : b; }
@@ -130,7 +130,8 @@ struct Add {
   template <class Real> static Real apply(Real old, Real sum) { return old + sum; }
 };
 struct Relu {
-  template <class Real> static Real apply(Real, Real sum) { return sum < 0 ? 0 : sum; }  // NaN stays
+  // NaN stays.
+  template <class Real> static Real apply(Real, Real sum) { return sum < 0 ? 0 : sum; }
 };
 struct MaskByRelu {  // the old value is the activation, the new one its gradient
   template <class Real> static Real apply(Real old, Real sum) { return old > 0 ? sum : 0; }
@@ -146,7 +147,7 @@ struct Elements {
 // One tile (R, W) of the product below, its sums in registers. Never inlined: in the middle of a
 // large function gcc 12 leaves some of these loops scalar.
 template <class Epilogue, int R, int W, class Real>
-__attribute__((noinline)) void tile(Real* __restrict out, int ld_out, Elements<Real> a,
+PYMICROGPT_NOINLINE void tile(Real* __restrict out, int ld_out, Elements<Real> a,
                                     const Real* __restrict b, int ld_b, int depth) {
   Real sums[R][W];
 #pragma GCC unroll 4
@@ -501,18 +502,22 @@ struct Model {
   Real* ds;                 // (T, kQueries) of one head
 };
 
-// Hands out the parts of one block, or only adds up their sizes when there is no block.
-struct Arena {
-  char* base;
-  size_t used;
-
-  template <class T>
-  T* take(int64_t count) {
-    char* const at = base ? base + used : nullptr;
-    used += (size_t(count) * sizeof(T) + kAlign - 1) / kAlign * kAlign;
-    return reinterpret_cast<T*>(at);
-  }
-};
+// f(copy, first tensor of it, outs, ins) for the second copies of a layer's matrices.
+template <class Real, class F>
+void each_transposed(typename Model<Real>::Transposed& t, const Config& c, F f) {
+  static_assert(static_cast<int>(Param::attn_wk) == static_cast<int>(Param::attn_wq) + 1 &&
+                    static_cast<int>(Param::attn_wv) == static_cast<int>(Param::attn_wq) + 2,
+                "wq, wk and wv of a layer are read as one matrix");
+  const auto copy_of = [&](Real*& copy, Param first, int tensors) PYMICROGPT_INLINED {
+    const TensorKind kind = kind_of(first);
+    f(copy, first, tensors * static_cast<int>(length_of(kind.rows, c)),
+      static_cast<int>(length_of(kind.columns, c)));
+  };
+  copy_of(t.qkv, Param::attn_wq, 3);
+  copy_of(t.attn_wo, Param::attn_wo, 1);
+  copy_of(t.mlp_fc1, Param::mlp_fc1, 1);
+  copy_of(t.mlp_fc2, Param::mlp_fc2, 1);
+}
 
 // Lays a model out in the block at base, itself first; without a block its size is what counts.
 template <class Real>
@@ -522,7 +527,7 @@ Model<Real> lay_out(char* base, const Setup& setup) {
   const Config& c = setup.config;
   const int64_t C = c.n_embd, T = c.block_size, B = setup.batch_size;
   const int64_t N = B * T + kQueries;  // with the rows that attention may touch past the last
-  Arena arena = {base, 0};
+  Arena arena{base};
   arena.take<Model<Real>>(1);
 
   Model<Real> g = {};
@@ -554,10 +559,9 @@ Model<Real> lay_out(char* base, const Setup& setup) {
   g.layers = arena.take<Activations>(c.n_layer);
   for (int i = 0; i < c.n_layer; ++i) {
     Transposed t;
-    t.qkv = arena.take<Real>(C * 3 * C);
-    t.attn_wo = arena.take<Real>(C * C);
-    t.mlp_fc1 = arena.take<Real>(C * 4 * C);
-    t.mlp_fc2 = arena.take<Real>(4 * C * C);
+    each_transposed<Real>(t, c, [&](Real*& copy, Param, int outs, int ins) {
+      copy = arena.take<Real>(int64_t{outs} * ins);
+    });
     Activations a;
     a.a = arena.take<Real>(N * C);
     a.ra = arena.take<Real>(N);
@@ -584,11 +588,10 @@ void refresh_transposed(Model<Real>& g) {
   const Real* const w = g.param;
   transpose(g.lm_head_transposed, g.ld_logits, w + at.lm_head(), C, V, C);
   for (int i = 0; i < g.config.n_layer; ++i) {
-    const auto& t = g.transposed[i];
-    transpose(t.qkv, 3 * C, w + at.attn_wq(i), C, 3 * C, C);  // wq, wk, wv in one
-    transpose(t.attn_wo, C, w + at.attn_wo(i), C, C, C);
-    transpose(t.mlp_fc1, 4 * C, w + at.mlp_fc1(i), C, 4 * C, C);
-    transpose(t.mlp_fc2, C, w + at.mlp_fc2(i), 4 * C, C, 4 * C);
+    const auto refresh = [&](Real* copy, Param p, int outs, int ins) PYMICROGPT_INLINED {
+      transpose(copy, outs, w + at(p, i), ins, outs, ins);
+    };
+    each_transposed<Real>(g.transposed[i], g.config, refresh);
   }
 }
 

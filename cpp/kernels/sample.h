@@ -18,7 +18,7 @@ PYMICROGPT_INLINE float uniform(uint64_t seed, uint64_t document, uint64_t posit
   return static_cast<float>(bits >> 40) * 0x1p-24f;
 }
 
-// The k-th largest of the V logits of a row, equal ones counted one by one.
+// The k-th largest of the logits of a row, equal ones counted one by one.
 PYMICROGPT_INLINE float kth_largest(const float* row, int64_t stride, int vocab_size, int k) {
   float bound = -kMinusInf;
   for (int seen = 0; seen < k;) {
@@ -49,16 +49,16 @@ void keep_top(Panels logits, Span rows, int vocab_size, int k) {
   }
 }
 
-// logits -> running sums of exp((logit - max) / temperature), in place. Rows up to the next multiple
-// of four after the span's first are computed too.
+// logits -> running sums of exp((logit - max) / temperature), in place. Rows up to the next
+// multiple of four after the span's first are computed too.
 void cumulate(Panels logits, Span rows, int vocab_size, float inverse_temperature) {
   const int panels = panels_of(vocab_size);
-  const Row inverse = Row::set(inverse_temperature), mask = padding_mask(vocab_size);
+  const Vec16 inverse = Vec16::set(inverse_temperature), mask = padding_mask(vocab_size);
   for (int n = rows.first; n < rows.last; n += 4) {
     const auto at = [&](int p, int i) { return logits.at(p, int64_t{n + i} * kPanel); };
-    for4([&](int i, const Row& top) {
+    for4([&](int i, const Vec16& top) {
       for (int p = 0; p < panels; ++p)
-        exp((Row::load(at(p, i)) - top) * inverse).store(at(p, i));
+        exp((Vec16::load(at(p, i)) - top) * inverse).store(at(p, i));
     }, tops4(at, panels, mask));
     // Four chains of additions at a time: each waits for itself alone.
     float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};

@@ -1,6 +1,6 @@
-// The C interface of the WebAssembly modules: one training around the table of kernels that the module
-// is linked with. Who calls it has checked the arguments (web/model.js); pointers are offsets into the
-// module's memory, from allocate().
+// The C interface of the WebAssembly modules: one training around the table of kernels that the
+// module is linked with. Who calls it has checked the arguments (web/model.js); pointers are
+// offsets into the module's memory, from allocate().
 #include "../engine.h"
 #include "../params.h"
 
@@ -38,7 +38,8 @@ struct Training {
   }
 };
 
-Setup setup_of(int n_layer, int n_embd, int n_head, int block_size, int vocab_size, int batch_size) {
+Setup setup_of(int n_layer, int n_embd, int n_head, int block_size, int vocab_size,
+               int batch_size) {
   return {{n_layer, n_embd, n_head, block_size, vocab_size}, batch_size, true, true, 0.85, 0.99};
 }
 
@@ -107,8 +108,8 @@ EXPORT(loss) double loss(Training* t) { return t->run(false, nullptr); }
 EXPORT(gradient) double gradient(Training* t) { return t->run(true, nullptr); }
 
 #ifdef PYMICROGPT_FULL
-// Documents 0 .. count - 1 of the stream of `seed`, at most batch_size of them: tokens (count, T) and
-// lengths (count); scratch (3, count).
+// Documents 0 .. count - 1 of the stream of `seed`, at most batch_size of them: tokens (count, T)
+// and lengths (count); scratch (3, count).
 EXPORT(generate) void generate(Training* t, int count, double temperature, double seed, int top_k,
                               const int32_t* prompt, int prompt_length, int32_t* tokens,
                               int32_t* lengths, int32_t* scratch) {

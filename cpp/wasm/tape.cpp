@@ -13,7 +13,7 @@ Engine64& engine(void* state) { return *static_cast<Engine64*>(state); }
 }  // namespace
 }  // namespace microgpt
 
-// What would be thrown or printed, where memory is at an end, ends the module: the caller sees a trap.
+// What would be thrown or printed, where memory is at an end, ends the module by a trap.
 extern "C" void* __cxa_allocate_exception(size_t) { __builtin_trap(); }
 extern "C" void __cxa_throw(void*, void*, void (*)(void*)) { __builtin_trap(); }
 void std::__libcpp_verbose_abort(const char*, ...) noexcept { __builtin_trap(); }

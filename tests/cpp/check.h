@@ -136,8 +136,8 @@ inline float from_bits(uint32_t bits) {
   return x;
 }
 
-// A NaN for memory to be written: where it still stands, nothing was. What may be read, but must not
-// count, holds another one, since what is computed from a NaN is often that very NaN.
+// A NaN for memory to be written: where it still stands, nothing was. What may be read, but must
+// not count, holds another one, since what is computed from a NaN is often that very NaN.
 inline float poison() { return from_bits(0x7fc0dead); }
 inline float input_poison() { return from_bits(0x7fc0beef); }
 inline bool is_poison(float x) { return same_bits(x, poison()); }
@@ -214,26 +214,29 @@ inline Corpus random_corpus(Random& random, int count, int vocab_size, int longe
   return corpus;
 }
 
-// A RowBuilder with its memory.
+// A PrefixBuilder with its memory.
 class Builder {
-  static RowBuilder::Order order(bool share) {
-    return share ? RowBuilder::Order::shared : RowBuilder::Order::separate;
+  static PrefixBuilder::Order order(bool share) {
+    return share ? PrefixBuilder::Order::shared : PrefixBuilder::Order::separate;
   }
 
  public:
-  Builder(const Config& config, int batch_size, bool share)
-      : memory_(RowBuilder::bytes(config, batch_size, order(share)) / 64 + 1) {
-    builder.create(memory_.data(), config, batch_size, order(share));
+  Builder(const Config& config, int batch_size, bool share) {
+    Arena counting{nullptr};
+    builder.create(counting, config, batch_size, order(share));
+    memory_.resize(counting.used / kLine);
+    Arena arena{memory_.data()->bytes};
+    builder.create(arena, config, batch_size, order(share));
   }
-  const Rows& build(const Batch& batch) {
+  const Prefixes& build(const Batch& batch) {
     builder.build(batch);
-    return builder.rows();
+    return builder.prefixes();
   }
-  RowBuilder builder;
+  PrefixBuilder builder;
 
  private:
-  struct alignas(64) Line {
-    char bytes[64] = {};
+  struct alignas(kLine) Line {
+    char bytes[kLine] = {};
   };
   std::vector<Line> memory_;
 };

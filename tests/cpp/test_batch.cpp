@@ -1,4 +1,4 @@
-// The rows of a batch against the sets of prefixes that define them.
+// The prefixes of a batch against the sets that define them.
 #include <array>
 #include <map>
 #include <set>
@@ -27,19 +27,20 @@ class Numbering {
   std::set<int> taken_;
 };
 
-void expect_rows(const Rows& rows, const Config& config, const Batch& batch, bool share) {
+void expect_prefixes(const Prefixes& prefixes, const Config& config, const Batch& batch,
+                     bool share) {
   // Keys begin with 0 or, with sharing off, with the document's number in the batch.
   Numbering<std::pair<int, Prefix>> nodes;
   Numbering<std::array<int, 3>> pairs;  // token, position
-  std::vector<double> weight(rows.nodes);
+  std::vector<double> weight(prefixes.nodes);
   double total = 0;
   int entry = 0, longest = 0;
   for (int i = 0; i < batch.size; ++i) {
     const int n = batch.documents.positions(batch.at(i), config.block_size);
     longest = n > longest ? n : longest;
   }
-  CHECK(rows.levels == longest);
-  CHECK(rows.level_begin[0] == 0 && rows.level_begin[longest] == rows.nodes);
+  CHECK(prefixes.levels == longest);
+  CHECK(prefixes.level_begin[0] == 0 && prefixes.level_begin[longest] == prefixes.nodes);
 
   // Entries come position by position, and document by document within one.
   for (int t = 0; t < longest; ++t) {
@@ -48,47 +49,49 @@ void expect_rows(const Rows& rows, const Config& config, const Batch& batch, boo
       const int32_t* tokens = batch.documents.begin(d);
       const int n = batch.documents.positions(d, config.block_size);
       if (t >= n) continue;
-      const int node = rows.entry_node[entry], key = share ? 0 : i;
-      if (!check(entry < rows.entries && node >= 0 && node < rows.nodes, "entry's node")) return;
-      CHECK(node >= rows.level_begin[t] && node < rows.level_begin[t + 1]);
-      CHECK(rows.entry_target[entry] == tokens[t + 1]);
+      const int node = prefixes.entry_node[entry], key = share ? 0 : i;
+      if (!check(entry < prefixes.entries && node >= 0 && node < prefixes.nodes, "entry's node"))
+        return;
+      CHECK(node >= prefixes.level_begin[t] && node < prefixes.level_begin[t + 1]);
+      CHECK(prefixes.entry_target[entry] == tokens[t + 1]);
       // 1 / (B n), of a product that is exact and a quotient: one rounding.
       const double w = 1.0 / (static_cast<double>(batch.size) * n);
-      CHECK(std::fabs(rows.entry_weight[entry] - w) <= kUnit * w);
-      weight[node] += rows.entry_weight[entry];
-      total += rows.entry_weight[entry];
+      CHECK(std::fabs(prefixes.entry_weight[entry] - w) <= kUnit * w);
+      weight[node] += prefixes.entry_weight[entry];
+      total += prefixes.entry_weight[entry];
 
       nodes.expect({key, Prefix(tokens, tokens + t + 1)}, node, "one node for each prefix");
-      const int pair = rows.pair_of[node] / kPanel;
-      if (!CHECK(pair >= 0 && pair < rows.pairs && rows.pair_of[node] % kPanel == 0)) return;
+      const int pair = prefixes.pair_of[node] / kPanel;
+      if (!CHECK(pair >= 0 && pair < prefixes.pairs && prefixes.pair_of[node] % kPanel == 0))
+        return;
       pairs.expect({key, tokens[t], t}, pair, "one pair for each token at a position");
-      CHECK(rows.pair_token[pair] == tokens[t]);
-      CHECK(rows.pair_position[pair] == t);
-      for (int j = 0; j < rows.path_stride; ++j) {
-        const int64_t at = int64_t{node} * rows.path_stride + j;
+      CHECK(prefixes.pair_token[pair] == tokens[t]);
+      CHECK(prefixes.pair_position[pair] == t);
+      for (int j = 0; j < prefixes.path_stride; ++j) {
+        const int64_t at = int64_t{node} * prefixes.path_stride + j;
         if (j <= t) {
-          pairs.expect({key, tokens[j], j}, rows.pair_path[at] / kPanel, "pair on the path");
-          if (rows.node_path != nullptr)
-            nodes.expect({key, Prefix(tokens, tokens + j + 1)}, rows.node_path[at] / kPanel,
+          pairs.expect({key, tokens[j], j}, prefixes.pair_path[at] / kPanel, "pair on the path");
+          if (prefixes.node_path != nullptr)
+            nodes.expect({key, Prefix(tokens, tokens + j + 1)}, prefixes.node_path[at] / kPanel,
                          "node on the path");
         } else if (j < (t + 4) / 4 * 4) {  // kernels read keys by four
-          check(rows.pair_path[at] == 0, "the rest of a group of four is row 0");
-          if (rows.node_path != nullptr)
-            check(rows.node_path[at] == 0, "the rest of a group of four is row 0");
+          check(prefixes.pair_path[at] == 0, "the rest of a group of four is row 0");
+          if (prefixes.node_path != nullptr)
+            check(prefixes.node_path[at] == 0, "the rest of a group of four is row 0");
         }
       }
       ++entry;
     }
   }
-  CHECK(entry == rows.entries);
-  CHECK(nodes.size() == rows.nodes);
-  CHECK(pairs.size() == rows.pairs);
+  CHECK(entry == prefixes.entries);
+  CHECK(nodes.size() == prefixes.nodes);
+  CHECK(pairs.size() == prefixes.pairs);
   // Sums of at most `size` weights that all round once, and are then added in f32.
-  CHECK(std::fabs(total - 1) <= rows.entries * kUnit);
-  for (int n = 0; n < rows.nodes; ++n) {
-    CHECK(std::fabs(rows.weight[n] - weight[n]) <= batch.size * kUnit * weight[n]);
-    CHECK(rows.self[n] == n * kPanel);
-    if (!share) CHECK(rows.pair_of[n] == n * kPanel);
+  CHECK(std::fabs(total - 1) <= prefixes.entries * kUnit);
+  for (int n = 0; n < prefixes.nodes; ++n) {
+    CHECK(std::fabs(prefixes.weight[n] - weight[n]) <= batch.size * kUnit * weight[n]);
+    CHECK(prefixes.self[n] == n * kPanel);
+    if (!share) CHECK(prefixes.pair_of[n] == n * kPanel);
   }
 }
 
@@ -103,18 +106,18 @@ void test_batches(const Config& config, const Corpus& corpus, int batch_size, in
       at_case("vocab %d, T %d, batch %d at %d%s", config.vocab_size, config.block_size, size,
               static_cast<int>(first), share ? ", sharing" : "");
       const Batch batch = corpus.batch(first, size);
-      expect_rows(built.build(batch), config, batch, share);
+      expect_prefixes(built.build(batch), config, batch, share);
     }
   }
 }
 
 // Access to the private base of marks, by which those of earlier steps are known to be stale.
-template <uint32_t RowBuilder::*member>
+template <uint32_t PrefixBuilder::*member>
 struct Access {
-  friend uint32_t& base_of(RowBuilder& builder) { return builder.*member; }
+  friend uint32_t& base_of(PrefixBuilder& builder) { return builder.*member; }
 };
-uint32_t& base_of(RowBuilder& builder);
-template struct Access<&RowBuilder::base_>;
+uint32_t& base_of(PrefixBuilder& builder);
+template struct Access<&PrefixBuilder::base_>;
 
 // When the base has come to its end, no mark of earlier steps may be taken for a new one.
 void test_marks_wrap() {
@@ -127,12 +130,12 @@ void test_marks_wrap() {
   for (int first : {10, 20, 30}) {
     at_case("marks wrap, batch at %d", first);
     const Batch batch = corpus.batch(first, 10);
-    expect_rows(built.build(batch), config, batch, true);
+    expect_prefixes(built.build(batch), config, batch, true);
   }
   CHECK(base_of(built.builder) < 1000);
 }
 
-// Rows that grow level by level, as in generation, are those of the batch that comes out.
+// Prefixes that grow level by level, as in generation, are those of the batch that comes out.
 void test_grow() {
   Random random;
   for (const bool share : {false, true}) {
@@ -141,7 +144,7 @@ void test_grow() {
     const Corpus corpus = random_corpus(random, 40, config.vocab_size, 8);
     Builder whole(config, 40, share), growing(config, 40, share);
     const Batch batch = corpus.batch(0, 40);
-    const Rows& want = whole.build(batch);
+    const Prefixes& want = whole.build(batch);
     for (int turn = 0; turn < 2; ++turn) {
       std::vector<int32_t> node_of(40), token_of(40);
       growing.builder.start();
@@ -155,7 +158,7 @@ void test_grow() {
         growing.builder.grow(active.data(), static_cast<int>(active.size()), token_of.data(),
                              node_of.data());
       }
-      const Rows& got = growing.builder.rows();
+      const Prefixes& got = growing.builder.prefixes();
       const auto same = [](const int32_t* a, const int32_t* b, int count) {
         return std::memcmp(a, b, count * sizeof *a) == 0;
       };
@@ -187,10 +190,10 @@ void test_prefixes() {
 
   at_case("prefixes of one another");
   Builder built(config, 4, true);
-  const Rows& rows = built.build(corpus.batch(0, 4));
-  CHECK(rows.nodes == 5 && rows.pairs == 5 && rows.entries == 4 + 4 + 2 + 5);
-  CHECK(std::fabs(rows.weight[0] - (1 / 4.0 + 1 / 4.0 + 1 / 2.0 + 1 / 5.0) / 4) <= 4 * kUnit);
-  CHECK(std::fabs(rows.weight[4] - 1 / 20.0) <= kUnit);
+  const Prefixes& prefixes = built.build(corpus.batch(0, 4));
+  CHECK(prefixes.nodes == 5 && prefixes.pairs == 5 && prefixes.entries == 4 + 4 + 2 + 5);
+  CHECK(std::fabs(prefixes.weight[0] - (1 / 4.0 + 1 / 4.0 + 1 / 2.0 + 1 / 5.0) / 4) <= 4 * kUnit);
+  CHECK(std::fabs(prefixes.weight[4] - 1 / 20.0) <= kUnit);
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ int each_span(int rows, F work) {
 
 // ---- Vectors ----------------------------------------------------------------------------------
 
-// What V and Row have in common, on whole numbers: their sums are exact in any order.
+// What Vec and Vec16 have in common, on whole numbers: their sums are exact in any order.
 template <class T, int width>
 void test_lanes() {
   Random random;
@@ -107,7 +107,7 @@ void test_lanes() {
 }
 
 void test_vector() {
-  constexpr int width = V::lanes;
+  constexpr int width = Vec::lanes;
   Random random;
   const float inf = INFINITY, nan = NAN;
   // Pairs that comparisons could get wrong.
@@ -115,7 +115,7 @@ void test_vector() {
   const float second[] = {2, 1, 2, 0, -0.0f, 1, 1, inf, 1, nan, nan, -2};
   for (int i = 0; i < 12; ++i) {
     at_case("%g, %g", first[i], second[i]);
-    const V a = V::set(first[i]), b = V::set(second[i]), c = V::set(3);
+    const Vec a = Vec::set(first[i]), b = Vec::set(second[i]), c = Vec::set(3);
     float greater[width];
     where_greater(a, b, c).store(greater);
     for (float g : greater) CHECK(same_bits(g, first[i] > second[i] ? 3.0f : 0.0f));
@@ -125,7 +125,7 @@ void test_vector() {
       const unsigned want = first[i] != second[i] ? 1u << lane : 0;
       float same[width];
       for (int j = 0; j < width; ++j) same[j] = j == lane ? first[i] : 4.0f;
-      CHECK(unequal(V::load(same), V::load(other)) == want);
+      CHECK(unequal(Vec::load(same), Vec::load(other)) == want);
     }
   }
 
@@ -133,7 +133,7 @@ void test_vector() {
     const float x = std::ldexp(random.uniform(1, 2), random.below(60) - 30);
     at_case("1 / %a", x);
     float inverse[width];
-    reciprocal(V::set(x)).store(inverse);
+    reciprocal(Vec::set(x)).store(inverse);
     for (float r : inverse) near(r, {1.0 / x, kReciprocalError / x}, "reciprocal");
   }
   report("reciprocal");
@@ -141,13 +141,13 @@ void test_vector() {
   for (int n = -126; n <= 127; ++n) {
     at_case("%d", n);
     float power[width];
-    pow2(V::set(static_cast<float>(n))).store(power);
+    pow2(Vec::set(static_cast<float>(n))).store(power);
     for (float p : power) CHECK(p == std::ldexp(1.0f, n));
   }
   for (float x : {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, 0.49999997f, -126.5f, 3e6f, 126.7f, -3.2f}) {
     at_case("%g", x);
     float rounded[width];
-    round(V::set(x)).store(rounded);
+    round(Vec::set(x)).store(rounded);
     for (float r : rounded) CHECK(r == std::nearbyint(x));  // halves to even
   }
 
@@ -157,8 +157,8 @@ void test_vector() {
     for (float& at : x) at = std::ldexp(random.uniform(1, 2), random.below(254) - 126);
     x[0] = std::ldexp(1.5f, random.below(254) - 126);
     x[1] = std::nextafter(x[0], 0.0f);
-    V ev, fv;
-    split(V::load(x), ev, fv);
+    Vec ev, fv;
+    split(Vec::load(x), ev, fv);
     ev.store(e);
     fv.store(f);
     for (int i = 0; i < width; ++i) {
@@ -169,20 +169,20 @@ void test_vector() {
   }
 
   float product[width];
-  const V tiny = V::set(std::ldexp(random.uniform(1, 2), -100)) * V::set(0x1p-40f);
+  const Vec tiny = Vec::set(std::ldexp(random.uniform(1, 2), -100)) * Vec::set(0x1p-40f);
   flush_below(kLeast, tiny).store(product);
   for (float p : product) CHECK(p == 0);  // flushed, by the CPU while FlushDenormals lives
   for (const float stays : {1e-30f, -1e-30f, 1.0f, inf, nan}) {
     at_case("%g", stays);
-    flush_below(kLeast, V::set(stays)).store(product);
+    flush_below(kLeast, Vec::set(stays)).store(product);
     for (float p : product) CHECK(same_bits(p, stays));
   }
 
-  V quads[width / 4];
+  Vec quads[width / 4];
   float from_quads[width / 4][width], sums[width];
   for (int q = 0; q < width / 4; ++q) {
     for (float& x : from_quads[q]) x = static_cast<float>(random.below(1000));
-    quads[q] = V::load(from_quads[q]);
+    quads[q] = Vec::load(from_quads[q]);
   }
   sum_quads(quads).store(sums);
   for (int i = 0; i < width; ++i) {
@@ -196,12 +196,12 @@ void test_vector() {
     x[i] = static_cast<float>(random.below(1000));
     y[i] = static_cast<float>(random.below(1000));
   }
-  const V first_halves = interleave_low(V::load(x), V::load(y));
-  const V second_halves = interleave_high(V::load(x), V::load(y));
+  const Vec first_halves = interleave_low(Vec::load(x), Vec::load(y));
+  const Vec second_halves = interleave_high(Vec::load(x), Vec::load(y));
   first_halves.store(low);
   second_halves.store(high);
   pair_sums(first_halves, second_halves).store(sums);
-  V::load_pair(x).store(pair);
+  Vec::load_pair(x).store(pair);
   for (int i = 0; i < width; ++i) {
     const float* from_lane = i % 2 == 0 ? x : y;
     CHECK(low[i] == from_lane[i / 4 * 4 + i % 4 / 2]);
@@ -215,8 +215,8 @@ void test_vector() {
   float from[4][width];
   for (auto& row : from)
     for (float& x : row) x = random.uniform(-1, 1);
-  store_transposed(to.data() + 8, V::load(from[0]), V::load(from[1]), V::load(from[2]),
-                   V::load(from[3]));
+  store_transposed(to.data() + 8, Vec::load(from[0]), Vec::load(from[1]), Vec::load(from[2]),
+                   Vec::load(from[3]));
   for (int j = 0; j < width; ++j)
     for (int i = 0; i < 16; ++i)
       check(i >= 8 && i < 12 ? same_bits(to[16 * j + i], from[i - 8][j])
@@ -259,19 +259,19 @@ void sweep(float first, float last, uint32_t step, F f, G compare) {
   std::memcpy(&bits, &first, sizeof bits);
   std::memcpy(&end, &last, sizeof end);
   while (bits < end) {
-    float x[V::lanes], y[V::lanes];
+    float x[Vec::lanes], y[Vec::lanes];
     for (float& at : x) {
       std::memcpy(&at, &bits, sizeof bits);
       bits = end - bits > step ? bits + step : end;
     }
-    f(V::load(x)).store(y);
-    for (int i = 0; i < V::lanes; ++i) compare(x[i], y[i]);
+    f(Vec::load(x)).store(y);
+    for (int i = 0; i < Vec::lanes; ++i) compare(x[i], y[i]);
   }
 }
 
 template <class F>
-void expect_all(V got, F holds, const char* what) {
-  float lane[V::lanes];
+void expect_all(Vec got, F holds, const char* what) {
+  float lane[Vec::lanes];
   got.store(lane);
   for (float x : lane) check(holds(x), what);
 }
@@ -281,26 +281,26 @@ void test_exp_log() {
   const auto one = [](float y) { return y == 1; };
   const auto nan = [](float y) { return y != y; };
 
-  const auto exp_of = [](V x) { return exp(x); };
+  const auto exp_of = [](Vec x) { return exp(x); };
   const auto near_exp = [](float x, float y) { near(y, exp(Approx(x)), "exp"); };
   sweep(0.0f, 88.0f, 997, exp_of, near_exp);
   sweep(-0.0f, -87.3f, 997, exp_of, near_exp);
-  expect_all(exp(V::set(0)), one, "exp(0) == 1");
-  expect_all(exp(V::set(NAN)), nan, "exp(NaN) is NaN");
+  expect_all(exp(Vec::set(0)), one, "exp(0) == 1");
+  expect_all(exp(Vec::set(NAN)), nan, "exp(NaN) is NaN");
   for (float x : {-88.0f, -88.1f, -89.0f, -100.0f, -1e30f, -INFINITY}) {
     at_case("%g", x);
-    expect_all(exp(V::set(x)), zero, "exp(x) == 0 for x <= -88");
+    expect_all(exp(Vec::set(x)), zero, "exp(x) == 0 for x <= -88");
   }
   report("exp");
 
   at_case("log");
-  const auto log_of = [](V x) { return log(x); };
+  const auto log_of = [](Vec x) { return log(x); };
   const auto near_log = [](float x, float y) { near(y, log(Approx(x)), "log"); };
   using Limits = std::numeric_limits<float>;
   sweep(Limits::min(), Limits::max(), 997, log_of, near_log);
   sweep(0.5f, 2.0f, 17, log_of, near_log);
-  expect_all(log(V::set(1)), [](float y) { return y == 0; }, "log(1) == 0");
-  expect_all(log(V::set(NAN)), nan, "log(NaN) is NaN");
+  expect_all(log(Vec::set(1)), [](float y) { return y == 0; }, "log(1) == 0");
+  expect_all(log(Vec::set(NAN)), nan, "log(NaN) is NaN");
   report("log");
 }
 
@@ -568,7 +568,7 @@ void test_directions() {
         std::vector<float> values(static_cast<size_t>(outs) * ins);
         for (float& value : values) value = random.normal(1);
         for (const bool outs_in_lanes : {false, true})
-          for (const bool transposed : {V::compact, true}) {
+          for (const bool transposed : {Vec::compact, true}) {
             at_case("outs %d%s, ins %d, rows %d%s", outs, outs_in_lanes ? " in lanes" : "", ins,
                     rows, transposed ? ", transposed" : "");
             w.outs_in_lanes = outs_in_lanes;
@@ -585,12 +585,14 @@ void test_directions() {
             });
             y.expect("forward", [&](int n, int o) {
               Total sum;
-              for (int i = 0; i < ins; ++i) sum.add(Approx(x.at(i, n)) * Approx(values[o * ins + i]));
+              for (int i = 0; i < ins; ++i)
+                sum.add(Approx(x.at(i, n)) * Approx(values[o * ins + i]));
               return Approx(sum);
             });
             dx.expect("input_gradient", [&](int n, int i) {
               Total sum;
-              for (int o = 0; o < outs; ++o) sum.add(Approx(dy.at(o, n)) * Approx(values[o * ins + i]));
+              for (int o = 0; o < outs; ++o)
+                sum.add(Approx(dy.at(o, n)) * Approx(values[o * ins + i]));
               return Approx(sum);
             });
           }
@@ -706,15 +708,15 @@ void test_norm() {
 }
 
 // Rows of a batch as the model gets them.
-struct Rows4 {
+struct TestPrefixes {
   Config config;
   Corpus corpus;
   Builder built;
-  const Rows& rows;
-  Rows4(const Config& c, Random& random, int documents, int batch_size, bool share)
+  const Prefixes& prefixes;
+  TestPrefixes(const Config& c, Random& random, int documents, int batch_size, bool share)
       : config(c), corpus(random_corpus(random, documents, c.vocab_size, c.block_size + 3)),
         built(c, batch_size, share),
-        rows(built.build(corpus.batch(random.below(documents), batch_size))) {}
+        prefixes(built.build(corpus.batch(random.below(documents), batch_size))) {}
 };
 
 struct TestTable {
@@ -735,15 +737,15 @@ struct TestTable {
 };
 
 // Gradients of a table's rows, summed over pairs, and where asked for what Adam makes of them.
-void expect_table(TestTable& t, const int32_t* row_of, const Rows& rows, Activations& de, int C,
-                  const Adam* adam) {
+void expect_table(TestTable& t, const int32_t* row_of, const Prefixes& prefixes, Activations& de,
+                  int C, const Adam* adam) {
   const auto values = [&](int64_t i) { return std::array<float, 3>{t.p[i], t.m[i], t.v[i]}; };
   std::vector<std::array<float, 3>> before;
   std::vector<Total> g(t.g.size());
   for (int64_t i = 0; i < t.p.size(); ++i) before.push_back(values(i));
-  for (int n = 0; n < rows.pairs; ++n)
+  for (int n = 0; n < prefixes.pairs; ++n)
     for (int i = 0; i < C; ++i) g[t.table.at(row_of[n], i)].add(Approx(de.at(i, n)));
-  table_backward(t.table, row_of, de, rows, de.panels(), adam);
+  table_backward(t.table, row_of, de, prefixes, de.panels(), adam);
   for (int64_t i = 0; i < t.p.size(); ++i) {
     near(t.g[i], g[i], "table_backward: g");
     if (adam != nullptr) {
@@ -767,18 +769,18 @@ void test_embedding() {
         for (const int batch_size : {1, 2, 5, 9}) {
           at_case("n_embd %d, T %d, batch %d%s", C, T, batch_size, share ? ", sharing" : "");
           const Config config{1, C, 1, T, 6};
-          const Rows4 built(config, random, 6, batch_size, share);
-          const Rows& rows = built.rows;
-          const int N = rows.pairs;
+          const TestPrefixes built(config, random, 6, batch_size, share);
+          const Prefixes& prefixes = built.prefixes;
+          const int N = prefixes.pairs;
           TestTable wte(config.vocab_size, C, random), wpe(T, C, random);
           Activations x(C, N);
           Scalars r(N);
           const int slack = each_span(N, [&](Span span) {
-            embed_forward(x, r, wte.table, wpe.table, rows, x.panels(), span, C);
+            embed_forward(x, r, wte.table, wpe.table, prefixes, x.panels(), span, C);
           });
           const auto sum = [&](int n, int i) {
-            return Approx(wte.p[wte.table.at(rows.pair_token[n], i)]) +
-                   Approx(wpe.p[wpe.table.at(rows.pair_position[n], i)]);
+            return Approx(wte.p[wte.table.at(prefixes.pair_token[n], i)]) +
+                   Approx(wpe.p[wpe.table.at(prefixes.pair_position[n], i)]);
           };
           std::vector<Approx> inverse;
           for (int n = 0; n < N; ++n)
@@ -788,17 +790,18 @@ void test_embedding() {
 
           Activations de(C, N, random);
           for (const Adam* update : {static_cast<const Adam*>(nullptr), &adam}) {
-            expect_table(wte, rows.pair_token, rows, de, C, update);
-            expect_table(wpe, rows.pair_position, rows, de, C, update);
+            expect_table(wte, prefixes.pair_token, prefixes, de, C, update);
+            expect_table(wpe, prefixes.pair_position, prefixes, de, C, update);
           }
 
           // What comes by node becomes a sum by pair.
-          Activations by_node(C, rows.nodes, random), by_pair(C, N);
+          Activations by_node(C, prefixes.nodes, random), by_pair(C, N);
           std::vector<Total> want(static_cast<size_t>(N) * C);
-          for (int n = 0; n < rows.nodes; ++n)
+          for (int n = 0; n < prefixes.nodes; ++n)
             for (int i = 0; i < C; ++i)
-              want[rows.pair_of[n] / kPanel * C + i].add(Approx(by_node.at(i, n)));
-          each_span(N, [&](Span span) { sum_by_pair(by_pair, by_node, rows, x.panels(), span); });
+              want[prefixes.pair_of[n] / kPanel * C + i].add(Approx(by_node.at(i, n)));
+          each_span(N,
+                    [&](Span span) { sum_by_pair(by_pair, by_node, prefixes, x.panels(), span); });
           by_pair.expect("sum_by_pair", [&](int n, int i) { return Approx(want[n * C + i]); });
         }
   report("embedding");
@@ -809,18 +812,19 @@ void test_embedding() {
 // One layer's attention, by layer 0's maps (keys are pairs) or those of the layers above (nodes).
 struct AttentionCase {
   Heads heads;
-  const Rows& rows;
+  const Prefixes& prefixes;
   bool by_pair;
   int keys, lanes;
-  Activations qkv, dqkv, out, dout;
+  Activations qkv, dqkv, y, dy;
   Block p, ds;
 
-  AttentionCase(const Config& c, const Rows& r, bool pairs, Random& random)
-      : heads(c), rows(r), by_pair(pairs), keys(pairs ? r.pairs : r.nodes), lanes(heads.width()),
-        qkv(3 * lanes, keys), dqkv(3 * lanes, keys), out(lanes, r.nodes), dout(lanes, r.nodes),
-        p(int64_t{r.nodes} * heads.groups * r.path_stride / 4 * kPanel), ds(p.size()) {
+  AttentionCase(const Config& c, const Prefixes& r, bool pairs, Random& random)
+      : heads(c), prefixes(r), by_pair(pairs), keys(pairs ? r.pairs : r.nodes),
+        lanes(heads.width()), qkv(3 * lanes, keys), dqkv(3 * lanes, keys), y(lanes, r.nodes),
+        dy(lanes, r.nodes), p(int64_t{r.nodes} * heads.groups * r.path_stride / 4 * kPanel),
+        ds(p.size()) {
     fill(qkv, 3, keys, c.n_embd, random);
-    fill(dout, 1, rows.nodes, c.n_embd, random);
+    fill(dy, 1, prefixes.nodes, c.n_embd, random);
   }
   // Zeros, and random numbers where a head has a feature.
   void fill(Activations& x, int parts, int count, int C, Random& random) {
@@ -832,30 +836,31 @@ struct AttentionCase {
       }
   }
   Attention arguments() {
-    return {heads, qkv, dqkv, out, dout, p.data(), ds.data(), rows.path_stride / 4,
-            by_pair ? rows.pair_of : rows.self, by_pair ? rows.pair_path : rows.node_path, &rows};
+    return {heads, qkv, dqkv, y, dy, p.data(), ds.data(), prefixes.path_stride / 4,
+            by_pair ? prefixes.pair_of : prefixes.self,
+            by_pair ? prefixes.pair_path : prefixes.node_path, &prefixes};
   }
   int key(int node, int j) const {
-    const int32_t* path = by_pair ? rows.pair_path : rows.node_path;
-    return path[int64_t{node} * rows.path_stride + j] / kPanel;
+    const int32_t* path = by_pair ? prefixes.pair_path : prefixes.node_path;
+    return path[int64_t{node} * prefixes.path_stride + j] / kPanel;
   }
-  int own(int node) const { return by_pair ? rows.pair_of[node] / kPanel : node; }
+  int own(int node) const { return by_pair ? prefixes.pair_of[node] / kPanel : node; }
 };
 
-void test_attention_of(const Config& c, const Rows& rows, bool by_pair, Random& random) {
-  AttentionCase a(c, rows, by_pair, random);
+void test_attention_of(const Config& c, const Prefixes& prefixes, bool by_pair, Random& random) {
+  AttentionCase a(c, prefixes, by_pair, random);
   const int C = c.n_embd, D = c.head_dim();
   const Attention arguments = a.arguments();
-  each_span(rows.nodes, [&](Span span) { attention_forward(arguments, span); });
-  each_span(rows.nodes, [&](Span span) { scores_backward(arguments, span); });
-  shared_out(1 + rows.nodes % 3,
+  each_span(prefixes.nodes, [&](Span span) { attention_forward(arguments, span); });
+  each_span(prefixes.nodes, [&](Span span) { scores_backward(arguments, span); });
+  shared_out(1 + prefixes.nodes % 3,
              [&](Share share) { attention_backward(arguments, a.keys, share); });
 
-  std::vector<Approx> out(static_cast<size_t>(rows.nodes) * a.lanes);
+  std::vector<Approx> out(static_cast<size_t>(prefixes.nodes) * a.lanes);
   std::vector<Total> gradient(static_cast<size_t>(a.keys) * 3 * a.lanes);
   const Approx scale(1 / std::sqrt(static_cast<double>(D)), 2 * kUnit);
-  for (int level = 0, n = 0; level < rows.levels; ++level)
-    for (; n < rows.level_begin[level + 1]; ++n)
+  for (int level = 0, n = 0; level < prefixes.levels; ++level)
+    for (; n < prefixes.level_begin[level + 1]; ++n)
       for (int head = 0; head < C; head += D) {
         const int own = a.own(n), keys = level + 1;
         // Feature d of this head in q, k or v of a row, and where its gradient goes.
@@ -866,7 +871,7 @@ void test_attention_of(const Config& c, const Rows& rows, bool by_pair, Random& 
         const auto sum_of = [&](int part, int row, int d) -> Total& {
           return gradient[static_cast<size_t>(row) * 3 * a.lanes + lane(part, d)];
         };
-        const auto dout = [&](int d) { return Approx(a.dout.at(a.heads.at(head + d), n)); };
+        const auto dout = [&](int d) { return Approx(a.dy.at(a.heads.at(head + d), n)); };
         std::vector<Approx> p, dp;
         double most = -INFINITY;
         for (int j = 0; j < keys; ++j) {
@@ -900,7 +905,7 @@ void test_attention_of(const Config& c, const Rows& rows, bool by_pair, Random& 
           }
         }
       }
-  a.out.expect("attention_forward",
+  a.y.expect("attention_forward",
                [&](int n, int i) { return out[static_cast<size_t>(n) * a.lanes + i]; });
   a.dqkv.expect("attention_backward", [&](int n, int i) {
     return Approx(gradient[static_cast<size_t>(n) * 3 * a.lanes + i]);
@@ -921,11 +926,11 @@ void test_attention() {
         for (int count : taken) CHECK(count <= 1);
 
         for (const bool share : {false, true}) {
-          const Rows4 built(config, random, 3, T > 5 ? 2 : 4, share);
+          const TestPrefixes built(config, random, 3, T > 5 ? 2 : 4, share);
           for (const bool by_pair : {false, true}) {
             at_case("H %d, D %d, T %d%s, keys by %s", H, D, T, share ? ", sharing" : "",
                     by_pair ? "pair" : "node");
-            test_attention_of(config, built.rows, by_pair, random);
+            test_attention_of(config, built.prefixes, by_pair, random);
           }
         }
       }
@@ -937,11 +942,11 @@ void test_attention() {
 struct Softmax {  // of one row of logits
   std::vector<Approx> p;
   Approx lse;
-  Softmax(Activations& logits, int n, int V_) {
+  Softmax(Activations& logits, int n, int V) {
     double most = -INFINITY;
-    for (int i = 0; i < V_; ++i) most = std::fmax(most, logits.at(i, n));
+    for (int i = 0; i < V; ++i) most = std::fmax(most, logits.at(i, n));
     Total total;
-    for (int i = 0; i < V_; ++i) {
+    for (int i = 0; i < V; ++i) {
       p.push_back(exp(Approx(logits.at(i, n)) - Approx(most)));
       total.add(p.back());
     }
@@ -953,60 +958,60 @@ struct Softmax {  // of one row of logits
 void test_loss() {
   Random random;
   const int vocabs[] = {2, 3, 15, 16, 17, 27, 32, 33, 100};
-  for (const int V_ : vocabs)
+  for (const int V : vocabs)
     for (int rows = 1; rows <= kMostRows; ++rows) {
-      at_case("softmax, vocab %d, rows %d", V_, rows);
+      at_case("softmax, vocab %d, rows %d", V, rows);
       const int slack = next_four(rows);
       // From flat to so steep that all but one of a row underflow.
-      Activations logits(V_, rows, random), before(V_, rows);
+      Activations logits(V, rows, random), before(V, rows);
       logits.fill_rest(0.5f);
       Scalars lse(rows), weight(rows, random, 0, 1);
       std::vector<Softmax> want;
       for (int n = 0; n < rows; ++n) {
-        for (int i = 0; i < V_; ++i)
+        for (int i = 0; i < V; ++i)
           before.at(i, n) = logits.at(i, n) = logits.at(i, n) * std::ldexp(1.0f, n % 8 - 1) - 20;
-        want.emplace_back(before, n, V_);
+        want.emplace_back(before, n, V);
       }
       shared_out(1 + rows % 3, [&](Share share) {
-        softmax_rows(logits, lse, weight, share.of(rows), V_);
+        softmax_rows(logits, lse, weight, share.of(rows), V);
       });
       lse.expect("lse", [&](int n) { return want[n].lse; }, slack);
       logits.expect("softmax", [&](int n, int i) { return weight[n] * want[n].p[i]; }, slack);
     }
 
-  for (const int V_ : vocabs)
+  for (const int V : vocabs)
     for (const int T : {1, 4, 9})
       for (const bool share_prefixes : {false, true}) {
-        at_case("loss, vocab %d, T %d%s", V_, T, share_prefixes ? ", sharing" : "");
-        const Config config{1, 4, 1, T, V_};
-        const Rows4 built(config, random, 5, 7, share_prefixes);
-        const Rows& rows = built.rows;
-        Activations logits(V_, rows.nodes, random);
+        at_case("loss, vocab %d, T %d%s", V, T, share_prefixes ? ", sharing" : "");
+        const Config config{1, 4, 1, T, V};
+        const TestPrefixes built(config, random, 5, 7, share_prefixes);
+        const Prefixes& prefixes = built.prefixes;
+        Activations logits(V, prefixes.nodes, random);
         logits.fill_rest(0.5f);
-        Scalars lse(rows.nodes), nll(rows.entries);
+        Scalars lse(prefixes.nodes), nll(prefixes.entries);
         std::vector<Softmax> softmax;
-        std::vector<Total> dlogits(static_cast<size_t>(rows.nodes) * V_);
+        std::vector<Total> dlogits(static_cast<size_t>(prefixes.nodes) * V);
         std::vector<Approx> want;
         Total loss;
-        for (int n = 0; n < rows.nodes; ++n) {
-          softmax.emplace_back(logits, n, V_);
-          for (int i = 0; i < V_; ++i)
-            dlogits[n * V_ + i].add(Approx(rows.weight[n]) * softmax[n].p[i]);
+        for (int n = 0; n < prefixes.nodes; ++n) {
+          softmax.emplace_back(logits, n, V);
+          for (int i = 0; i < V; ++i)
+            dlogits[n * V + i].add(Approx(prefixes.weight[n]) * softmax[n].p[i]);
         }
-        for (int i = 0; i < rows.entries; ++i) {
-          const int n = rows.entry_node[i], target = rows.entry_target[i];
-          const Approx weight(rows.entry_weight[i]);
+        for (int i = 0; i < prefixes.entries; ++i) {
+          const int n = prefixes.entry_node[i], target = prefixes.entry_target[i];
+          const Approx weight(prefixes.entry_weight[i]);
           want.push_back(softmax[n].lse - Approx(logits.at(target, n)));
           loss.add(weight * want.back());
-          dlogits[n * V_ + target].add(Approx(0) - weight);
+          dlogits[n * V + target].add(Approx(0) - weight);
         }
-        shared_out(1 + rows.nodes % 3, [&](Share share) {
-          cross_entropy(logits, lse, nll, rows, share.of(rows.nodes), V_);
+        shared_out(1 + prefixes.nodes % 3, [&](Share share) {
+          cross_entropy(logits, lse, nll, prefixes, share.of(prefixes.nodes), V);
         });
-        nll.expect("nll", [&](int i) { return want[i]; }, rows.entries);
-        logits.expect("dlogits", [&](int n, int i) { return Approx(dlogits[n * V_ + i]); },
-                      next_four(rows.nodes));
-        near(static_cast<float>(total_loss(nll, rows)), loss, "loss");
+        nll.expect("nll", [&](int i) { return want[i]; }, prefixes.entries);
+        logits.expect("dlogits", [&](int n, int i) { return Approx(dlogits[n * V + i]); },
+                      next_four(prefixes.nodes));
+        near(static_cast<float>(total_loss(nll, prefixes)), loss, "loss");
       }
   report("loss");
 }
@@ -1015,31 +1020,31 @@ void test_loss() {
 
 void test_sampling() {
   Random random;
-  for (const int V_ : {2, 3, 15, 16, 17, 27, 33, 100})
+  for (const int V : {2, 3, 15, 16, 17, 27, 33, 100})
     for (int rows = 1; rows <= kMostRows; ++rows)
       for (const float temperature : {0.5f, 1.0f, 3.0f}) {
-        at_case("sampling, vocab %d, rows %d, temperature %g", V_, rows, temperature);
-        Activations logits(V_, rows, random), sums(V_, rows);
+        at_case("sampling, vocab %d, rows %d, temperature %g", V, rows, temperature);
+        Activations logits(V, rows, random), sums(V, rows);
         for (int n = 0; n < rows; ++n)
           for (int i = 0; i < sums.lanes(); ++i) sums.at(i, n) = logits.at(i, n);
         const Approx inverse = Approx::rounded(1 / temperature, 0);
         const int first = rows / 3;  // a level begins anywhere
-        cumulate(sums, {first, rows}, V_, static_cast<float>(inverse.value));
+        cumulate(sums, {first, rows}, V, static_cast<float>(inverse.value));
         for (int n = 0; n < first; ++n)
-          for (int v = 0; v < V_; ++v) CHECK(same_bits(sums.at(v, n), logits.at(v, n)));
+          for (int v = 0; v < V; ++v) CHECK(same_bits(sums.at(v, n), logits.at(v, n)));
         for (int n = first; n < rows; ++n) {
           double most = -INFINITY;
-          for (int v = 0; v < V_; ++v) most = std::fmax(most, logits.at(v, n));
+          for (int v = 0; v < V; ++v) most = std::fmax(most, logits.at(v, n));
           Total sum;
-          for (int v = 0; v < V_; ++v) {
+          for (int v = 0; v < V; ++v) {
             sum.add(exp((Approx(logits.at(v, n)) - Approx(most)) * inverse));
             near(sums.at(v, n), sum, "cumulate");
           }
           for (const float u : {0.0f, random.uniform(0, 1), 1 - 0x1p-24f}) {
             int want = 0;
-            while (sums.at(want, n) <= u * sums.at(V_ - 1, n) && want < V_ - 1) ++want;
+            while (sums.at(want, n) <= u * sums.at(V - 1, n) && want < V - 1) ++want;
             const Panels panels = sums;
-            CHECK(pick(panels.at(0, n * kPanel), panels.stride, V_, u) == want);
+            CHECK(pick(panels.at(0, n * kPanel), panels.stride, V, u) == want);
           }
         }
       }
@@ -1057,8 +1062,8 @@ void test_sampling() {
 int run_tests() {
   using namespace microgpt;
   const FlushDenormals flush;  // as in a training step: exp counts on it
-  test_lanes<V, V::lanes>();
-  test_lanes<Row, kPanel>();
+  test_lanes<Vec, Vec::lanes>();
+  test_lanes<Vec16, kPanel>();
   test_vector();
   test_exp_log();
   test_share();

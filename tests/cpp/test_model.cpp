@@ -5,11 +5,12 @@
 #include <string>
 
 #include "../../cpp/dispatch.h"
-#include "../../cpp/reference.h"
 #include "../../cpp/tape.h"
 #include "../../cpp/team.h"
+#include "../../cpp/tensors.h"
 #include "build.h"
 #include "check.h"
+#include "reference.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -48,7 +49,8 @@ using Values = std::vector<double>;  // in the natural layout
 
 class Model32 final : public Engine {
  public:
-  Model32(const Kernels& kernels, Setup setup, int threads = 1) : kernels_(kernels), team_(threads) {
+  Model32(const Kernels& kernels, Setup setup, int threads = 1)
+      : kernels_(kernels), team_(threads) {
     setup.threads = threads;
     bytes_ = kernels.bytes(setup);
     lines_.resize(bytes_ / 64 + 1 + 2 * kGuard);
@@ -150,7 +152,7 @@ void expect_tensors(const Config& config, const Values& got, const Values& want,
   for (size_t i = 0; i < got.size(); ++i) difference[i] = got[i] - want[i];
   const double all = norm(want, 0, static_cast<int64_t>(want.size()));
   for (const Tensor& t : tensors(config)) {
-    const int64_t n = int64_t{t.rows} * t.cols;
+    const int64_t n = t.rows * t.cols;
     const double error = norm(difference, t.offset, n), size = norm(want, t.offset, n);
     const double limit = bound * (size + 0.01 * all);
     worst = std::fmax(worst, error / limit);
@@ -344,7 +346,7 @@ void test_zeros(const Kernels& kernels) {
   double least = 1, most = 0, resting = 0;
   for (const Config& config : {Config{1, 32, 4, 16, 27}, Config{2, 20, 4, 8, 27},
                                Config{2, 48, 1, 5, 9}, Config{1, 144, 4, 16, 27}})
-    for (const int batch_size : {1, 9, 40}) {  // 40: more rows than a block of the weights' pass has
+    for (const int batch_size : {1, 9, 40}) {  // 40: more rows than the weights' blocks have
       if (batch_size == 40 && config.n_embd < 144) continue;
       Case c(config, batch_size, true);
       const auto skipping = c.model(kernels), threaded = c.model(kernels, 3);
@@ -445,7 +447,7 @@ void test_not_finite(const Kernels& kernels) {
     std::memcpy(configuration, context, sizeof context);
     for (const Tensor& tensor : tensors(config))
       for (const double value : {static_cast<double>(NAN), HUGE_VAL, -HUGE_VAL})
-        for (const int64_t at : {int64_t{0}, int64_t{tensor.rows} * tensor.cols - 1}) {
+        for (const int64_t at : {int64_t{0}, tensor.rows * tensor.cols - 1}) {
           at_case("%.180s, %g at %d of %s", configuration, value, static_cast<int>(at),
                   tensor.name.c_str());
           const bool used = tensor.name != "wte" || all_tokens || at / tensor.cols == bos;

@@ -6,8 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "../../cpp/reference.h"
+#include "../../cpp/tensors.h"
 #include "check.h"
+#include "reference.h"
 
 namespace microgpt {
 namespace {
@@ -257,7 +258,7 @@ void test_central_differences(const Case& c) {
   engine.read(Slot::gradient, gradient.data());
   for (const Tensor& tensor : tensors(c.config)) {
     at_model(c, tensor.name.c_str());
-    const int64_t size = int64_t{tensor.rows} * tensor.cols;
+    const int64_t size = tensor.rows * tensor.cols;
     for (int trial = 0; trial < 60; ++trial) {
       const int64_t i = tensor.offset + random.below(static_cast<int>(size));
       const double x = at[i];
@@ -319,7 +320,7 @@ void test_f32(const Case& c) {
   const Values got = f32.read(Slot::gradient), want = f64.read(Slot::gradient);
   for (const Tensor& tensor : tensors(c.config)) {
     at_model(c, tensor.name.c_str());
-    const int64_t size = int64_t{tensor.rows} * tensor.cols;
+    const int64_t size = tensor.rows * tensor.cols;
     const double* const g = want.data() + tensor.offset;
     const double error = distance(got.data() + tensor.offset, g, size);
     worst = std::fmax(worst, error / (kGradientError * norm(g, size) + 1e-12));

@@ -85,7 +85,8 @@ inline float power(float x, float n) { return n < -200 ? 0.0f : x * __builtin_ex
 #define _mm512_set1_ps(x) emulated::quads([value = (x)](int) { return _mm_set1_ps(value); })
 #define _mm512_setzero_ps() _mm512_set1_ps(0.0f)
 #define _mm512_broadcast_f32x4(x) emulated::quads([value = (x)](int) { return value; })
-#define _mm512_set1_pd(x) emulated::quads([value = (x)](int) { return _mm_castpd_ps(_mm_set1_pd(value)); })
+#define _mm512_set1_pd(x) \
+  emulated::quads([value = (x)](int) { return _mm_castpd_ps(_mm_set1_pd(value)); })
 #define _mm512_castpd_ps(a) (a)
 #define _mm512_castps512_ps128(a) (a).quad[0]
 #define _mm512_extractf32x4_ps(a, i) (a).quad[i]

@@ -4,8 +4,8 @@
 #include <cstring>
 #include <new>
 
-#include "engine.h"
-#include "kernels/plain.h"
+#include "../../cpp/engine.h"
+#include "../../cpp/kernels/plain.h"
 
 namespace microgpt {
 namespace {
@@ -17,11 +17,11 @@ class ReferenceEngine final : public Engine {
     setup.config = config;
     setup.batch_size = batch_size;
     bytes_ = Plain<double>::bytes(setup);
-    state_ = ::operator new(bytes_, std::align_val_t{kAlign});
+    state_ = ::operator new(bytes_, std::align_val_t{kLine});
     std::memset(state_, 0, bytes_);
     Plain<double>::create(state_, setup);
   }
-  ~ReferenceEngine() override { ::operator delete(state_, std::align_val_t{kAlign}); }
+  ~ReferenceEngine() override { ::operator delete(state_, std::align_val_t{kLine}); }
   ReferenceEngine(const ReferenceEngine&) = delete;
   ReferenceEngine& operator=(const ReferenceEngine&) = delete;
 

@@ -1,15 +1,17 @@
-// Rows of sixteen. Everything here and below is written once over V, the vector type that the
-// including file in isa/ defines, and lives in its anonymous namespace.
+// Sixteen floats at a time. Everything here and below is written once over Vec, the vector type
+// that the including file in isa/ defines, and lives in its anonymous namespace.
 //
 // Activations are kept in panels: features 16p .. 16p+15 of all rows stand together, one row every
 // 16 floats, so that the addresses inside a tile are constants whatever the model's width. Each row
 // of a panel is four quads of four. Attention puts one head in each quad (see attention.h); a sum
 // over a head is then a sum inside quads, on every ISA.
 #pragma once
+#include "../arena.h"
 #include "../batch.h"
 #include "../config.h"
 #include "../engine.h"
 #include "../params.h"
+#include "contract.h"
 #include "math.h"
 
 namespace microgpt {
@@ -17,7 +19,7 @@ namespace {
 
 constexpr float kMinusInf = -__builtin_inff();
 
-constexpr int kVectors = kPanel / V::lanes;  // vectors of a row
+constexpr int kVectors = kPanel / Vec::lanes;  // in sixteen floats
 
 PYMICROGPT_INLINE int panels_of(int features) { return (features + kPanel - 1) / kPanel; }
 
@@ -27,11 +29,11 @@ struct Constant {
   static constexpr int value = N;
 };
 
-// f(Constant<n>) where n is one of Sizes, which have code of their own, and f(Constant<0>) elsewhere;
-// only the first of them has where code is to be small.
+// f(Constant<n>) where n is one of Sizes, which have code of their own, and f(Constant<0>)
+// elsewhere; only the first of them has where code is to be small.
 template <int First, int... Sizes, class F>
 PYMICROGPT_INLINE void with_one_of(int n, F f) {
-  if constexpr (V::compact) {
+  if constexpr (Vec::compact) {
     if (n == First) f(Constant<First>());
     else f(Constant<0>());
   } else if (!(n == First ? (f(Constant<First>()), true)
@@ -75,12 +77,12 @@ struct Share {
   }
 };
 
-// Activations (panels, rows, 16).
+// Activations (panels, rows, 16); said of them as (features, rows).
 struct Panels {
   float* data;
   int64_t stride;  // floats between panels: 16 times the rows that there is room for
 
-  // Row of panel p at `offset`, which is its index times 16.
+  // Of panel p, the row at `offset`, which is its index times 16.
   PYMICROGPT_INLINE float* at(int p, int64_t offset) const { return data + p * stride + offset; }
   PYMICROGPT_INLINE static constexpr int64_t row_step() { return kPanel; }
   PYMICROGPT_INLINE int64_t panel_step() const { return stride; }
@@ -88,45 +90,45 @@ struct Panels {
 };
 
 // Sixteen floats in as many vectors as they take.
-struct Row {
-  V v[kVectors];
+struct Vec16 {
+  Vec v[kVectors];
 
 #define EACH PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u)
-  PYMICROGPT_INLINE static Row load(const float* p) {
-    Row r;
-    EACH r.v[u] = V::load(p + u * V::lanes);
+  PYMICROGPT_INLINE static Vec16 load(const float* p) {
+    Vec16 r;
+    EACH r.v[u] = Vec::load(p + u * Vec::lanes);
     return r;
   }
-  PYMICROGPT_INLINE static Row set(float x) {
-    Row r;
-    EACH r.v[u] = V::set(x);
+  PYMICROGPT_INLINE static Vec16 set(float x) {
+    Vec16 r;
+    EACH r.v[u] = Vec::set(x);
     return r;
   }
   // The same four floats in every quad.
-  PYMICROGPT_INLINE static Row load_quad(const float* p) {
-    Row r;
-    EACH r.v[u] = V::load_quad(p);
+  PYMICROGPT_INLINE static Vec16 load_quad(const float* p) {
+    Vec16 r;
+    EACH r.v[u] = Vec::load_quad(p);
     return r;
   }
-  PYMICROGPT_INLINE void store(float* p) const { EACH v[u].store(p + u * V::lanes); }
+  PYMICROGPT_INLINE void store(float* p) const { EACH v[u].store(p + u * Vec::lanes); }
   PYMICROGPT_INLINE void store_quad(float* p) const { v[0].store_quad(p); }  // the first quad
 };
 
 #define UNARY(name)                              \
-  PYMICROGPT_INLINE Row name(const Row& a) {     \
-    Row r;                                       \
+  PYMICROGPT_INLINE Vec16 name(const Vec16& a) {     \
+    Vec16 r;                                       \
     EACH r.v[u] = name(a.v[u]);                  \
     return r;                                    \
   }
 #define BINARY(name)                                           \
-  PYMICROGPT_INLINE Row name(const Row& a, const Row& b) {     \
-    Row r;                                                     \
+  PYMICROGPT_INLINE Vec16 name(const Vec16& a, const Vec16& b) {     \
+    Vec16 r;                                                     \
     EACH r.v[u] = name(a.v[u], b.v[u]);                        \
     return r;                                                  \
   }
 #define TERNARY(name)                                                        \
-  PYMICROGPT_INLINE Row name(const Row& a, const Row& b, const Row& c) {     \
-    Row r;                                                                   \
+  PYMICROGPT_INLINE Vec16 name(const Vec16& a, const Vec16& b, const Vec16& c) {     \
+    Vec16 r;                                                                   \
     EACH r.v[u] = name(a.v[u], b.v[u], c.v[u]);                              \
     return r;                                                                \
   }
@@ -146,16 +148,16 @@ TERNARY(where_greater)  // a > b ? c : 0
 #undef BINARY
 #undef TERNARY
 
-PYMICROGPT_INLINE Row flush_below(float least, const Row& a) {
-  Row r;
+PYMICROGPT_INLINE Vec16 flush_below(float least, const Vec16& a) {
+  Vec16 r;
   EACH r.v[u] = flush_below(least, a.v[u]);
   return r;
 }
 
 // Element i of each quad, in all four of the quad.
 template <int i>
-PYMICROGPT_INLINE Row quad(const Row& a) {
-  Row r;
+PYMICROGPT_INLINE Vec16 quad(const Vec16& a) {
+  Vec16 r;
   EACH r.v[u] = quad<i>(a.v[u]);
   return r;
 }
@@ -170,41 +172,41 @@ PYMICROGPT_INLINE void for4(F f, const Each&... each) {
 }
 
 // Element i of each quad is the sum over that quad of the i-th argument.
-PYMICROGPT_INLINE Row reduce4(const Row& a, const Row& b, const Row& c, const Row& d) {
-  Row r;
+PYMICROGPT_INLINE Vec16 reduce4(const Vec16& a, const Vec16& b, const Vec16& c, const Vec16& d) {
+  Vec16 r;
   EACH r.v[u] = reduce4(a.v[u], b.v[u], c.v[u], d.v[u]);
   return r;
 }
 
 // Bit i: element i of a is not that of b, or is not a number.
-PYMICROGPT_INLINE unsigned unequal(const Row& a, const Row& b) {
+PYMICROGPT_INLINE unsigned unequal(const Vec16& a, const Vec16& b) {
   unsigned bits = 0;
-  EACH bits |= unequal(a.v[u], b.v[u]) << (u * V::lanes);
+  EACH bits |= unequal(a.v[u], b.v[u]) << (u * Vec::lanes);
   return bits;
 }
 
 // The sum of the four quads, in every quad.
-PYMICROGPT_INLINE Row across_quads(const Row& a) {
-  V sum = a.v[0];
+PYMICROGPT_INLINE Vec16 across_quads(const Vec16& a) {
+  Vec sum = a.v[0];
   for (int u = 1; u < kVectors; ++u) sum = sum + a.v[u];
   sum = across_quads(sum);
-  Row r;
+  Vec16 r;
   EACH r.v[u] = sum;
   return r;
 }
 
 // Element i of each quad is the maximum of that quad of the i-th argument.
-PYMICROGPT_INLINE Row max4(const Row& a, const Row& b, const Row& c, const Row& d) {
-  Row r;
+PYMICROGPT_INLINE Vec16 max4(const Vec16& a, const Vec16& b, const Vec16& c, const Vec16& d) {
+  Vec16 r;
   EACH r.v[u] = max4(a.v[u], b.v[u], c.v[u], d.v[u]);
   return r;
 }
 
-PYMICROGPT_INLINE Row max_across_quads(const Row& a) {
-  V most = a.v[0];
+PYMICROGPT_INLINE Vec16 max_across_quads(const Vec16& a) {
+  Vec most = a.v[0];
   for (int u = 1; u < kVectors; ++u) most = max(most, a.v[u]);
   most = max_across_quads(most);
-  Row r;
+  Vec16 r;
   EACH r.v[u] = most;
   return r;
 }

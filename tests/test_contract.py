@@ -1,0 +1,41 @@
+"""An instruction set that lacks an operation of the vector type is told which one by the compiler's
+first error, not by one from the depth of a kernel."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+
+import pytest
+from cpp_build import REPO
+
+X86 = platform.machine() in ("x86_64", "AMD64")
+ISA, FLAGS = ("avx2", ["-mavx2", "-mfma"]) if X86 else ("neon", [])
+
+
+@pytest.mark.parametrize(
+    "written, instead, message",
+    [
+        ("Vec sum_quads(", "Vec sum_of_quads(", "lacks an operation of Vec: sum_quads"),
+        ("unsigned unequal(", "int unequal(", "has another type than unsigned: unequal"),
+    ],
+)
+def test_the_first_error_names_the_operation(tmp_path, written, instead, message):
+    compiler = shutil.which("c++")
+    if not compiler or "Free Software" not in subprocess.getoutput(f"{compiler} --version"):
+        pytest.skip("reads the errors of g++")
+    shutil.copytree(REPO / "cpp", tmp_path / "cpp")
+    source = tmp_path / "cpp" / "isa" / f"{ISA}.cpp"
+    text = source.read_text()
+    assert written in text
+    source.write_text(text.replace(written, instead))
+    defines = ["-DPYMICROGPT_TABLE=t", "-DPYMICROGPT_ENGINE=", "-DPYMICROGPT_ISA="]
+    done = subprocess.run(
+        [compiler, "-std=c++17", "-fsyntax-only", *FLAGS, *defines, "-DPYMICROGPT_NEEDS=0", source],
+        capture_output=True,
+        text=True,
+    )
+    errors = re.findall(r"error: (.*)", done.stderr)
+    assert errors and message in errors[0]
