@@ -169,9 +169,14 @@ PYBIND11_MODULE(_core, m) {
   m.def("engines", [] {
     py::list list;
     for (const EngineRecord& r : engines())
-      list.append(py::dict(py::arg("name") = r.name, py::arg("available") = r.available,
-                           py::arg("reason") = r.reason, py::arg("isa") = r.isa,
-                           py::arg("lanes") = r.lanes, py::arg("dtype") = r.dtype));
+      list.append(py::dict(
+          py::arg("name") = r.name, py::arg("available") = r.available,
+          py::arg("reason") = r.reason, py::arg("isa") = r.isa, py::arg("lanes") = r.lanes,
+          py::arg("dtype") = r.dtype, py::arg("label") = r.label, py::arg("arch") = r.arch,
+          py::arg("supported") = r.supported, py::arg("simd") = r.simd,
+          py::arg("prefix_sharing") = r.prefix_sharing, py::arg("skip_zeros") = r.skip_zeros,
+          py::arg("threads") = r.threads, py::arg("generates") = r.generates,
+          py::arg("phases") = r.phases));
     return list;
   });
   m.def("peak",
@@ -363,7 +368,8 @@ PYBIND11_MODULE(_core, m) {
              return phases;
            },
            py::arg("num_steps"))
-      .def_property_readonly("activity", [](PyTrainer& t) {
+      .def_property_readonly("activity", [](PyTrainer& t) -> std::optional<py::dict> {
+        if (!t.record().skip_zeros) return std::nullopt;
         const Alone alone(t);
         const Activity a = t.engine().activity();
         return py::dict(py::arg("values") = a.values, py::arg("units") = a.units,

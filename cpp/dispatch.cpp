@@ -10,67 +10,14 @@
 #if __has_include(<unistd.h>)
 #include <unistd.h>
 #endif
-#if defined(_MSC_VER)
-#define NOMINMAX
-#include <intrin.h>
-#include <windows.h>
-#endif
 
 #include "batch.h"
-#include "build.h"
 #include "tape.h"
 #include "team.h"
 
 namespace microgpt {
 
-#define DECLARE(table) extern const Kernels table;
-PYMICROGPT_TABLES(DECLARE)
-#undef DECLARE
-
 namespace {
-
-#define ADDRESS(table) &table,
-const Kernels* const kTables[] = {PYMICROGPT_TABLES(ADDRESS)};
-#undef ADDRESS
-
-unsigned cpu_features() {
-  unsigned features = kNone;
-#if defined(__x86_64__) && defined(__GNUC__)
-  __builtin_cpu_init();  // asks the operating system too: it must save the wide registers
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) features |= kAvx2Fma;
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-    features |= kAvx512;
-#elif defined(_M_X64)
-  int leaf1[4], leaf7[4];
-  __cpuid(leaf1, 1);
-  __cpuidex(leaf7, 7, 0);
-  constexpr unsigned fma = 1u << 12, dq_bw_vl = 1u << 17 | 1u << 30 | 1u << 31;
-  // Windows answers for itself too: it must save the wide registers.
-  if (IsProcessorFeaturePresent(PF_AVX2_INSTRUCTIONS_AVAILABLE) &&
-      (static_cast<unsigned>(leaf1[2]) & fma))
-    features |= kAvx2Fma;
-  if (IsProcessorFeaturePresent(PF_AVX512F_INSTRUCTIONS_AVAILABLE) &&
-      (static_cast<unsigned>(leaf7[1]) & dq_bw_vl) == dq_bw_vl)
-    features |= kAvx512;
-#elif defined(__aarch64__) || defined(_M_ARM64)
-  features |= kNeon;
-#endif
-  return features;
-}
-
-std::string missing(unsigned needs) {
-  std::string list;
-  const auto add = [&](unsigned feature, const char* name) {
-    if (needs & feature) list += (list.empty() ? "" : " and ") + std::string(name);
-  };
-  add(kAvx2Fma, "AVX2 with FMA");
-  add(kAvx512, "AVX-512 (F, DQ, BW, VL)");
-  add(kNeon, "NEON");
-  return list;
-}
-
-bool runs_here(const Kernels& table) { return (table.needs & ~cpu_features()) == 0; }
 
 // Bytes of memory that this machine has; 0 where it does not say.
 uint64_t physical_memory() {
@@ -202,77 +149,23 @@ class KernelEngine final : public Engine {
 
 }  // namespace
 
-const Kernels* find_kernels(const std::string& engine) {
-  for (const Kernels* table : kTables)
-    if (engine == table->engine && runs_here(*table)) return table;
-  return nullptr;
-}
-
-std::vector<EngineRecord> engines() {
-  std::vector<EngineRecord> list;
-  for (const Kernels* table : kTables) {
-    if (!list.empty() && list.back().name == table->engine) {
-      if (!list.back().available && runs_here(*table))
-        list.back() = {table->engine, true, "", table->isa, table->lanes, "float32", table->full};
-      continue;
-    }
-    const bool here = runs_here(*table);
-    list.push_back({table->engine, here,
-                    here ? "" : "this CPU lacks " + missing(table->needs & ~cpu_features()),
-                    table->isa, table->lanes, "float32", table->full});
-  }
-  for (const char* name : {"avx512", "avx2", "neon"}) {
-    bool built = false;
-    for (const EngineRecord& record : list) built |= record.name == name;
-    if (!built)
-      list.push_back({name, false, "not part of this build: it is for another kind of CPU", "", 0,
-                      "float32", true});
-  }
-  list.push_back({"tape32", true, "", "scalar autograd", 1, "float32", false});
-  list.push_back({"tape", true, "", "scalar autograd", 1, "float64", false});
-  return list;
-}
-
-EngineRecord choose(const std::string& name) {
-  const std::vector<EngineRecord> list = engines();
-  std::string wanted = name, origin = "engine";
-  if (name == "auto") {
-    const char* forced = std::getenv("PYMICROGPT_ISA");
-    if (forced == nullptr || *forced == '\0') {
-      for (const EngineRecord& record : list)
-        if (record.available) return record;
-    }
-    wanted = forced;
-    origin = "PYMICROGPT_ISA";
-  }
-  std::string has;
-  for (const EngineRecord& record : list)
-    if (record.available) has += (has.empty() ? "" : ", ") + record.name;
-  for (const EngineRecord& record : list) {
-    if (record.name != wanted) continue;
-    if (record.available) return record;
-    throw std::invalid_argument(origin + " '" + wanted + "' cannot run here: " + record.reason +
-                                "; this machine has " + has);
-  }
-  throw std::invalid_argument(origin + " '" + wanted + "' is unknown; this machine has " + has);
-}
-
 std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& setup, int threads) {
   // In double: the count of parameters may be beyond any integer. Each has at least a value, two
   // moments and a gradient.
   const Config& c = setup.config;
   const double C = c.n_embd, tables = 2.0 * c.vocab_size + c.block_size;
   check_memory(4.0 * sizeof(float) * C * (12.0 * c.n_layer * C + tables));
-  if (!record.full && threads == kAutoThreads) threads = 1;
-  if (threads > 1 && !record.full)
-    throw std::invalid_argument("engine '" + record.name + "' runs on one thread; threads must be 1");
+  if (!record.threads && threads == kAutoThreads) threads = 1;
+  if (threads > 1 && !record.threads)
+    throw std::invalid_argument("engine '" + record.name +
+                                "' runs on one thread; threads must be 1");
   if (record.name == "tape") return std::make_unique<TapeEngine<double>>(setup.config);
   if (record.name == "tape32") return std::make_unique<TapeEngine<float>>(setup.config);
   Setup with_threads = setup;
   with_threads.threads = threads != kAutoThreads
                              ? threads
                              : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  return std::make_unique<KernelEngine>(*find_kernels(record.name), with_threads,
+  return std::make_unique<KernelEngine>(*record.kernels, with_threads,
                                         threads == kAutoThreads);
 }
 

@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+from conftest import ENGINES, SIMD
 
 import pymicrogpt as mg
 from pymicrogpt.reference import Reference
@@ -16,8 +17,6 @@ from pymicrogpt.reference import Reference
 NAMES = ["anna", "bert", "carla", "dora", "emil", "fritz", "gerda", "heinz", "ann", "berta"]
 CORPUS = mg.Corpus.from_documents(NAMES)
 CONFIG = mg.Config(n_embd=8, n_head=2, block_size=4)
-ENGINES = [info.name for info in mg.engines() if info.available]
-SIMD = [e.name for e in mg.engines() if e.available and e.lanes > 1 and e.name != "autovec"]
 
 
 def make(engine="reference", corpus=CORPUS, config=CONFIG, **settings) -> mg.Trainer:

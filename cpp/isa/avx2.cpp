@@ -129,5 +129,5 @@ PYMICROGPT_INLINE uint64_t now() { return __rdtsc(); }
 
 namespace microgpt {
 extern const Kernels PYMICROGPT_TABLE;
-constexpr Kernels PYMICROGPT_TABLE = table(PYMICROGPT_ENGINE, PYMICROGPT_ISA, PYMICROGPT_NEEDS);
+constexpr Kernels PYMICROGPT_TABLE = table();
 }  // namespace microgpt

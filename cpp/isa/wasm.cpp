@@ -116,5 +116,5 @@ PYMICROGPT_INLINE uint64_t now() { return 0; }
 
 namespace microgpt {
 extern const Kernels PYMICROGPT_TABLE;
-constexpr Kernels PYMICROGPT_TABLE = table(PYMICROGPT_ENGINE, PYMICROGPT_ISA, PYMICROGPT_NEEDS);
+constexpr Kernels PYMICROGPT_TABLE = table();
 }  // namespace microgpt
