@@ -1,9 +1,9 @@
-// Adam's first moments of hidden units that have fallen silent become denormal, and a denormal costs
-// an operation tens or hundreds of times its time.
+// Adam's first moments of hidden units that have fallen silent become denormal, and a denormal
+// costs an operation tens or hundreds of times its time.
 #pragma once
 #include <cstdint>
 
-#include "config.h"
+#include "compiler.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <xmmintrin.h>

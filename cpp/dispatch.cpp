@@ -1,7 +1,6 @@
 #include "dispatch.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <new>
 #include <stdexcept>
@@ -14,9 +13,9 @@
 #include "batch.h"
 #include "tape.h"
 #include "team.h"
+#include "trial.h"
 
 namespace microgpt {
-
 namespace {
 
 // Bytes of memory that this machine has; 0 where it does not say.
@@ -60,8 +59,7 @@ class KernelEngine final : public Engine {
       : kernels_(kernels),
         bytes_(checked_bytes(kernels, setup)),
         team_(setup.threads),
-        size_(team_.size()),
-        trials_left_(automatic && team_.size() > 1 ? kTrials : 0) {
+        trial_(team_.size(), automatic) {
     // calloc, so that pages which nobody touches, most gradients in a training, take no memory.
     block_.reset(std::calloc(bytes_ + kAlignment, 1));
     if (block_ == nullptr) throw std::bad_alloc();
@@ -78,8 +76,7 @@ class KernelEngine final : public Engine {
   }
   double gradient(const Batch& batch) override { return run(batch, true, nullptr, nullptr); }
   double step(const Batch& batch, const AdamStep& adam) override {
-    if (trials_left_ > 0) return trial(batch, adam);
-    return run(batch, true, &adam, nullptr);
+    return trial_.timed([&] { return run(batch, true, &adam, nullptr); });
   }
   double loss(const Batch& batch) override { return run(batch, false, nullptr, nullptr); }
   bool profile(const Batch& batch, const AdamStep& adam, uint64_t* ticks) override {
@@ -92,7 +89,7 @@ class KernelEngine final : public Engine {
     return kernels_.full ? kernels_.activity(state_) : Activity{};
   }
   size_t bytes() const override { return bytes_; }
-  int threads() const override { return size_; }
+  int threads() const override { return trial_.threads(); }
 
  private:
   static constexpr size_t kAlignment = 64;
@@ -106,7 +103,7 @@ class KernelEngine final : public Engine {
       Call call;
       double loss;
     } work{*this,
-           {&batch, backward, adam, ticks, 0, size_,
+           {&batch, backward, adam, ticks, 0, threads(),
             [](void* team) { static_cast<Team*>(team)->barrier(); }, &team_},
            0.0};
     const auto part = [](void* arg, int rank) {
@@ -116,23 +113,9 @@ class KernelEngine final : public Engine {
       const double loss = w.engine.kernels_.run(w.engine.state_, call);
       if (rank == 0) w.loss = loss;
     };
-    if (size_ == 1) part(&work, 0);
+    if (threads() == 1) part(&work, 0);
     else team_.run(part, &work);
     return work.loss;
-  }
-
-  // Automatic threads: the first steps are done by one thread and by all in turn, and the faster way
-  // is kept. What they compute is the same to the bit.
-  double trial(const Batch& batch, const AdamStep& adam) {
-    using Clock = std::chrono::steady_clock;
-    const bool all = trials_left_ % 2 == 0;
-    size_ = all ? team_.size() : 1;
-    const auto start = Clock::now();
-    const double loss = run(batch, true, &adam, nullptr);
-    double& best = all ? best_all_ : best_alone_;
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
-    if (--trials_left_ == 0) size_ = best_all_ < 0.95 * best_alone_ ? team_.size() : 1;
-    return loss;
   }
 
   const Kernels& kernels_;
@@ -140,11 +123,7 @@ class KernelEngine final : public Engine {
   std::unique_ptr<void, Free> block_;
   void* state_;  // in it
   Team team_;
-
-  static constexpr int kTrials = 40;
-  int size_;  // threads of the next call: 1 or all of the team
-  int trials_left_;
-  double best_alone_ = 1e9, best_all_ = 1e9;  // seconds of a step
+  Trial trial_;
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// What bench/guard/instructions.py counts: count_steps ENGINE N_EMBD BATCH STEPS trains that many steps on
-// documents that are the same everywhere. Without arguments it names the compiler.
+// What bench/guard/instructions.py counts: count_steps ENGINE N_EMBD BATCH STEPS trains that many
+// steps on documents that are the same everywhere. Without arguments it names the compiler.
 #include <cstdio>
 #include <cstdlib>
 #include <exception>

@@ -5,11 +5,11 @@
 #include <string>
 
 #include "../../cpp/cpu.h"
-#include "../../cpp/reference.h"
 #include "../../cpp/tape.h"
 #include "../../cpp/team.h"
 #include "build.h"
 #include "check.h"
+#include "reference.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

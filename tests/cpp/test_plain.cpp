@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "../../cpp/reference.h"
 #include "check.h"
+#include "reference.h"
 
 namespace microgpt {
 namespace {

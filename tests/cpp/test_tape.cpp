@@ -7,8 +7,8 @@
 #include <random>
 #include <vector>
 
-#include "../../cpp/reference.h"
 #include "../../cpp/tape.h"
+#include "reference.h"
 
 using namespace microgpt;
 

@@ -4,8 +4,8 @@
 #include <cstring>
 #include <new>
 
-#include "engine.h"
-#include "kernels/plain.h"
+#include "../../cpp/engine.h"
+#include "../../cpp/kernels/plain.h"
 
 namespace microgpt {
 namespace {
