@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "attributes.h"
+#include "compiler.h"
 
 namespace microgpt {
 

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "attributes.h"
+#include "compiler.h"
 
 namespace microgpt {
 

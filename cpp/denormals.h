@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 
-#include "config.h"
+#include "compiler.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <xmmintrin.h>

@@ -1,7 +1,6 @@
 #include "dispatch.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <new>
 #include <stdexcept>
@@ -10,68 +9,15 @@
 #if __has_include(<unistd.h>)
 #include <unistd.h>
 #endif
-#if defined(_MSC_VER)
-#define NOMINMAX
-#include <intrin.h>
-#include <windows.h>
-#endif
 
 #include "batch.h"
-#include "build.h"
 #include "params.h"
 #include "tape.h"
 #include "team.h"
+#include "trial.h"
 
 namespace microgpt {
-
-#define DECLARE(table) extern const Kernels table;
-PYMICROGPT_TABLES(DECLARE)
-#undef DECLARE
-
 namespace {
-
-#define ADDRESS(table) &table,
-const Kernels* const kTables[] = {PYMICROGPT_TABLES(ADDRESS)};
-#undef ADDRESS
-
-unsigned cpu_features() {
-  unsigned features = kNone;
-#if defined(__x86_64__) && defined(__GNUC__)
-  __builtin_cpu_init();  // asks the operating system too: it must save the wide registers
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) features |= kAvx2Fma;
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-    features |= kAvx512;
-#elif defined(_M_X64)
-  int leaf1[4], leaf7[4];
-  __cpuid(leaf1, 1);
-  __cpuidex(leaf7, 7, 0);
-  constexpr unsigned fma = 1u << 12, dq_bw_vl = 1u << 17 | 1u << 30 | 1u << 31;
-  // Windows answers for itself too: it must save the wide registers.
-  if (IsProcessorFeaturePresent(PF_AVX2_INSTRUCTIONS_AVAILABLE) &&
-      (static_cast<unsigned>(leaf1[2]) & fma))
-    features |= kAvx2Fma;
-  if (IsProcessorFeaturePresent(PF_AVX512F_INSTRUCTIONS_AVAILABLE) &&
-      (static_cast<unsigned>(leaf7[1]) & dq_bw_vl) == dq_bw_vl)
-    features |= kAvx512;
-#elif defined(__aarch64__) || defined(_M_ARM64)
-  features |= kNeon;
-#endif
-  return features;
-}
-
-std::string missing(unsigned needs) {
-  std::string list;
-  const auto add = [&](unsigned feature, const char* name) {
-    if (needs & feature) list += (list.empty() ? "" : " and ") + std::string(name);
-  };
-  add(kAvx2Fma, "AVX2 with FMA");
-  add(kAvx512, "AVX-512 (F, DQ, BW, VL)");
-  add(kNeon, "NEON");
-  return list;
-}
-
-bool runs_here(const Kernels& table) { return (table.needs & ~cpu_features()) == 0; }
 
 // Bytes of memory that this machine has; 0 where it does not say.
 uint64_t physical_memory() {
@@ -114,8 +60,7 @@ class KernelEngine final : public Engine {
       : kernels_(kernels),
         bytes_(checked_bytes(kernels, setup)),
         team_(setup.threads),
-        size_(team_.size()),
-        trials_left_(automatic && team_.size() > 1 ? kTrials : 0) {
+        trial_(team_.size(), automatic) {
     // calloc, so that pages which nobody touches, most gradients in a training, take no memory.
     block_.reset(std::calloc(bytes_ + kAlignment, 1));
     if (block_ == nullptr) throw std::bad_alloc();
@@ -132,8 +77,7 @@ class KernelEngine final : public Engine {
   }
   double gradient(const Batch& batch) override { return run(batch, true, nullptr, nullptr); }
   double step(const Batch& batch, const AdamStep& adam) override {
-    if (trials_left_ > 0) return trial(batch, adam);
-    return run(batch, true, &adam, nullptr);
+    return trial_.timed([&] { return run(batch, true, &adam, nullptr); });
   }
   double loss(const Batch& batch) override { return run(batch, false, nullptr, nullptr); }
   bool profile(const Batch& batch, const AdamStep& adam, uint64_t* ticks) override {
@@ -146,7 +90,7 @@ class KernelEngine final : public Engine {
     return kernels_.full ? kernels_.activity(state_) : Activity{};
   }
   size_t bytes() const override { return bytes_; }
-  int threads() const override { return size_; }
+  int threads() const override { return trial_.threads(); }
 
  private:
   static constexpr size_t kAlignment = 64;
@@ -160,7 +104,7 @@ class KernelEngine final : public Engine {
       Call call;
       double loss;
     } work{*this,
-           {&batch, backward, adam, ticks, 0, size_,
+           {&batch, backward, adam, ticks, 0, threads(),
             [](void* team) { static_cast<Team*>(team)->barrier(); }, &team_},
            0.0};
     const auto part = [](void* arg, int rank) {
@@ -170,23 +114,9 @@ class KernelEngine final : public Engine {
       const double loss = w.engine.kernels_.run(w.engine.state_, call);
       if (rank == 0) w.loss = loss;
     };
-    if (size_ == 1) part(&work, 0);
+    if (threads() == 1) part(&work, 0);
     else team_.run(part, &work);
     return work.loss;
-  }
-
-  // Automatic threads: the first steps are done by one thread and by all in turn, and the faster way
-  // is kept. What they compute is the same to the bit.
-  double trial(const Batch& batch, const AdamStep& adam) {
-    using Clock = std::chrono::steady_clock;
-    const bool all = trials_left_ % 2 == 0;
-    size_ = all ? team_.size() : 1;
-    const auto start = Clock::now();
-    const double loss = run(batch, true, &adam, nullptr);
-    double& best = all ? best_all_ : best_alone_;
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
-    if (--trials_left_ == 0) size_ = best_all_ < 0.95 * best_alone_ ? team_.size() : 1;
-    return loss;
   }
 
   const Kernels& kernels_;
@@ -194,84 +124,26 @@ class KernelEngine final : public Engine {
   std::unique_ptr<void, Free> block_;
   void* state_;  // in it
   Team team_;
-
-  static constexpr int kTrials = 40;
-  int size_;  // threads of the next call: 1 or all of the team
-  int trials_left_;
-  double best_alone_ = 1e9, best_all_ = 1e9;  // seconds of a step
+  Trial trial_;
 };
 
 }  // namespace
-
-const Kernels* find_kernels(const std::string& engine) {
-  for (const Kernels* table : kTables)
-    if (engine == table->engine && runs_here(*table)) return table;
-  return nullptr;
-}
-
-std::vector<EngineRecord> engines() {
-  std::vector<EngineRecord> list;
-  for (const Kernels* table : kTables) {
-    if (!list.empty() && list.back().name == table->engine) {
-      if (!list.back().available && runs_here(*table))
-        list.back() = {table->engine, true, "", table->isa, table->lanes, "float32", table->full};
-      continue;
-    }
-    const bool here = runs_here(*table);
-    list.push_back({table->engine, here,
-                    here ? "" : "this CPU lacks " + missing(table->needs & ~cpu_features()),
-                    table->isa, table->lanes, "float32", table->full});
-  }
-  for (const char* name : {"avx512", "avx2", "neon"}) {
-    bool built = false;
-    for (const EngineRecord& record : list) built |= record.name == name;
-    if (!built)
-      list.push_back({name, false, "not part of this build: it is for another kind of CPU", "", 0,
-                      "float32", true});
-  }
-  list.push_back({"tape32", true, "", "scalar autograd", 1, "float32", false});
-  list.push_back({"tape", true, "", "scalar autograd", 1, "float64", false});
-  return list;
-}
-
-EngineRecord choose(const std::string& name) {
-  const std::vector<EngineRecord> list = engines();
-  std::string wanted = name, origin = "engine";
-  if (name == "auto") {
-    const char* forced = std::getenv("PYMICROGPT_ISA");
-    if (forced == nullptr || *forced == '\0') {
-      for (const EngineRecord& record : list)
-        if (record.available) return record;
-    }
-    wanted = forced;
-    origin = "PYMICROGPT_ISA";
-  }
-  std::string has;
-  for (const EngineRecord& record : list)
-    if (record.available) has += (has.empty() ? "" : ", ") + record.name;
-  for (const EngineRecord& record : list) {
-    if (record.name != wanted) continue;
-    if (record.available) return record;
-    throw std::invalid_argument(origin + " '" + wanted + "' cannot run here: " + record.reason +
-                                "; this machine has " + has);
-  }
-  throw std::invalid_argument(origin + " '" + wanted + "' is unknown; this machine has " + has);
-}
 
 std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& setup, int threads) {
   // In double: the count of parameters may be beyond any integer. Each has at least a value, two
   // moments and a gradient.
   check_memory(4.0 * sizeof(float) * parameter_count<double>(setup.config));
-  if (!record.full && threads == kAutoThreads) threads = 1;
-  if (threads > 1 && !record.full)
-    throw std::invalid_argument("engine '" + record.name + "' runs on one thread; threads must be 1");
+  if (!record.threads && threads == kAutoThreads) threads = 1;
+  if (threads > 1 && !record.threads)
+    throw std::invalid_argument("engine '" + record.name +
+                                "' runs on one thread; threads must be 1");
   if (record.name == "tape") return std::make_unique<TapeEngine<double>>(setup.config);
   if (record.name == "tape32") return std::make_unique<TapeEngine<float>>(setup.config);
   Setup with_threads = setup;
   with_threads.threads = threads != kAutoThreads
                              ? threads
                              : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  return std::make_unique<KernelEngine>(*find_kernels(record.name), with_threads,
+  return std::make_unique<KernelEngine>(*record.kernels, with_threads,
                                         threads == kAutoThreads);
 }
 

@@ -51,7 +51,7 @@ class Engine {
   // A step that adds the ticks of each phase to ticks[Phase::count]; false if it has no phases.
   virtual bool profile(const Batch&, const AdamStep&, uint64_t*) { return false; }
 
-  // Only where the record of the engine says `full`.
+  // Only where the record of the engine says so.
   virtual void generate(const Draw&) {}
   virtual Activity activity() const { return {}; }
 
@@ -70,9 +70,6 @@ constexpr const char* kPhaseNames[] = {
     "MLP forward", "softmax and loss", "input gradients", "MLP input gradients",
     "weight gradients with Adam", "MLP weight gradients with Adam", "attention backward",
     "norms backward", "embedding backward with Adam"};
-
-// CPU features that a table may need.
-enum Feature : unsigned { kNone = 0, kAvx2Fma = 1, kAvx512 = 2, kNeon = 4 };
 
 struct Setup {
   Config config;
@@ -99,11 +96,8 @@ struct Call {
 // namespace, uses no STL and no static constructors, and exports one constexpr table of this type.
 // Its state lives in one block of memory that the caller allocates, 64-byte aligned and zeroed.
 struct Kernels {
-  const char* engine;  // name by which users choose it: "avx512"
-  const char* isa;     // what it was compiled for, for people: "AVX-512 F/DQ/BW/VL"
-  int lanes;           // f32 values per vector
-  unsigned needs;      // Feature mask
-  bool full;           // has threads, phases, prefix sharing and generation
+  int lanes;  // f32 values per vector
+  bool full;  // has threads, phases, prefix sharing and generation
 
   size_t (*bytes)(const Setup& setup);
   void (*create)(void* state, const Setup& setup);

@@ -21,7 +21,7 @@ Generator::Generator(const std::string& engine, const Config& config, int64_t do
     : config_(config) {
   check(config);
   const EngineRecord record = choose(engine);
-  if (!record.full)
+  if (!record.generates)
     throw std::invalid_argument("engine '" + record.name +
                                 "' does not generate; the SIMD engines do");
   batch_size_ = static_cast<int>(std::clamp<int64_t>(documents, 16, most_documents(config)));

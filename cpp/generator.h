@@ -17,9 +17,9 @@ class Generator {
 
   void load(const double* parameters);  // natural layout
 
-  // Documents first .. first + count - 1 of the stream of `seed`, one after the other, each followed
-  // by BOS. The same whatever `first` and `count` they are asked by. Each begins with the prompt, of
-  // at most `most` tokens; top_k and most as in Draw.
+  // Documents first .. first + count - 1 of the stream of `seed`, one after the other, each
+  // followed by BOS. The same whatever `first` and `count` they are asked by. Each begins with the
+  // prompt, of at most `most` tokens; top_k and most as in Draw.
   std::vector<int32_t> generate(int64_t first, int64_t count, double temperature, uint64_t seed,
                                 int top_k, const std::vector<int32_t>& prompt, int most);
 

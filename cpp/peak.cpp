@@ -4,7 +4,7 @@
 #include <memory>
 #include <stdexcept>
 
-#include "dispatch.h"
+#include "registry.h"
 
 namespace microgpt {
 namespace {
@@ -28,7 +28,7 @@ double best_rate(int runs, Work work) {
 }  // namespace
 
 Peak measure_peak(const std::string& engine, int runs) {
-  const Kernels* kernels = find_kernels(choose(engine).name);
+  const Kernels* kernels = choose(engine).kernels;
   if (kernels == nullptr || !kernels->full)
     throw std::invalid_argument("engine '" + engine + "' has no vectors of its own to measure");
   constexpr int64_t l1 = 16 * 1024 / 4, l2 = 256 * 1024 / 4;

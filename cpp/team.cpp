@@ -10,6 +10,8 @@
 #include <pthread.h>
 #endif
 
+#include "compiler.h"
+
 namespace microgpt {
 namespace {
 
@@ -20,14 +22,6 @@ std::atomic<unsigned> forks{0};
 [[maybe_unused]] const int counting = pthread_atfork(nullptr, nullptr, [] { ++forks; });
 #endif
 
-inline void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__) && defined(__GNUC__)
-  __asm__ volatile("yield");
-#endif
-}
-
 // Spins until done(), at first politely, then giving the core away: with more threads than cores
 // the one that is waited for needs it. False if it has not come within `turns` (0: no limit).
 template <class Done>
@@ -35,7 +29,7 @@ bool spin(Done done, unsigned turns) {
   for (unsigned i = 0; turns == 0 || i < turns; ++i) {
     if (done()) return true;
     if (i % 1024 == 1023) std::this_thread::yield();
-    pause();
+    PYMICROGPT_PAUSE();
   }
   return done();
 }
@@ -124,8 +118,8 @@ Team::Team(int threads)
 
 Team::~Team() { abandon_if_forked(); }
 
-// Threads that are gone cannot be joined, and who sleeps on a condition variable is never woken: the
-// crew's memory is given up.
+// Threads that are gone cannot be joined, and who sleeps on a condition variable is never woken:
+// the crew's memory is given up.
 void Team::abandon_if_forked() {
   if (forks_ != forks) static_cast<void>(crew_.release());
 }

@@ -14,7 +14,8 @@ class Team {
   Team& operator=(const Team&) = delete;
 
   int size() const { return size_; }
-  // Runs work(arg, rank) for rank = 0 .. size - 1, rank 0 on the calling thread; returns when all have.
+  // Runs work(arg, rank) for rank = 0 .. size - 1, rank 0 on the calling thread; returns when all
+  // have.
   void run(void (*work)(void* arg, int rank), void* arg);
   // Inside run: returns when every rank has come here.
   void barrier();

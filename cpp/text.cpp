@@ -64,7 +64,8 @@ template <class Character>
 std::string framed(const Text<Character>& documents, int64_t first, int64_t last) {
   constexpr int64_t kMost = sizeof(Character) == 1 ? 2 : 4;  // bytes of a character
   int64_t size = 0;
-  for (int64_t i = first; i < last; ++i) size += 8 + kMost * (documents.end(i) - documents.begin(i));
+  for (int64_t i = first; i < last; ++i)
+    size += 8 + kMost * (documents.end(i) - documents.begin(i));
   std::string bytes(static_cast<size_t>(size), '\0');
   char* to = bytes.data();
   for (int64_t i = first; i < last; ++i) {

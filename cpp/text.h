@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "compiler.h"
+
 namespace microgpt {
 
 // Document i is text[offsets[d] .. offsets[d + 1]), where d is order[i], or i without an order.
@@ -21,12 +23,10 @@ struct Text {
 
   // Before document i is looked at: those that follow in a random order are anywhere in memory.
   void prefetch(int64_t i) const {
-#if defined(__GNUC__)
     constexpr int64_t kAhead = 12;
     if (order == nullptr || i + 2 * kAhead >= count) return;
-    __builtin_prefetch(offsets + order[i + 2 * kAhead]);
-    __builtin_prefetch(text + offsets[order[i + kAhead]]);
-#endif
+    PYMICROGPT_PREFETCH(offsets + order[i + 2 * kAhead]);
+    PYMICROGPT_PREFETCH(text + offsets[order[i + kAhead]]);
   }
 
  private:

@@ -25,7 +25,8 @@ void check(const Config& config, const Documents& documents) {
   for (int64_t i = 0; i < offsets[count]; ++i)
     if (documents.tokens[i] < 0 || documents.tokens[i] >= config.vocab_size)
       require(false, "token " + std::to_string(i) + " is " + std::to_string(documents.tokens[i]) +
-                         ", outside 0 .. vocab_size - 1 = " + std::to_string(config.vocab_size - 1));
+                         ", outside 0 .. vocab_size - 1 = " +
+                         std::to_string(config.vocab_size - 1));
 }
 
 }  // namespace
@@ -47,7 +48,8 @@ Trainer::Trainer(const std::string& engine, const Config& config, const Settings
   check(config, documents);
   require(settings.batch_size >= 1, "batch_size must be at least 1");
   require(settings.num_steps >= 1, "num_steps must be at least 1");
-  require(execution.threads >= 1 || execution.threads == kAutoThreads, "threads must be at least 1");
+  require(execution.threads >= 1 || execution.threads == kAutoThreads,
+          "threads must be at least 1");
   engine_ = make_engine(record_,
                         {config, settings.batch_size, execution.prefix_sharing,
                          execution.skip_zeros, settings.beta1, settings.beta2},
@@ -85,7 +87,8 @@ std::vector<double> Trainer::profile(int64_t steps) {
     require(engine_->profile(next(), adam(), ticks.data()),
             "engine '" + record_.name + "' does not report phases; the SIMD engines do");
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start;
-  const double total = static_cast<double>(std::accumulate(ticks.begin(), ticks.end(), uint64_t{0}));
+  const uint64_t all = std::accumulate(ticks.begin(), ticks.end(), uint64_t{0});
+  const double total = static_cast<double>(all);
   std::vector<double> seconds(ticks.size());
   for (size_t i = 0; i < ticks.size(); ++i)
     seconds[i] = total > 0.0 ? wall.count() * static_cast<double>(ticks[i]) / total : 0.0;

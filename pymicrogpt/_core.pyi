@@ -5,13 +5,22 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-class EngineRecord(TypedDict):
+class EngineRecord(TypedDict):  # see pymicrogpt.EngineInfo
     name: str
     available: bool
     reason: str  # why it cannot run here; empty when it can
     isa: str
     lanes: int  # f32 (or f64) values per vector
     dtype: str  # "float32" or "float64"
+    label: str
+    arch: str
+    supported: bool
+    simd: bool
+    prefix_sharing: bool
+    skip_zeros: bool
+    threads: bool
+    generates: bool
+    phases: bool
 
 def engines() -> list[EngineRecord]: ...
 def flush_denormals(on: bool) -> None:
@@ -149,10 +158,10 @@ class Trainer:
     def profile(self, num_steps: int) -> dict[str, float]:
         """Seconds of each phase over `num_steps` more steps. ValueError where there are none."""
     @property
-    def activity(self) -> dict[str, float]:
+    def activity(self) -> dict[str, float] | None:
         """Shares of the MLP in the last batch, means over the layers: "values" that are not zero,
-        "units" with such a value, units "resting" (reading parameters wakes them). All 0 for
-        engines other than the SIMD ones, and before the first batch."""
+        "units" with such a value, units "resting" (reading parameters wakes them). All 0 before the
+        first batch; None for an engine that does not count them."""
     def gradients(self) -> tuple[float, NDArray[np.float64]]:
         """Loss and flat gradient of the next batch, without stepping."""
     def loss(self, tokens: NDArray[np.int32], offsets: NDArray[np.int64]) -> float:

@@ -395,10 +395,11 @@ class Trainer:
         engine = self._engine
         if engine.step == self._activity_step:
             return
-        if isinstance(engine, _ReferenceEngine) or engine.lanes == 1 or engine.engine == "autovec":
-            return  # they count nothing
+        found = getattr(engine, "activity", None)  # the reference has none
+        if found is None:
+            return
         # Sums of as many shares as there are units may be an ulp or two above 1.
-        shares = {name: min(share, 1.0) for name, share in engine.activity.items()}
+        shares = {name: min(share, 1.0) for name, share in found.items()}
         self._activity, self._activity_step = Activity(**shares), engine.step
 
     def _tensors(self, flat: Array) -> dict[str, Array]:

@@ -21,6 +21,8 @@ from pymicrogpt import corpus as corpus_module
 from pymicrogpt import reference
 
 REPO = Path(__file__).resolve().parent.parent
+ENGINES = [info.name for info in mg.engines() if info.available]
+SIMD = [info.name for info in mg.engines() if info.available and info.simd]
 
 
 def pytest_configure(config):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
+import pymicrogpt as mg
+
 REPO = Path(__file__).resolve().parent.parent
+ARCH = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+# The tables of kernels that CMake builds here.
+SIMD_TABLES = [info.name for info in mg.engines() if info.simd and info.arch == ARCH]
+PLAIN_TABLES = ["autovec_baseline", "scalar_baseline"]
+if ARCH == "x86_64":
+    PLAIN_TABLES += ["autovec_v4", "autovec_v3", "scalar_v3"]
 
 
 def run(*command: str | Path) -> str:
@@ -21,17 +30,18 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-def _find(tool: str) -> str | None:
+def find(tool: str) -> str | None:
     """A tool beside this interpreter, as pip installs it, or else on the PATH."""
     return shutil.which(tool, path=str(Path(sys.executable).parent)) or shutil.which(tool)
 
 
 @functools.cache
-def _missing() -> str:
+def missing() -> str:
+    """What this machine lacks to build the C++ tests; empty where it lacks nothing."""
     compilers = [os.environ.get("CXX", "").split(" ")[0], "c++", "g++", "clang++"]
     if not any(shutil.which(name) for name in compilers if name):
         return "a C++ compiler (g++ or clang++)"
-    if not _find("cmake") or not _find("ctest"):
+    if not find("cmake") or not find("ctest"):
         return "cmake"
     if not shutil.which("make") and not shutil.which("ninja"):
         return "make or ninja"
@@ -41,7 +51,7 @@ def _missing() -> str:
 @functools.cache
 def _build() -> Path:
     build = REPO / "build" / "kernels"
-    cmake = _find("cmake")
+    cmake = find("cmake")
     fresh = not (build / "CMakeCache.txt").exists()
     generator = ["-G", "Ninja"] if fresh and not shutil.which("make") else []
     options = ["-DPYMICROGPT_PYTHON=OFF", "-DPYMICROGPT_TESTS=ON"]
@@ -52,10 +62,10 @@ def _build() -> Path:
 
 def build_directory() -> Path:
     """Where the C++ tests and their objects are built; skips the test where they cannot be."""
-    if _missing():
-        pytest.skip(f"the C++ tests need {_missing()}")
+    if missing():
+        pytest.skip(f"the C++ tests need {missing()}")
     return _build()
 
 
 def ctest(*arguments: str) -> str:
-    return run(_find("ctest"), "--test-dir", build_directory(), *arguments)
+    return run(find("ctest"), "--test-dir", build_directory(), *arguments)

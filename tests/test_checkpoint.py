@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 import safetensors.numpy
+from conftest import ENGINES, SIMD
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,8 +24,6 @@ from pymicrogpt.checkpoint import SLOTS, Checkpoint
 NAMES = ["anna", "bert", "carla", "dora", "emil", "fritz", "gerda", "heinz", "ann", "berta"]
 CORPUS = mg.Corpus.from_documents(NAMES)
 CONFIG = mg.Config(n_layer=2, n_embd=12, n_head=3, block_size=5)
-ENGINES = [info.name for info in mg.engines() if info.available]
-SIMD = [name for name in ENGINES if name in ("avx512", "avx2", "neon")]
 # Settings whose factors 1 - beta are no powers of two, small ones among them.
 SETTINGS = {"batch_size": 3, "num_steps": 12, "beta1": 0.9, "beta2": 0.9999, "seed": 7}
 

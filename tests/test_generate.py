@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import SIMD
 
 import pymicrogpt as mg
 
-SIMD = [e.name for e in mg.engines() if e.available and e.lanes > 1 and e.name != "autovec"]
 pytestmark = pytest.mark.skipif(not SIMD, reason="no SIMD engine runs on this machine")
 
 CONFIGS = [

@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from conftest import ENGINES, SIMD
 
 import pymicrogpt as mg
 
-ENGINES = [e.name for e in mg.engines() if e.available]
-SIMD = [e.name for e in mg.engines() if e.available and e.lanes > 1 and e.name != "autovec"]
 CORPUS = mg.Corpus.from_documents(["anna", "bo", "cleo", "dada", "annabel", "bob", "abba" * 8])
 TINY = mg.Config(n_embd=8, n_head=2, block_size=4)
 

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
 
 import pytest
-from cpp_build import ctest
+from cpp_build import PLAIN_TABLES, SIMD_TABLES, ctest
 
-SIMD = {
-    "x86_64": ["avx512", "avx2"],
-    "AMD64": ["avx512", "avx2"],
-    "aarch64": ["neon"],
-    "arm64": ["neon"],
-}.get(platform.machine(), [])
-PLAIN = ["autovec_baseline", "scalar_baseline"]
-if "avx2" in SIMD:
-    PLAIN += ["autovec_v4", "autovec_v3", "scalar_v3"]
 TESTS = [
     "batch",
     "model.reference",
     "plain",
     "tape",
     "threads",
-    *(f"kernels.{isa}" for isa in SIMD),
-    *(f"model.{table}" for table in SIMD + PLAIN),
+    *(f"kernels.{isa}" for isa in SIMD_TABLES),
+    *(f"model.{table}" for table in SIMD_TABLES + PLAIN_TABLES),
 ]
 
 

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from conftest import expected_engines
+from conftest import SIMD, expected_engines
 
 import pymicrogpt as mg
 from pymicrogpt.reference import Reference
 
-FLOAT32 = ["scalar", "autovec", "avx2", "avx512", "neon", "tape32"]
-SIMD = [e.name for e in mg.engines() if e.available and e.lanes > 1 and e.name != "autovec"]
+FLOAT32 = [info.name for info in mg.engines() if info.dtype == "float32"]
 
 
 @pytest.fixture(params=FLOAT32)

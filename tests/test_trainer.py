@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import threading
 
 import numpy as np
 import pytest
+from conftest import ENGINES, SIMD
 
 import pymicrogpt as mg
 from pymicrogpt.reference import Reference
@@ -16,8 +18,6 @@ from pymicrogpt.reference import Reference
 NAMES = ["anna", "bert", "carla", "dora", "emil", "fritz", "gerda", "heinz", "ann", "berta"]
 CORPUS = mg.Corpus.from_documents(NAMES)
 CONFIG = mg.Config(n_embd=8, n_head=2, block_size=4)
-ENGINES = [info.name for info in mg.engines() if info.available]
-SIMD = [e.name for e in mg.engines() if e.available and e.lanes > 1 and e.name != "autovec"]
 
 
 def make(engine="reference", corpus=CORPUS, config=CONFIG, **settings) -> mg.Trainer:
@@ -36,6 +36,27 @@ def test_documents_are_shuffled_by_the_seed():
     assert make().documents == tuple(expected)
     assert make(seed=1).documents != tuple(expected)
     assert CORPUS.documents == tuple(NAMES)
+
+
+def test_documents_are_taken_in_turn_however_far_on():
+    """Also where the steps times the batch size are beyond 64 bits."""
+    from pymicrogpt import _core
+
+    some = make("tape")
+    tokens, offsets = some.tokenizer.encode_all(some.documents)
+    core = _core.Trainer(
+        "tape", tokens, offsets, n_layer=1, n_embd=8, n_head=2, block_size=4, batch_size=7,
+        vocab_size=some.tokenizer.vocab_size, learning_rate=0.01, beta1=0.85, beta2=0.99, eps=1e-8,
+        num_steps=2**62, threads=1, prefix_sharing=True,
+    )  # fmt: skip
+    core.set("parameter", np.random.default_rng(1).normal(size=some.num_params))
+
+    def loss(step):
+        core.step = step
+        return core.gradients()[0]
+
+    far = 2**62 - 1
+    assert loss(far) == loss(far % len(NAMES)) != loss((far + 1) % len(NAMES))
 
 
 def test_defaults():
@@ -310,6 +331,34 @@ def test_environment_forces_auto(monkeypatch):
     monkeypatch.setenv("PYMICROGPT_ISA", "mmx")
     with pytest.raises(ValueError, match="PYMICROGPT_ISA 'mmx' is unknown; this machine has"):
         make("auto")
+
+
+def test_an_engine_can_do_what_engines_says_of_it(engine):
+    """And nothing else of it."""
+    info = next(info for info in mg.engines() if info.name == engine)
+    assert info.supported and info.label
+
+    def can(call):
+        try:
+            call()
+        except ValueError as error:
+            assert re.search("SIMD|one thread", str(error))
+            return False
+        return True
+
+    def trained(**settings):
+        trainer = make(engine, batch_size=10, **settings)
+        trainer.run(6)
+        return np.concatenate([p.ravel() for p in trainer.model.parameters.values()])
+
+    assert can(lambda: make(engine, threads=2)) == info.threads
+    trainer = make(engine)
+    trainer.run(1)
+    assert (trainer.activity is not None) == info.skip_zeros
+    if engine != "reference":
+        assert can(lambda: make(engine)._engine.profile(1)) == info.phases
+        assert can(lambda: make(engine).model.generate(1, engine=engine)) == info.generates
+    assert np.any(trained() != trained(prefix_sharing=False)) == info.prefix_sharing
 
 
 def test_engine_infos():

@@ -41,8 +41,6 @@ def compiled_kernel_tests() -> Path:
     defines = {
         "PYMICROGPT_ISA_SOURCE": f'"{REPO / "cpp" / "isa" / "wasm.cpp"}"',
         "PYMICROGPT_TABLE": "under_test",
-        "PYMICROGPT_ENGINE": '""',
-        "PYMICROGPT_ISA": '""',
     }
     sources = ["tests/cpp/test_kernels.cpp", "tests/cpp/main_wasm.cpp", "cpp/batch.cpp"]
     tool().run_compiler(flags, defines, [REPO / source for source in sources], out)

@@ -41,20 +41,15 @@ class Module:
     """One WebAssembly module: its sources beside cpp/wasm/module.cpp, and what compiles them."""
 
     sources: tuple[str, ...]
-    isa: str  # for people
     flags: list[str]
 
 
 SIMD_SOURCES = ("isa/wasm.cpp", "batch.cpp")
 MODULES = {
-    "relaxed": Module(
-        SIMD_SOURCES,
-        "WebAssembly relaxed SIMD",
-        ["-mcpu=generic+simd128+relaxed_simd", *SIMD],
-    ),
-    "simd": Module(SIMD_SOURCES, "WebAssembly SIMD", ["-mcpu=generic+simd128", *SIMD]),
-    "scalar": Module(("isa/plain.cpp",), "WebAssembly", ["-fno-exceptions", *SCALAR]),
-    "tape": Module(("wasm/tape.cpp",), "", ["-fignore-exceptions", *SCALAR]),
+    "relaxed": Module(SIMD_SOURCES, ["-mcpu=generic+simd128+relaxed_simd", *SIMD]),
+    "simd": Module(SIMD_SOURCES, ["-mcpu=generic+simd128", *SIMD]),
+    "scalar": Module(("isa/plain.cpp",), ["-fno-exceptions", *SCALAR]),
+    "tape": Module(("wasm/tape.cpp",), ["-fignore-exceptions", *SCALAR]),
 }
 
 
@@ -63,11 +58,7 @@ def compile_module(name: str, folder: Path, *flags: str) -> Path:
     and only looks it up again."""
     module = MODULES[name]
     sources = [REPO / "cpp" / source for source in (*module.sources, "wasm/module.cpp")]
-    defines = {
-        "PYMICROGPT_TABLE": f"wasm_{name}",
-        "PYMICROGPT_ENGINE": f'"wasm-{name}"',
-        "PYMICROGPT_ISA": f'"{module.isa}"',
-    }
+    defines = {"PYMICROGPT_TABLE": f"wasm_{name}"}
     out = folder / f"{name}.wasm"
     run_compiler([*LIBRARY, *module.flags, *flags], defines, sources, out)
     return out
@@ -75,7 +66,7 @@ def compile_module(name: str, folder: Path, *flags: str) -> Path:
 
 def run_compiler(flags: list[str], defines: dict[str, str], sources: list[Path], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "ziglang", "c++", *FLAGS, *flags, "-DPYMICROGPT_NEEDS=kNone"]
+    command = [sys.executable, "-m", "ziglang", "c++", *FLAGS, *flags]
     command += [f"-D{key}={value}" for key, value in defines.items()]
     subprocess.run([*command, *map(str, sources), "-o", str(out)], check=True, cwd=REPO)
 
@@ -135,18 +126,24 @@ def excerpt(path: str, begins: str, lines: int) -> dict[str, object]:
     return {"path": path, "line": first + 1, "code": "\n".join(line[indent:] for line in shown)}
 
 
-NATIVE = ("cpython", "tape", "scalar", "avx2", "avx512", "neon")
+NATIVE = {"cpython": "CPython", "tape": "C++ tape", "scalar": "C++ scalar"}
 
 
 def native_figures(report: Path) -> dict[str, object]:
-    """Of the last committed report: µs per sample of d16 by variant and batch, and the machine."""
+    """Of the last committed report: µs per sample of d16 by row, NATIVE and SIMD, and the
+    machine."""
     data = json.loads(report.read_text(encoding="utf-8"))
+    labels = NATIVE | {
+        row["variant"]: row["label"]
+        for row in data["pymicrogpt"]["rows"]
+        if row["group"] == "SIMD" and not row["variation_of"]
+    }
     values = {}
     for benchmark in data["benchmarks"]:
         workload, batch, variant = benchmark["metadata"]["name"].split("/")
-        if workload == "d16" and variant in NATIVE:
+        if workload == "d16" and variant in labels:
             times = [run["values"][0] for run in benchmark["runs"]]
-            values[f"{variant}/{batch}"] = 1e6 * median(times)
+            values[f"{labels[variant]}, batch {batch[1:]}"] = 1e6 * median(times)
     run = data["pymicrogpt"]["run"]
     return {"machine": run["cpu_model_name"], "commit": run["commit"], "microseconds": values}
 

@@ -11,12 +11,7 @@ import { Work } from "./work.js";
 const KINDS = ["relaxed", "simd", "scalar", "tape"];
 
 function showNative({ machine, commit, microseconds }) {
-  const labels = { cpython: "CPython", tape: "C++ tape", scalar: "C++ scalar", avx2: "AVX2",
-    avx512: "AVX-512", neon: "NEON" };
-  const figures = Object.entries(microseconds).map(([key, us]) => {
-    const [variant, batch] = key.split("/b");
-    return `${labels[variant]}, batch ${batch}: ${digits(us)}`;
-  });
+  const figures = Object.entries(microseconds).map(([row, us]) => `${row}: ${digits(us)}`);
   $("native").textContent = `The same rows as native programs, published by this project on its machine ` +
     `(${machine}, commit ${commit}), µs per sample: ${figures.join("; ")}.`;
 }

@@ -44,7 +44,6 @@ from bench.report.markdown import markdown_table
 from bench.report.part import text_of
 from bench.results import Estimate, estimate
 
-ENGINES = ("avx512", "avx2", "neon", "autovec", "scalar", "tape32")
 CACHE = ROOT / "build" / "compare"
 LEAST_ROUNDS, MOST_ROUNDS = 8, 40
 EACH = 4  # slices of each side in a place
@@ -270,7 +269,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("base", metavar="BASE", help="a commit, branch or tag")
     parser.add_argument("head", metavar="HEAD", nargs="?", help="default: the working tree")
     parser.add_argument("--fail", type=positive, default=5.0, metavar="PERCENT", help="default: 5")
-    parser.add_argument("--engines", type=names, default=list(ENGINES), metavar="A,B")
+    parser.add_argument("--engines", type=names, metavar="A,B", help="default: all in float32")
     parser.add_argument("--workloads", type=numbers, default=[16, 64], metavar="d16,d64")
     parser.add_argument("--batches", type=numbers, default=[1, 16], metavar="1,16")
     parser.add_argument("--seconds", type=positive, default=300.0, help="for rounds; default: 300")
@@ -280,9 +279,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if unknown := set(args.engines) - set(ENGINES):
-        known = ", ".join(ENGINES)
-        raise Refused(f"unknown engine {', '.join(sorted(unknown))}; known: {known}")
+    import pymicrogpt
+
+    known = [info.name for info in pymicrogpt.engines() if info.dtype == "float32"]
+    engines = args.engines or known
+    if unknown := set(engines) - set(known):
+        raise Refused(f"unknown engine {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     if any(n < 1 for n in args.batches) or any(n < 4 or n % 4 for n in args.workloads):
         raise Refused("batches must be at least 1, workloads d and a multiple of 4")
     if args.markdown:
@@ -295,7 +297,7 @@ def run(args: argparse.Namespace) -> int:
         Case(engine, n_embd, batch)
         for n_embd in args.workloads
         for batch in args.batches
-        for engine in args.engines
+        for engine in engines
         if batch == 1 or not engine.startswith("tape")  # as published
     ]
     (base, base_name), (head, head_name) = tree_of(args.base), tree_of(args.head)

@@ -8,7 +8,6 @@ their mean is the subject's time. The FMA peak is the greatest of its runs, take
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,9 +19,6 @@ from bench.task.task import Task
 from bench.task.workload import WORKLOADS
 from bench.variants.variant import Variant, load_variants
 
-SIMD = {"x86_64": ("avx512", "avx2"), "AMD64": ("avx512", "avx2")}.get(
-    platform.machine(), ("neon",)
-)
 SLICES = 20  # of a training
 TRUTH_STEPS = 32  # the losses of the first steps are held against the float64 tape
 ASLEEP = 0.5  # seconds after which NumPy's threads sleep
@@ -48,12 +44,11 @@ BASELINES = {
 
 
 def simd_engines() -> list[str]:
-    """Those of this architecture, but for what the CPU lacks. One that was left out of the build is
-    there still, and fails when it is opened."""
+    """Those that this CPU can run. One that was left out of the build is there still, and fails
+    when it is opened."""
     import pymicrogpt
 
-    reasons = {info.name: info.reason for info in pymicrogpt.engines()}
-    return [name for name in SIMD if not reasons.get(name, "").startswith("this CPU lacks")]
+    return [info.name for info in pymicrogpt.engines() if info.simd and info.supported]
 
 
 def required(batch: int) -> dict[str, set[str]]:
@@ -102,6 +97,7 @@ class Match:
     def __init__(self, subjects: Mapping[str, Subject], measure_peak: Callable[[str], float]):
         self.subjects = subjects
         self.measure_peak = measure_peak  # engine -> FLOP/s
+        self.simd = simd_engines()
         self.peaks: dict[str, float] = {}
         self.rounds = 0
         self.reopen()
@@ -138,14 +134,15 @@ class Match:
     def one_round(self) -> None:
         for name in turn(list(self.subjects), self.rounds):
             self.subjects[name].measure()
-            if name in SIMD:
+            if name in self.simd:
                 self.peaks[name] = max(self.peaks.get(name, 0.0), self.measure_peak(name))
         self.rounds += 1
 
     def floors_of(self, engine: str, floors: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-        """The floors of an engine on this CPU: with two 512-bit multiply-add units those of
-        "avx512-twice", where there are such, go before those of "avx512"."""
-        found = dict(floors.get(engine, {}))
+        """The floors of an engine on this CPU. A SIMD engine without any of its own has those of
+        "simd". With two 512-bit multiply-add units those of "avx512-twice", where there are such,
+        go before those of "avx512"."""
+        found = dict(floors.get(engine, floors.get("simd", {}) if engine in self.simd else {}))
         if self.peaks.get(engine, 0.0) > TWICE * self.peaks.get("avx2", float("inf")):
             found |= floors.get(f"{engine}-twice", {})
         return found

@@ -38,13 +38,13 @@ def describe() -> dict[str, Any]:
 
 def peaks() -> dict[str, float]:
     """Measured roofs of one core: those of each ISA, and "peak_gflops", the highest for FMA."""
-    from pymicrogpt import _core
+    from pymicrogpt import _core, engines
 
     roofs = {}
-    for engine in ("neon", "avx2", "avx512"):
-        with suppress(ValueError):  # not on this machine
-            for name, rate in _core.peak(engine).items():
-                roofs[f"peak_{engine}_g{name}"] = round(rate * 1e-9, 1)
+    for engine in engines():
+        if engine.simd and engine.available:
+            for name, rate in _core.peak(engine.name).items():
+                roofs[f"peak_{engine.name}_g{name}"] = round(rate * 1e-9, 1)
     flops = [rate for name, rate in roofs.items() if name.endswith("fma_flops")]
     return {**roofs, "peak_gflops": max(flops)} if flops else {}
 

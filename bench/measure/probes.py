@@ -253,7 +253,7 @@ def density(engine: str, tasks: dict[int, Task], effort: Effort) -> list[Density
         for stop in (1, 5, 10, *range(DENSITY_EVERY, workload.num_steps + 1, DENSITY_EVERY)):
             core.run(stop - core.step)
             steps.append(stop)
-            shares.append(core.activity)
+            shares.append(core.activity or {})  # a SIMD engine counts them
         case: DensityCase = {
             "n_embd": width,
             "batch": size,

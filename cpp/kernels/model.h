@@ -500,9 +500,9 @@ void wake(State& s) {
 
 State& state_of(void* state) { return *static_cast<State*>(state); }
 
-constexpr Kernels table(const char* engine, const char* isa, unsigned needs) {
+constexpr Kernels table() {
   return {
-      engine, isa, Vec::lanes, needs, true,
+      Vec::lanes, true,
       [](const Setup& setup) {
         State counting{};
         return lay_out(counting, nullptr, setup);

@@ -22,7 +22,7 @@ namespace microgpt {
 
 extern const Kernels PYMICROGPT_TABLE;
 constexpr Kernels PYMICROGPT_TABLE = {
-    "tape", "scalar autograd", 1, kNone, false,
+    1, false,
     [](const Setup&) { return sizeof(Engine64); },
     [](void* state, const Setup& setup) { new (state) Engine64(setup.config); },
     [](void* state, Slot slot, const double* natural) { engine(state).write(slot, natural); },

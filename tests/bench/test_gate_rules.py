@@ -35,14 +35,16 @@ def test_under_a_floor_or_missing_on_either_side_fails():
 
 
 def test_every_engine_and_baseline_of_every_architecture_has_a_floor(monkeypatch):
-    simd = ("avx512", "avx2", "neon")
+    simd = [info.name for info in mg.engines() if info.simd]
     monkeypatch.setattr(gates, "simd_engines", lambda: simd)
+    match = Match({}, lambda engine: 1e9)
     for workload in ("d16", "d64"):
         for batch in (1, 16):
-            found = {name: set(of) for name, of in FLOORS[f"{workload}-b{batch}"].items()}
-            twice = found.pop("avx512-twice")
-            assert found == required(batch)
-            assert twice <= found["avx512"]
+            floors = FLOORS[f"{workload}-b{batch}"]
+            needed = required(batch)
+            assert {name: set(match.floors_of(name, floors)) for name in needed} == needed
+            assert set(floors) - set(needed) == {"simd", "avx512-twice"}
+            assert set(floors["avx512-twice"]) <= set(floors["avx512"])
 
 
 def test_floors_depend_on_the_units_of_the_cpu(task):
@@ -53,19 +55,19 @@ def test_floors_depend_on_the_units_of_the_cpu(task):
     played.peaks = {"avx512": 179e9, "avx2": 112e9}
     assert played.floors_of("avx512", floors) == {"peak": 0.3, "scalar": 6.0}
     assert played.floors_of("avx2", floors) == {}
+    played.simd = ["avx3"]
+    assert played.floors_of("avx3", floors | {"simd": {"peak": 0.1}}) == {"peak": 0.1}
+    assert played.floors_of("autovec", floors | {"simd": {"peak": 0.1}}) == {}
 
 
 def test_an_engine_that_was_left_out_of_the_build_is_still_required(monkeypatch):
     present = mg.engines()
     expected = set(required(16))
     assert {info.name for info in present if info.available} >= expected
-    gone = [
-        replace(info, available=False, reason="not part of this build: it is for another CPU")
-        for info in present
-    ]
+    gone = [replace(info, available=False, reason="left out of this build") for info in present]
     monkeypatch.setattr(mg, "engines", lambda: gone)
     assert set(required(16)) >= expected
-    lacking = [replace(info, available=False, reason="this CPU lacks all") for info in present]
+    lacking = [replace(info, available=False, supported=False) for info in present]
     monkeypatch.setattr(mg, "engines", lambda: lacking)
     assert set(required(16)) == {"scalar", "autovec"}
 

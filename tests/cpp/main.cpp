@@ -2,7 +2,7 @@
 // the baseline, so that nothing runs before that is known.
 #include <cstdio>
 
-#include "../../cpp/dispatch.h"
+#include "../../cpp/registry.h"
 
 int run_tests();
 

@@ -1,6 +1,6 @@
 // Every kernel of one ISA against plain loops. Compiled once for each ISA, with its flags:
 //   PYMICROGPT_ISA_SOURCE  the file in cpp/isa that it includes, and so sees all of
-//   PYMICROGPT_TABLE, _ENGINE, _ISA, _NEEDS  as for that file
+//   PYMICROGPT_TABLE       as for that file
 //
 // Inputs beyond the active rows, and all outputs, are poisoned with NaN. Kernels that take rows by
 // fours may write the rest of the last four; nothing else outside the output may be.

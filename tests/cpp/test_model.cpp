@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "../../cpp/dispatch.h"
+#include "../../cpp/cpu.h"
 #include "../../cpp/tape.h"
 #include "../../cpp/team.h"
 #include "../../cpp/tensors.h"
@@ -24,24 +24,13 @@ PYMICROGPT_TABLES(DECLARE)
 
 namespace {
 
-struct Named {
-  const char* name;
-  const Kernels& kernels;
+struct Row {
+  const char *name, *needs;
+  const Kernels* kernels;
 };
-#define NAMED(table) {#table, table},
-const Named kTables[] = {PYMICROGPT_TABLES(NAMED)};
-#undef NAMED
-
-// Features that this CPU has, as far as tables ask for them: those of the engines that can run.
-unsigned features_here() {
-  unsigned features = kNone;
-  for (const EngineRecord& record : engines())
-    for (const Named& table : kTables)
-      if (record.available && record.name == table.kernels.engine &&
-          record.isa == table.kernels.isa)
-        features |= table.kernels.needs;
-  return features;
-}
+#define ROW(name, engine, label, isa, arch, needs, simd, table) {name, needs, table},
+const Row kRows[] = {PYMICROGPT_ROWS(ROW)};
+#undef ROW
 
 // ---- A model in a block of memory between guards ------------------------------------------------
 
@@ -514,25 +503,27 @@ int main(int count, char** arguments) {
     test_reference();
     return result();
   }
-  for (const Named& table : kTables) {
-    if (name != table.name) continue;
-    if (table.kernels.needs & ~features_here()) {
-      std::printf("skipped: this CPU lacks what %s needs\n", table.name);
+  for (const Row& row : kRows) {
+    if (name != row.name || row.kernels == nullptr) continue;
+    if (!cpu_has(row.needs)) {
+      std::printf("skipped: this CPU lacks what %s needs\n", row.name);
       return kSkipped;
     }
-    test_control_register(table.kernels);  // first: what it looks for would stay
-    test_gradients(table.kernels);
-    test_steps(table.kernels);
-    test_round_trip(table.kernels);
-    test_threads(table.kernels);
-    test_zeros(table.kernels);
-    test_infinite_weights(table.kernels);
-    test_nothing_stays(table.kernels);
-    test_not_finite(table.kernels);
+    const Kernels& kernels = *row.kernels;
+    test_control_register(kernels);  // first: what it looks for would stay
+    test_gradients(kernels);
+    test_steps(kernels);
+    test_round_trip(kernels);
+    test_threads(kernels);
+    test_zeros(kernels);
+    test_infinite_weights(kernels);
+    test_nothing_stays(kernels);
+    test_not_finite(kernels);
     return result();
   }
   std::printf("usage: test_model reference");
-  for (const Named& table : kTables) std::printf(" | %s", table.name);
+  for (const Row& row : kRows)
+    if (row.kernels != nullptr) std::printf(" | %s", row.name);
   std::printf("\n");
   return 2;
 }

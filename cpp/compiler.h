@@ -1,5 +1,4 @@
-// What the compiler is told beyond the language, in the words of each compiler. (__restrict is a
-// word of all of them.)
+// What compilers are told beyond the language, in the words of each. (__restrict is a word of all.)
 #pragma once
 
 // Functions in headers that ISA translation units share must leave no copy compiled with their
@@ -27,4 +26,20 @@
 #define PYMICROGPT_UNROLL _Pragma("GCC unroll 32")
 #else
 #define PYMICROGPT_UNROLL
+#endif
+
+// Asks for the cache line of an address that will be read soon.
+#if defined(__GNUC__) || defined(__clang__)
+#define PYMICROGPT_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define PYMICROGPT_PREFETCH(address) static_cast<void>(address)
+#endif
+
+// In a loop that waits for another thread: lets the core's other thread have its units.
+#if defined(__x86_64__)
+#define PYMICROGPT_PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
+#define PYMICROGPT_PAUSE() __asm__ volatile("yield")
+#else
+#define PYMICROGPT_PAUSE() static_cast<void>(0)
 #endif

@@ -1,0 +1,58 @@
+#include "cpu.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "build.h"
+
+#if defined(_M_X64)
+#define NOMINMAX
+#include <intrin.h>
+#include <windows.h>
+#endif
+
+namespace microgpt {
+namespace {
+
+// Those that are here, of the features that some table of this build needs.
+std::vector<std::string_view> features() {
+  std::vector<std::string_view> here;
+  [[maybe_unused]] const auto add = [&](const char* name, bool has) {
+    if (has) here.emplace_back(name);
+  };
+#if defined(__x86_64__) && defined(__GNUC__)
+  __builtin_cpu_init();  // asks the operating system too: it must save the wide registers
+#define ASK(name) add(#name, __builtin_cpu_supports(#name));
+  PYMICROGPT_FEATURES(ASK)
+#undef ASK
+#elif defined(_M_X64)
+  int leaf1[4], leaf7[4];
+  __cpuid(leaf1, 1);
+  __cpuidex(leaf7, 7, 0);
+  const unsigned ecx1 = static_cast<unsigned>(leaf1[2]), ebx7 = static_cast<unsigned>(leaf7[1]);
+  // Windows answers for itself too: it must save the wide registers.
+  const bool avx2 = IsProcessorFeaturePresent(PF_AVX2_INSTRUCTIONS_AVAILABLE);
+  const bool avx512 = IsProcessorFeaturePresent(PF_AVX512F_INSTRUCTIONS_AVAILABLE);
+  add("avx2", avx2);
+  add("fma", avx2 && ecx1 >> 12 & 1);
+  add("avx512f", avx512);
+  add("avx512dq", avx512 && ebx7 >> 17 & 1);
+  add("avx512bw", avx512 && ebx7 >> 30 & 1);
+  add("avx512vl", avx512 && ebx7 >> 31 & 1);
+#endif
+  return here;
+}
+
+}  // namespace
+
+bool cpu_has(std::string_view needs) {
+  static const std::vector<std::string_view> here = features();
+  while (!needs.empty()) {
+    const size_t end = std::min(needs.find(' '), needs.size());
+    if (std::find(here.begin(), here.end(), needs.substr(0, end)) == here.end()) return false;
+    needs.remove_prefix(std::min(end + 1, needs.size()));
+  }
+  return true;
+}
+
+}  // namespace microgpt

@@ -1,0 +1,11 @@
+// What the CPU can do that not every one of its kind can.
+#pragma once
+#include <string_view>
+
+namespace microgpt {
+
+// Whether this CPU has all features of a list such as "avx2 fma", in the names that gcc and clang
+// have for them.
+bool cpu_has(std::string_view needs);
+
+}  // namespace microgpt
