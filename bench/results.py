@@ -35,7 +35,10 @@ FORMAT = 3  # 1 had no `activity` of rounds and no `engine_memory` of rows, 2 no
 BASELINE = "cpython"
 ACTIVITY = ("steal_percent", "busy_cores", "load_avg_1min")
 # Of variants and their rows: the order of tables and the colours of figures.
-GROUPS = ("pure Python", "autograd tape", "array libraries", "hand-derived", "SIMD", "other")
+GROUPS = (
+    "pure Python", "autograd tape", "array libraries", "hand-derived", "WebAssembly", "SIMD",
+    "other",
+)  # fmt: skip
 
 LEVEL = 0.95
 RESAMPLES = 10_000

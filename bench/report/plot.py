@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# petroff10, a palette that colour-blind people can tell apart, shared out among the groups: the
-# first colour stands for the group, the others for its further members.
+# petroff10, a palette that colour-blind people can tell apart, shared out among the groups, with
+# green for libraries and pink for WebAssembly beside it: the first colour stands for the group, the
+# others for its further members.
 COLOURS = {
     "pure Python": ("#94a4a2", "#717581"),
     "autograd tape": ("#ffa90e", "#e76300", "#b9ac70"),
     "array libraries": ("#2e8b57", "#8fbc5a", "#1f5f4a", "#5fb89a"),
-    "hand-derived": ("#3f90da", "#92dadd"),
+    "hand-derived": ("#3f90da", "#92dadd", "#1d5f9e"),
+    "WebAssembly": ("#d6649f", "#f0a8cb"),
     "SIMD": ("#832db6", "#bd1f01"),
     "other": ("#a96b59",),
 }

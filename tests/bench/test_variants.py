@@ -34,6 +34,9 @@ def test_every_implementation_of_the_design_has_a_variant():
         "torch-eager",
         "torch-compile",
         "jax",
+        "numba",
+        "wasm-scalar",
+        "wasm-simd",
     }
     variants = load_variants()
     assert expected <= set(variants)

@@ -81,6 +81,8 @@ def note(results: Results, row: Row) -> str:
     words = [] if doubts and "round" in doubts[0] else [f"{len(row.rounds)} rounds"]
     if extent := extent_of_rounds(results, row):
         words.append(extent)
+    if "compilation" in row.info:
+        words.append(f"compiled before in {row.info['compilation']}")
     return f"{WARNING} {', '.join([*words, *doubts])}" if doubts else ", ".join(words)
 
 
