@@ -146,8 +146,7 @@ def waterfall(results: Results, workload: str, steps: list[Rung]) -> plot.Figure
         "is none."
     ]
     text = f"{workload}: {times(reached[-1].value)} over CPython; most of it is {parts}"
-    plot.finish(figure, results, text, notes)
-    return figure
+    return plot.finish(figure, results, text, notes)
 
 
 def labels(steps: list[Rung], gains: list[Estimate], between: str) -> list[str]:

@@ -5,24 +5,16 @@ therefore adds rows to rows, four at a time, its innermost loop over the outputs
 side: weights are kept transposed as well.
 """
 
-from bench.task.task import Task
 from bench.task.workload import WORKLOADS
-from bench.variants.sessions import packages_available
-from bench.variants.variant import Session, Variant
-
-
-def open_session(task: Task) -> Session:
-    from bench.variants.numba.model import NumbaSession
-
-    return NumbaSession(task)
-
+from bench.variants.sessions import packages_available, session_of
+from bench.variants.variant import Variant
 
 VARIANTS = [
     Variant(
         "numba",
         "Numba, derived by hand",
         "hand-derived",
-        open_session,
+        session_of("bench.variants.numba.model:NumbaSession"),
         packages_available("numba"),
         workloads=tuple(WORKLOADS),
         slow_on=tuple(WORKLOADS),  # to compile
