@@ -37,8 +37,8 @@ $(cmake): | $(python)
 
 # Without a GPU's libraries, which are gigabytes; an index that has no such PyTorch needs TORCH.
 TORCH := torch --index-url https://download.pytorch.org/whl/cpu
-peers: .venv/installed ## install PyTorch and JAX, for their rows in the report
-	$(pip) install --quiet 'jax>=0.5' threadpoolctl
+peers: .venv/installed ## install PyTorch, JAX and Numba, for their rows in the report
+	$(pip) install --quiet 'jax>=0.5' 'numba>=0.61' threadpoolctl
 	$(pip) install --quiet $(TORCH)
 
 web: .venv/web ## build/web/index.html: the page that trains in a browser

@@ -35,7 +35,10 @@ FORMAT = 3  # 1 had no `activity` of rounds and no `engine_memory` of rows, 2 no
 BASELINE = "cpython"
 ACTIVITY = ("steal_percent", "busy_cores", "load_avg_1min")
 # Of variants and their rows: the order of tables and the colours of figures.
-GROUPS = ("pure Python", "autograd tape", "array libraries", "hand-derived", "SIMD", "other")
+GROUPS = (
+    "pure Python", "autograd tape", "array libraries", "hand-derived", "WebAssembly", "SIMD",
+    "other",
+)  # fmt: skip
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -256,16 +259,9 @@ class Results:
         for row in self.rows:
             if not (row.ok and row.values):
                 continue
-            facts = {
-                **self.run,
-                **row.info,
-                "name": row.name,
-                "unit": "second",
-                "variant": row.variant,
-                "workload": row.workload,
-                "batch_size": row.batch,
-                "loss": row.loss,
-            }
+            facts = {**self.run, **row.info, "name": row.name, "unit": "second",
+                     "variant": row.variant, "workload": row.workload, "batch_size": row.batch,
+                     "loss": row.loss}  # fmt: skip
             known = {k: _one_line(v) for k, v in _finite(facts).items() if v is not None}
             runs = [
                 pyperf.Run(
@@ -284,11 +280,8 @@ class Results:
             ]
             benchmarks.append(pyperf.Benchmark(runs))
 
-        data: dict[str, Any] = {
-            "version": "1.0",
-            "benchmarks": [],
-        }  # pyperf has no suite without a benchmark
-        if benchmarks:
+        data: dict[str, Any] = {"version": "1.0", "benchmarks": []}
+        if benchmarks:  # of none pyperf makes no suite
             buffer = io.StringIO()
             pyperf.BenchmarkSuite(benchmarks).dump(buffer)
             data = json.loads(buffer.getvalue())
@@ -347,7 +340,7 @@ class Results:
 def _load_rounds(path: Path, rows: dict[str, Row], benchmarks: list[Any]) -> None:
     import pyperf
 
-    if not benchmarks:  # of which pyperf makes no suite
+    if not benchmarks:
         return
     for benchmark in pyperf.BenchmarkSuite.load(str(path)):
         name = benchmark.get_name()

@@ -197,7 +197,7 @@ def list_variants(variants: dict[str, Variant]) -> None:
     for variant in variants.values():
         batches = " and ".join(map(str, variant.batches))
         here = variant.available() or "runs here"
-        show(f"{variant.name:17} {variant.label:28} batch {batches:8} {here}")
+        show(f"{variant.name:17} {variant.label:29} batch {batches:8} {here}")
 
 
 @contextmanager

@@ -106,7 +106,8 @@ def test_generation(kind, golden_d16):
     prompt = np.array(trainer.tokenizer.encode("an")[1:-1], "<i4")
     at = [engine.put(prompt), len(prompt), engine.allocate(4 * 16 * T), engine.allocate(64)]
     engine.call("generate", engine.training, 16, 0.5, 7.0, 5, *at, engine.allocate(3 * 64))
-    tokens, lengths = engine.ints(at[2], 16 * T).reshape(16, T), engine.ints(at[3], 16)
+    tokens = engine.take(at[2], 16 * T, "<i4").reshape(16, T)
+    lengths = engine.take(at[3], 16, "<i4")
     texts = ["".join(alphabet[t] for t in row[:n]) for row, n in zip(tokens, lengths, strict=True)]
     expected = trainer.model.generate(16, 0.5, seed=7, engine=NATIVE[0], top_k=5, prompt="an")
     # A token whose random number lies within rounding of a boundary may be another one.

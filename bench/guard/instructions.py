@@ -88,10 +88,8 @@ def record(compiler: str, counts: dict[str, int]) -> None:
     """Puts the section of a compiler at the end of the file, instead of the one that was there."""
     head = f'[counts."{compiler}"]\n'
     text = FILE.read_text(encoding="utf-8")
-    text = (
-        re.sub(rf"\n*{re.escape(head)}(?:[^\[\n].*\n|\n)*", "\n", text).rstrip("\n") + "\n\n" + head
-    )
-    text += "".join(f'"{name}" = {found}\n' for name, found in counts.items())
+    text = re.sub(rf"\n*{re.escape(head)}(?:[^\[\n].*\n|\n)*", "\n", text).rstrip("\n")
+    text += f"\n\n{head}" + "".join(f'"{name}" = {found}\n' for name, found in counts.items())
     FILE.write_text(text, encoding="utf-8")
 
 

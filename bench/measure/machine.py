@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -77,43 +76,30 @@ def commit() -> str:
     return short + ("+" if changed else "")
 
 
-@dataclass(frozen=True)
-class CpuTimes:
-    """Processor time of all cores since boot, in ticks of the system."""
-
-    busy: int
-    stolen: int  # what the hypervisor gave to other guests: why a shared machine is noisy
-    total: int
-
-    @classmethod
-    def now(cls) -> CpuTimes | None:
-        """None where the system does not tell."""
-        try:
-            first = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0]
-        except OSError:
-            return None
-        # user nice system idle iowait irq softirq steal; guests are part of user and nice
-        times = [int(field) for field in first.split()[1:9]]
-        idle, stolen = times[3] + times[4], times[7]
-        return cls(sum(times) - idle - stolen, stolen, sum(times))
+def cpu_ticks() -> list[int]:
+    """Processor time of all cores since boot: user, nice, system, idle, iowait, irq, softirq and
+    steal, what the hypervisor gave to other guests. Empty where the system does not tell."""
+    with suppress(OSError), Path("/proc/stat").open(encoding="utf-8") as file:
+        return [int(field) for field in file.readline().split()[1:9]]
+    return []
 
 
 class Watch:
     """What else went on while something was timed; nothing where the system does not tell."""
 
     def __init__(self) -> None:
-        self.start = CpuTimes.now()
+        self.start = cpu_ticks()
 
     def facts(self) -> dict[str, float]:
         """Since the start: `steal_percent` of the processor time, `busy_cores` (the one that is
         being timed among them), and the load average of the last minute, all rounded."""
         facts = {}
-        end = CpuTimes.now()
-        if self.start and end and end.total > self.start.total:
-            total = end.total - self.start.total
-            facts["steal_percent"] = round(100 * (end.stolen - self.start.stolen) / total, 2)
-            cores = os.cpu_count() or 1
-            facts["busy_cores"] = round(cores * (end.busy - self.start.busy) / total, 2)
+        ticks = [end - start for start, end in zip(self.start, cpu_ticks(), strict=False)]
+        if total := sum(ticks):
+            *_, idle, waiting, _, _, stolen = ticks
+            facts["steal_percent"] = round(100 * stolen / total, 2)
+            busy = total - idle - waiting - stolen
+            facts["busy_cores"] = round((os.cpu_count() or 1) * busy / total, 2)
         if hasattr(os, "getloadavg"):
             facts["load_avg_1min"] = round(os.getloadavg()[0], 2)
         return facts

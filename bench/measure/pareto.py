@@ -51,21 +51,12 @@ def run_pareto(
     cases: list[ParetoCase] = []
     for n_embd, batch, rate in product(widths, batches, learning_rates):
         tell("the Pareto front", f"n_embd {n_embd}, batch {batch}, learning rate {rate:g}")
-
         of: dict[str, Any] = {"engine": engine, "batch_size": batch, "learning_rate": rate}
         setting = partial(Trainer, train, Config(n_embd=n_embd), **of)
         for budget, steps, seconds, loss in trainings(setting, budgets, held_out):
-            cases.append(
-                {
-                    "n_embd": n_embd,
-                    "batch": batch,
-                    "learning_rate": rate,
-                    "steps": steps,
-                    "budget": budget,
-                    "seconds": seconds,
-                    "held_out": loss if math.isfinite(loss) else None,
-                }
-            )
+            cases.append({"n_embd": n_embd, "batch": batch, "learning_rate": rate, "steps": steps,
+                          "budget": budget, "seconds": seconds,
+                          "held_out": loss if math.isfinite(loss) else None})  # fmt: skip
     return Probe("pareto", "", engine, label, cases=cases)
 
 

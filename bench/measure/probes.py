@@ -142,20 +142,19 @@ def phases(engine: str, tasks: dict[int, Task], effort: Effort) -> list[PhasesCa
 def batch(engine: str, tasks: dict[int, Task], effort: Effort) -> list[BatchCase]:
     """Rows left are those of some batches, a mean."""
     subjects = []
-    size = 1
-    while size <= effort.largest_batch:
-        task = at_batch(tasks, size)
+    for power in range(effort.largest_batch.bit_length()):
+        task = at_batch(tasks, 2**power)
         shared, plain = (SlicedEngine(engine, task, sharing) for sharing in (True, False))
         shared.plan(effort.probe_seconds)
         plain.follow(shared)
-        subjects += [(True, shared), (False, plain)]
-        size *= 2
-    run_rounds([subject for _, subject in subjects], effort.rounds)
+        subjects += [shared, plain]
+    run_rounds(subjects, effort.rounds)
     found: list[BatchCase] = []
-    for sharing, of in subjects:
-        found.append({"batch": of.task.batch_size, "sharing": sharing, "seconds": of.seconds})
-        if sharing:
-            found[-1]["rows_left"] = rows_left(of.task)
+    for shared, plain in zip(subjects[::2], subjects[1::2], strict=True):
+        size = shared.task.batch_size
+        found.append({"batch": size, "sharing": True, "seconds": shared.seconds})
+        found[-1]["rows_left"] = rows_left(shared.task)
+        found.append({"batch": size, "sharing": False, "seconds": plain.seconds})
     return found
 
 
@@ -182,11 +181,9 @@ def threads(engine: str, tasks: dict[int, Task], effort: Effort) -> list[Threads
         one, two = (SlicedEngine(engine, task, threads=count) for count in (1, 2))
         one.plan(2 * effort.probe_seconds)
         two.follow(one)
-        for index in range(2 * effort.rounds):
-            for subject in turn([one, two], index):
-                subject.measure()
-            if two.losses != one.losses:
-                raise WrongResult(f"two threads change the losses of batch {batch}")
+        run_rounds([one, two], 2 * effort.rounds)
+        if two.losses != one.losses:  # those of all rounds: they would not differ from run to run
+            raise WrongResult(f"two threads change the losses of batch {batch}")
         found.append({"batch": batch, "one": one.seconds, "two": two.seconds})
     return found
 
@@ -196,25 +193,18 @@ def shapes(engine: str, tasks: dict[int, Task], effort: Effort) -> list[ShapeCas
     subjects = []
     for workload, vocab_size, joined in shape_list(tasks[1].vocab_size):
         tokens, offsets, words = shape_documents(tasks[1], vocab_size, joined)
-        subject = SlicedEngine(
-            engine, other_task(workload, SHAPE_BATCH, vocab_size, tokens, offsets)
-        )
+        task = other_task(workload, SHAPE_BATCH, vocab_size, tokens, offsets)
+        subject = SlicedEngine(engine, task)
         subject.plan(effort.probe_seconds)
         subjects.append((words, subject))
     run_rounds([subject for _, subject in subjects], effort.rounds)
     return [
-        {
-            "n_layer": of.task.workload.n_layer,
-            "n_embd": of.task.workload.n_embd,
-            "n_head": of.task.workload.n_head,
-            "block_size": of.task.workload.block_size,
-            "vocab_size": of.task.vocab_size,
-            "documents": words,
-            "flops_per_sample": of.task.flops,
-            "seconds": of.seconds,
-        }
+        {"n_layer": w.n_layer, "n_embd": w.n_embd, "n_head": w.n_head, "block_size": w.block_size,
+         "vocab_size": of.task.vocab_size, "documents": words, "flops_per_sample": of.task.flops,
+         "seconds": of.seconds}
         for words, of in subjects
-    ]
+        for w in (of.task.workload,)
+    ]  # fmt: skip
 
 
 def other_task(
@@ -222,18 +212,10 @@ def other_task(
 ) -> Task:
     """A task that no row has, with its truth and parameters drawn as the others'."""
     size = workload.config.num_params(vocab_size)
-    task = Task(
-        workload,
-        batch,
-        vocab_size,
-        tokens,
-        offsets,
-        parameters=np.random.default_rng(1).normal(0, 0.08, size),
-        losses=np.empty(0),
-        gradients=np.empty(0),
-        problem=Path(),
+    parameters, none = np.random.default_rng(1).normal(0, 0.08, size), np.empty(0)
+    return with_truth(
+        Task(workload, batch, vocab_size, tokens, offsets, parameters, none, none, Path())
     )
-    return with_truth(task)
 
 
 def density(engine: str, tasks: dict[int, Task], effort: Effort) -> list[DensityCase]:
@@ -244,7 +226,7 @@ def density(engine: str, tasks: dict[int, Task], effort: Effort) -> list[Density
     widths = (*DENSITY_WIDTHS, *([256] if effort.full else []))
     wanted = [(width, size, rate) for size in (16, 1) for width in widths]
     wanted += [(64, 16, other) for other in DENSITY_RATES]
-    found = []
+    found: list[DensityCase] = []
     for width, size, rate in wanted:
         workload = Workload("density", width, learning_rate=rate)
         task = other_task(workload, size, of.vocab_size, of.tokens, of.offsets)
@@ -254,16 +236,11 @@ def density(engine: str, tasks: dict[int, Task], effort: Effort) -> list[Density
             core.run(stop - core.step)
             steps.append(stop)
             shares.append(core.activity or {})  # a SIMD engine counts them
-        case: DensityCase = {
-            "n_embd": width,
-            "batch": size,
-            "learning_rate": rate,
-            "steps": steps,
-            "values": [share["values"] for share in shares],
-            "units": [share["units"] for share in shares],
-            "resting": [share["resting"] for share in shares],
-        }
-        found.append(case)
+        values, units, resting = (
+            [s[key] for s in shares] for key in ("values", "units", "resting")
+        )
+        found.append({"n_embd": width, "batch": size, "learning_rate": rate, "steps": steps,
+                      "values": values, "units": units, "resting": resting})  # fmt: skip
     return found
 
 
@@ -347,10 +324,11 @@ def run_probes(
         for name, workload in names:
             probe = Probe(name, "" if name in OF_NO_WORKLOAD else workload, engine, label)
             probes.append(probe)
-            here = [row for row in rows if (row.variant, row.workload) == (engine, workload)]
-            wrong = next((row for row in here if row.status == "error"), None)
+            wrong = [
+                r for r in rows if (r.variant, r.workload, r.status) == (engine, workload, "error")
+            ]
             if wrong:
-                probe.status, probe.reason = "skipped", f"{wrong.title}: {wrong.reason}"
+                probe.status, probe.reason = "skipped", f"{wrong[0].title}: {wrong[0].reason}"
                 continue
             if name == "threads" and cores() < 2:
                 probe.status, probe.reason = "skipped", "there is one core"

@@ -1,11 +1,9 @@
 """Quality as well as speed: the loss that each implementation has reached when its time is over.
 
-Every row trains for the same wall time: its measured speed says how many steps that are, and the
-learning rate falls to 0 over these. A training that is over early, since the steps beyond those
-measured cost less, is done again with as many steps as its own speed allows. On the way, the clock
-held, its parameters are taken, and one engine of pymicrogpt evaluates them on documents that are in
-no training: HELD_OUT of the corpus, drawn by Corpus.split with SPLIT_SEED. The workload's own seed
-shuffles the others and draws the first parameters.
+Every row trains for the same wall time: its measured speed says how many steps that are. A training
+that is over early, since the steps beyond those measured cost less, is done again with as many as
+its own speed allows. On the way, the clock held, one engine of pymicrogpt evaluates its parameters
+on documents that are in no training: HELD_OUT of the corpus, drawn by Corpus.split with SPLIT_SEED.
 
 Each training runs in a process of its own, `python -m bench.measure.quality`, which answers its job
 with {"points": [...]}.
@@ -81,14 +79,9 @@ def run_quality(
                 "extra": extra,
             }
             case: QualityCase = {
-                "variant": row.variant,
-                "label": row.label,
-                "group": row.group,
-                "batch": row.batch,
-                "budget": seconds,
-                "points": [],
-                "reason": "",
-            }
+                "variant": row.variant, "label": row.label, "group": row.group, "batch": row.batch,
+                "budget": seconds, "points": [], "reason": "",
+            }  # fmt: skip
             try:
                 with Worker(COMMAND, job, variant.timeout + 120 * seconds) as worker:
                     case["points"] = worker.ready["points"]

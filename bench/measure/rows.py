@@ -1,10 +1,9 @@
 """Runs rows: one worker process each, idle but while its turn lasts, rounds interleaved.
 
-What a step costs falls as a training goes on, where an engine skips the hidden values that have
-become zero. So a round is one or more whole trainings from initialisation, and restarting is not
-timed. Two kinds of rows have less: one that says that it is steady, of which a training takes
-minutes, goes on round by round through one training; and one whose training would take longer than
-all its rounds may, which has in each round the first steps, and says how many.
+A round is one or more whole trainings from initialisation, and restarting is not timed. Two kinds
+of rows have less: one that says that it is steady, of which a training takes minutes, goes on round
+by round through one training; and one whose training would take longer than all its rounds may,
+which has in each round the first steps, and says how many.
 """
 
 from __future__ import annotations

@@ -41,6 +41,10 @@ documents. The loss is
 the mean over the steps in brackets, on training data: the last 50 of a training where a row
 finished one, else the last that it did.
 
+A WebAssembly module is the same source, compiled for a sandbox and run there by wasmtime: scalar,
+or with vectors of four floats. It cannot flush denormals. What is compiled as a row opens, by
+wasmtime, Numba, PyTorch or JAX, is compiled before the first round.
+
 *No sparsity* is the same engine multiplying by the zeros that the ReLU leaves, with the same
 results to the last bit; *plain* also computes a prefix once for each document that has it. Zeros
 are skipped by the engines of the SIMD group, above n_embd 16.

@@ -9,19 +9,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bench.report.format import provenance
-from bench.results import GROUPS, Estimate, Results
+from bench.results import GROUPS, Estimate, Results, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# petroff10, a palette that colour-blind people can tell apart, shared out among the groups: the
-# first colour stands for the group, the others for its further members.
+# petroff10, a palette that colour-blind people can tell apart, shared out among the groups, with
+# green for libraries and pink for WebAssembly beside it: the first colour stands for the group, the
+# others for its further members.
 COLOURS = {
     "pure Python": ("#94a4a2", "#717581"),
     "autograd tape": ("#ffa90e", "#e76300", "#b9ac70"),
     "array libraries": ("#2e8b57", "#8fbc5a", "#1f5f4a", "#5fb89a"),
-    "hand-derived": ("#3f90da", "#92dadd"),
+    "hand-derived": ("#3f90da", "#92dadd", "#1d5f9e"),
+    "WebAssembly": ("#d6649f", "#f0a8cb"),
     "SIMD": ("#832db6", "#bd1f01"),
     "other": ("#a96b59",),
 }
@@ -73,6 +75,14 @@ def log_axis(axis: Any) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def log2_axis(axes: Axes, ticks: Sequence[float], label: str) -> None:
+    """Along x, by powers of two."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.xaxis.minorticks_off()
+    axes.set_xlabel(label)
+
+
 def new_figure(height: float) -> tuple[Figure, Any]:
     """A figure of WIDTH x height inches; finish() makes it higher by what stands below."""
     figure, (axes,) = new_panels(height)
@@ -110,8 +120,8 @@ def finish(
     title: str,
     notes: list[str] | None = None,
     threads: str = "one thread",
-) -> None:
-    """The finding above, notes and provenance below."""
+) -> Figure:
+    """The figure, with the finding above, notes and provenance below."""
     title_columns, note_columns = (46, 76) if _narrow else (70, 118)
     lines = textwrap.wrap(title, title_columns)
     width = 1 + len(title) // len(lines)  # lines of about the same length
@@ -123,11 +133,16 @@ def finish(
     lines += textwrap.wrap(provenance(results, threads), note_columns)
     figure.set_figheight(figure.get_figheight() + 0.16 * len(lines))
     figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=size(9.5), color=QUIET)
+    return figure
+
+
+def bars_high(count: int, above: float = 1.6) -> float:
+    """Inches for `count` horizontal bars; `above` are for all else."""
+    return above + (0.47 if _narrow else 0.36) * count
 
 
 def bar_figure(count: int, above: float = 1.6) -> tuple[Figure, Any]:
-    """A figure for `count` horizontal bars; `above` inches are for all else."""
-    return new_figure(above + (0.47 if _narrow else 0.36) * count)
+    return new_figure(bars_high(count, above))
 
 
 def bar_height() -> float:
@@ -166,18 +181,30 @@ def whisker(axes: Axes, x: float, y: float, found: Estimate, along: str) -> None
         axes.errorbar(x, y, **ends, color=INK, linewidth=1.4, capsize=3, zorder=3)
 
 
+def line(axes: Axes, found: dict[int, Estimate], dashes: str, **how: Any) -> None:
+    """Values by x, each with its interval."""
+    values = [time.value for time in found.values()]
+    axes.plot(list(found), values, dashes, linewidth=2.2, marker="o", **how)
+    for x, time in found.items():
+        whisker(axes, x, time.value, time, "y")
+
+
+def point(axes: Axes, x: float, found: Estimate, row: Row, markersize: float) -> None:
+    """Of a row, in the colour of its workload; hollow at batch 1."""
+    colour = WORKLOAD_COLOURS[row.workload]
+    axes.plot(x, found.value, "o", markersize=markersize, markeredgewidth=2, color=colour,
+              markerfacecolor="white" if row.batch == 1 else colour)  # fmt: skip
+    whisker(axes, x, found.value, found, "y")
+
+
 def group_legend(axes: Axes, groups: list[str], loc: str = "") -> None:
     """Inside of the axes at `loc`, or above them."""
     from matplotlib.patches import Patch
 
-    handles = [
-        Patch(color=colours[0], label=group)
-        for group, colours in COLOURS.items()
-        if group in groups
-    ]
+    handles = [Patch(color=COLOURS[group][0], label=group) for group in GROUPS if group in groups]
     place: dict[str, Any] = {"loc": loc}
     if not loc:
-        columns = 2 if _narrow else 4
+        columns = 2 if _narrow else 3
         place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns}
     axes.legend(handles=handles, **place, fontsize=size(11), framealpha=0.9, edgecolor="none")
 

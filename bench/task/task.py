@@ -92,17 +92,9 @@ class Task:
         else:
             gradients = np.concatenate([g.ravel() for g in trainer.gradients().values()])
             losses = trainer.run(steps)
-        path = folder / f"{workload.name}-b{batch_size}"
+        problem = folder / f"{workload.name}-b{batch_size}.problem"
         task = cls(
-            workload=workload,
-            batch_size=batch_size,
-            vocab_size=vocab_size,
-            tokens=tokens,
-            offsets=offsets,
-            parameters=flat,
-            losses=losses,
-            gradients=gradients,
-            problem=path.with_suffix(".problem"),
+            workload, batch_size, vocab_size, tokens, offsets, flat, losses, gradients, problem
         )
         task.write_problem()
         arrays = ("vocab_size", "tokens", "offsets", "parameters", "losses", "gradients")

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
+from pkgutil import resolve_name
 
 import numpy as np
 
 from bench.task.task import Task
+from bench.variants.variant import Session
 
 
 class EngineSession:
@@ -122,6 +124,16 @@ class ProgramSession:
         self.requests.close()  # the end of its input ends it
         self.replies.close()
         self.process.wait()
+
+
+def session_of(where: str) -> Callable[[Task], Session]:
+    """For Variant.open: a class as "module:name", whose libraries are imported as it is opened."""
+
+    def open_session(task: Task) -> Session:
+        session: Session = resolve_name(where)(task)
+        return session
+
+    return open_session
 
 
 def engine_available(engine: str) -> Callable[[], str | None]:

@@ -26,7 +26,7 @@ def of_rows(workloads=("d16", "d64"), leave_out=(), wrong=(), more=0) -> Results
         "tape": 114, "tape32": 97, "scalar": 35, "autovec": 8, "avx2": 5.2, "avx512": 4.9,
         "avx2-nosparsity": 6, "avx512-nosparsity": 5.5, "avx2-plain": 7.5,
         "avx512-plain": 7, "numpy": 23, "torch-eager": 70,
-        "torch-compile": 35, "jax": 15,
+        "torch-compile": 35, "jax": 15, "numba": 33, "wasm-scalar": 80, "wasm-simd": 14,
     }  # fmt: skip
     rows, described = [], {}
     for workload in map(WORKLOADS.get, workloads):

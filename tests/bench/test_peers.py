@@ -3,7 +3,6 @@
 import sys
 import time
 from dataclasses import replace
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from bench.measure.checked import CheckedSession
 from bench.measure.process import Worker
 from bench.task.task import Task, WrongResult
 from bench.task.workload import WORKLOADS
+from bench.variants import wasm
 from bench.variants.variant import load_variants
 
 pytest.importorskip("threadpoolctl")
@@ -28,14 +28,16 @@ def tasks(tmp_path_factory) -> dict[int, Task]:
 
 
 @pytest.mark.parametrize("batch", [1, 16])
-@pytest.mark.parametrize("name", ["numpy", "torch-eager", "torch-compile", "jax"])
+@pytest.mark.parametrize(
+    "name", ["numpy", "torch-eager", "torch-compile", "jax", "numba", "wasm-scalar", "wasm-simd"]
+)
 def test_gradients_and_losses_are_the_truth(name, batch, tasks):
     """In a worker: it compares them, and a library may change the process that it is in."""
     if reason := load_variants()[name].available():
         pytest.skip(reason)
     job = {"variant": name, "task": str(tasks[batch].file), "extra": []}
     with Worker(["-m", "bench.measure.checked"], job, timeout=300.0) as worker:
-        assert worker.ready["info"]["library"].partition(" ")[0] == name.partition("-")[0]
+        assert worker.ready["info"]["library"].startswith(name.partition("-")[0])
         loss = worker.ask(steps=20)["loss"]
         assert loss == pytest.approx(tasks[batch].losses[:20].mean(), rel=0.02)
 
@@ -50,10 +52,12 @@ def small(tmp_path) -> Task:
     return Task.prepare(workload, 3, corpus, tmp_path)
 
 
-def test_numpy_does_other_shapes_and_wraps_around(small):
-    from bench.variants.numpy.model import NumpySession
-
-    session = NumpySession(small)
+@pytest.mark.parametrize("name", ["numpy", "torch-eager", "numba", "wasm-scalar", "wasm-simd"])
+def test_other_shapes_are_right_and_documents_wrap_around(name, small):
+    variant = load_variants()[name]
+    if reason := variant.available():
+        pytest.skip(reason)
+    session = variant.open(small)
     small.check_gradients("float32", *session.verify())
     losses, _ = session.run(20)
     small.check_losses("float32", 0, losses)
@@ -63,13 +67,21 @@ def test_numpy_does_other_shapes_and_wraps_around(small):
     assert not np.allclose(session.parameters(), small.parameters)
 
 
-@pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
-def test_torch_does_other_shapes_and_wraps_around(small):
-    from bench.variants.torch.model import EagerSession
+def test_a_module_that_is_not_built_is_a_row_that_says_what_to_do(tmp_path, monkeypatch):
+    pytest.importorskip("wasmtime")
+    monkeypatch.setattr(wasm, "MODULES", tmp_path)
+    for name, module in (("wasm-scalar", "scalar"), ("wasm-simd", "relaxed")):
+        reason = load_variants()[name].available()
+        assert reason == f"no build/web/{module}.wasm; make web builds it"
 
-    session = EagerSession(small)
-    small.check_gradients("float32", *session.verify())
-    small.check_losses("float32", 0, session.run(20)[0])
+
+def test_a_sandbox_knows_no_other_adam(small):
+    variant = load_variants()["wasm-scalar"]
+    if reason := variant.available():
+        pytest.skip(reason)
+    other = replace(small, workload=replace(small.workload, beta1=0.9))
+    with pytest.raises(ValueError, match="know no other Adam"):
+        variant.open(other)
 
 
 def test_a_row_that_takes_more_than_one_core_is_wrong(tasks, monkeypatch):

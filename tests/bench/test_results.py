@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from synthetic import of_rows
 
-from bench.measure.machine import CpuTimes, Watch
+from bench.measure import machine
+from bench.measure.machine import Watch
 from bench.report.findings import speedup
 from bench.report.format import WARNING
 from bench.report.method import warnings
@@ -84,15 +85,12 @@ def test_speedup_is_of_the_same_rounds():
     assert over(base, row).value == 1 / 20.0
 
 
-def test_a_watch_tells_what_else_went_on(tmp_path):
+def test_a_watch_tells_what_else_went_on(monkeypatch):
     watch = Watch()
-    watch.start = CpuTimes(busy=100, stolen=10, total=1000)
-    now = CpuTimes(busy=250, stolen=20, total=1200)
-    CpuTimes.now, real = classmethod(lambda cls: now), CpuTimes.now
-    try:
-        facts = watch.facts()
-    finally:
-        CpuTimes.now = real
+    # user, nice, system, idle, iowait, irq, softirq, steal
+    watch.start = [60, 10, 20, 800, 90, 5, 5, 10]
+    monkeypatch.setattr(machine, "cpu_ticks", lambda: [160, 20, 30, 830, 100, 15, 25, 20])
+    facts = watch.facts()
     assert facts["steal_percent"] == 5.0
     assert facts["busy_cores"] == round((os.cpu_count() or 1) * 0.75, 2)
 

@@ -59,12 +59,7 @@ def figure(results: Results, probes: list[Probe]) -> plot.Figure:
     for probe in probes:
         colour = plot.WORKLOAD_COLOURS[probe.workload]
         for sharing, dashes in ((False, "--"), (True, "-")):
-            found = line(probe, sharing)
-            values = [time.value for time in found.values()]
-            axes.plot(list(found), values, dashes, color=colour, linewidth=2.2, marker="o",
-                      markersize=5)  # fmt: skip
-            for size, time in found.items():
-                plot.whisker(axes, size, time.value, time, "y")
+            plot.line(axes, line(probe, sharing), dashes, color=colour, markersize=5)
         label_line(axes, probe, colour)
     plot.log_axis(axes.yaxis)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -80,10 +75,7 @@ def figure(results: Results, probes: list[Probe]) -> plot.Figure:
     below.set_ylim(0, 1.35)
     below.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     below.set_ylabel("rows left")
-    below.set_xlabel("batch size")
-    below.set_xscale("log", base=2)
-    below.set_xticks(sizes, [str(size) for size in sizes])
-    below.xaxis.minorticks_off()
+    plot.log2_axis(below, sizes, "batch size")
     room = 0.62 if plot.narrow() else 0.24  # for the names of the lines
     below.set_xlim(
         sizes[0] * (0.5 if plot.narrow() else 0.72), sizes[-1] * (sizes[-1] / sizes[0]) ** room
@@ -93,8 +85,7 @@ def figure(results: Results, probes: list[Probe]) -> plot.Figure:
         f"{probes[0].label}. Solid: documents of a batch share their common prefixes. Dashed: they "
         "do not. Less is better. Rows left: distinct prefixes by positions. " + whisker_note(every)
     ]
-    plot.finish(drawn, results, title(probes), notes)
-    return drawn
+    return plot.finish(drawn, results, title(probes), notes)
 
 
 def label_line(axes: plot.Axes, probe: Probe, colour: str) -> None:
@@ -114,12 +105,10 @@ def label_line(axes: plot.Axes, probe: Probe, colour: str) -> None:
 
 
 def title(probes: list[Probe]) -> str:
-    of = {case["batch"]: case["seconds"] for case in probes[-1].cases if case["sharing"]}
-    plain = {case["batch"]: case["seconds"] for case in probes[-1].cases if not case["sharing"]}
-    first, last = min(of), max(of)
+    found = {(case["batch"], case["sharing"]): case["seconds"] for case in probes[-1].cases}
+    first, last = min(batch for batch, _ in found), max(batch for batch, _ in found)
+    shared, plain = (ratio(found[first, True], found[last, on]).value for on in (True, False))
     return (
-        f"{probes[-1].workload}: batch {last} is "
-        f"{times(ratio(of[first], of[last]).value)} as fast per sample as batch {first}; "
-        f"without sharing prefixes it would be "
-        f"{times(ratio(of[first], plain[last]).value)}"
+        f"{probes[-1].workload}: batch {last} is {times(shared)} as fast per sample as batch "
+        f"{first}; without sharing prefixes it would be {times(plain)}"
     )

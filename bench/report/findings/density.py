@@ -40,12 +40,8 @@ def table(cases: list[DensityCase]) -> Table:
     lines = [(*head, "mean", f"units, step {last:,}", "at rest")]
     for case in cases:
         shape = (str(case["n_embd"]), str(case["batch"]), f"{case['learning_rate']:g}")
-        shares = [at(case, stop) for stop in stops]
-        shares += [
-            mean(case),
-            case["units"][-1],
-            case["resting"][-1],
-        ]
+        shares = [*(at(case, stop) for stop in stops), mean(case)]
+        shares += [case["units"][-1], case["resting"][-1]]
         lines.append((*shape, *map(per_cent, shares)))
     return lines
 
@@ -62,11 +58,6 @@ def at(case: DensityCase, step: int) -> float:
 def mean(case: DensityCase) -> float:
     """The share of values over the whole training."""
     return mean_share(case["steps"], case["values"])
-
-
-def main_case(cases: list[DensityCase]) -> DensityCase:
-    """The one that the title is about: n_embd 64 at the workloads' learning rate."""
-    return next((case for case in cases if case["n_embd"] == 64), cases[-1])
 
 
 def figure(results: Results, cases: list[DensityCase]) -> plot.Figure:
@@ -96,8 +87,7 @@ def figure(results: Results, cases: list[DensityCase]) -> plot.Figure:
         f"another is named. Shares of one batch, every {every} steps. Beside the lines: the share "
         "at their end, and its mean over the training."
     ]
-    plot.finish(drawn, results, title(cases), notes)
-    return drawn
+    return plot.finish(drawn, results, title(cases), notes)
 
 
 def colour(case: DensityCase) -> str:
@@ -112,11 +102,10 @@ def label(case: DensityCase, usual: float) -> str:
 
 
 def title(cases: list[DensityCase]) -> str:
-    case = main_case(cases)
-    shares = [(step, per_cent(at(case, step))) for step in (1, 100, 500)]
-    (_, first), *later = shares
-    words = " and ".join(f"{share} at step {step}" for step, share in later)
+    """About n_embd 64 at the workloads' learning rate."""
+    case = next((case for case in cases if case["n_embd"] == 64), cases[-1])
+    first, later, last = (per_cent(at(case, step)) for step in (1, 100, 500))
     return (
         f"At n_embd {case['n_embd']} and learning rate {case['learning_rate']:g}, {first} of the "
-        f"hidden values are not zero at step 1, {words}"
+        f"hidden values are not zero at step 1, {later} at step 100 and {last} at step 500"
     )

@@ -23,7 +23,10 @@ from bench.results import BASELINE, Estimate, Results, Row, over
 
 WORDS = """\
 Factors between rows, each the median of the ratios of its rounds. A warning stands where the
-interval holds 1 (neither is shown to be faster), where it is wide, or where rounds were few."""
+interval holds 1 (neither is shown to be faster), where it is wide, or where rounds were few. *Out
+of the sandbox* is the same scalar source as native code, over WebAssembly; between their SIMD lies
+the width of the vectors as well, four floats in WebAssembly."""
+SAME_LOOPS = ("scalar", "wasm-scalar")  # of one source
 
 
 def parts(results: Results) -> Iterator[Part]:
@@ -53,12 +56,15 @@ class Pair:
 
 
 def pairs(results: Results, workload: str) -> list[Pair]:
-    """The steps of the ladder, then the fastest row of each batch size over the fastest of every
-    other group."""
+    """The steps of the ladder, then at each batch size what a sandbox costs, and the fastest row
+    over the fastest of every other group."""
     steps = rungs(results, workload)
     found = [Pair(" ".join(b.tick.split()), b.row, a.row) for a, b in pairwise(steps)]
     rows = results.ranked(workload)
     for batch in sorted({row.batch for row in rows}):
+        native, sandboxed = (results.find(workload, of, batch) for of in SAME_LOOPS)
+        if native and sandboxed:
+            found.append(Pair(f"out of the sandbox, batch {batch}", native, sandboxed))
         group_best: dict[str, Row] = {}
         for row in rows:
             if row.batch == batch:
@@ -140,8 +146,7 @@ def waterfall(results: Results, workload: str, steps: list[Rung]) -> plot.Figure
         "is none."
     ]
     text = f"{workload}: {times(reached[-1].value)} over CPython; most of it is {parts}"
-    plot.finish(figure, results, text, notes)
-    return figure
+    return plot.finish(figure, results, text, notes)
 
 
 def labels(steps: list[Rung], gains: list[Estimate], between: str) -> list[str]:

@@ -64,8 +64,7 @@ def bars(results: Results, rows: list[Row]) -> plot.Figure:
         "corpus among them. Full: what the engine says that it holds for weights, moments, "
         "activations and batches."
     ]
-    plot.finish(figure, results, title(rows), notes)
-    return figure
+    return plot.finish(figure, results, title(rows), notes)
 
 
 def title(rows: list[Row]) -> str:

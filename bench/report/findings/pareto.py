@@ -23,11 +23,8 @@ MARKERS = "os^Dv*"
 
 def parts(results: Results) -> Iterator[Part]:
     probes = results.probed("pareto")
-    drawings = [
-        Drawing("pareto", partial(figure, results, probe))
-        for probe in probes
-        if finite(probe.cases)
-    ]
+    drawn = [probe for probe in probes if finite(probe.cases)]
+    drawings = [Drawing("pareto", partial(figure, results, probe)) for probe in drawn]
     tables = [table(probe.cases) for probe in probes]
     missing = not_measured(results, "pareto")
     yield Part((5,), "The best model for a time", WORDS, drawings, tables, missing)
@@ -35,17 +32,10 @@ def parts(results: Results) -> Iterator[Part]:
 
 def table(cases: list[ParetoCase]) -> Table:
     lines: Table = [("seconds", "held-out loss", "n_embd", "batch", "learning rate", "steps")]
-    lines += [
-        (
-            f"{case['seconds']:.3f}",
-            f"{case['held_out']:.3f}",
-            str(case["n_embd"]),
-            str(case["batch"]),
-            f"{case['learning_rate']:g}",
-            f"{case['steps']:,}",
-        )
-        for case in front(cases)
-    ]
+    for case in front(cases):
+        setting = str(case["n_embd"]), str(case["batch"]), f"{case['learning_rate']:g}"
+        reached = f"{case['seconds']:.3f}", f"{case['held_out']:.3f}"
+        lines.append((*reached, *setting, f"{case['steps']:,}"))
     return lines
 
 
@@ -81,16 +71,10 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
     axes.set_ylim(low - 0.28 * (high - low), high + 0.03 * (high - low))
     axes.margins(x=0.08)
     for case in labelled(best):
-        axes.annotate(
-            f"d{case['n_embd']}, b{case['batch']}\n{case['learning_rate']:g}",
-            (case["seconds"], case["held_out"]),
-            xytext=(0, -8),
-            textcoords="offset points",
-            ha="center",
-            va="top",
-            fontsize=plot.size(10.5),
-            color=plot.INK,
-        )
+        text = f"d{case['n_embd']}, b{case['batch']}\n{case['learning_rate']:g}"
+        axes.annotate(text, (case["seconds"], case["held_out"]), xytext=(0, -8),
+                      textcoords="offset points", ha="center", va="top",
+                      fontsize=plot.size(10.5), color=plot.INK)  # fmt: skip
     axes.set_xlabel("seconds of training (log scale)")
     axes.set_ylabel("held-out loss")
     legend(axes, probe, batches)
@@ -100,8 +84,7 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
         "time. Black: the Pareto front. Below it: n_embd, batch size, learning rate of the best "
         f"for each time. {above} of {len(probe.cases)} points lie above the figure."
     ]
-    plot.finish(drawn, results, title(best), notes)
-    return drawn
+    return plot.finish(drawn, results, title(best), notes)
 
 
 def labelled(best: list[ParetoCase]) -> list[ParetoCase]:

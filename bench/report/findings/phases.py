@@ -42,9 +42,7 @@ def per_step(case: PhasesCase) -> dict[str, Estimate]:
 def bars(results: Results, probe: Probe) -> plot.Figure:
     cases = [(case["batch"], per_step(case)) for case in probe.cases]
     names = list(cases[0][1])
-    pitch = 0.47 if plot.narrow() else 0.36
-    height = 1.6 + pitch * len(names)
-    figure, panels = plot.new_panels(height, columns=len(cases), sharey=True)
+    figure, panels = plot.new_panels(plot.bars_high(len(names)), columns=len(cases), sharey=True)
     for axes, (batch, times) in zip(panels, cases, strict=True):
         step = sum(time.value for time in times.values())
         for y, name in enumerate(names):
@@ -57,23 +55,21 @@ def bars(results: Results, probe: Probe) -> plot.Figure:
         plot.name_bars(axes, names)
         axes.xaxis.get_major_locator().set_params(nbins=5)
         axes.set_xlabel("µs per step")
-        each = f"{digits(step)} µs a step"
-        axes.set_title(f"batch {batch}: {each}", loc="left", fontsize=plot.size(13), color=plot.INK)
+        text = f"batch {batch}: {digits(step)} µs a step"
+        axes.set_title(text, loc="left", fontsize=plot.size(13), color=plot.INK)
     every = [time for _, times in cases for time in times.values()]
     notes = [
         f"{probe.label}. Medians of {every[0].rounds} profiles; reading the clock is part of them. "
         + whisker_note(every)
     ]
-    plot.finish(figure, results, title(probe, cases), notes)
-    return figure
+    return plot.finish(figure, results, title(probe, cases), notes)
 
 
 def title(probe: Probe, cases: list[tuple[int, dict[str, Estimate]]]) -> str:
     shares: dict[str, list[str]] = {}  # of the largest phase, the larger batch first
     for batch, times in reversed(cases):
         first = max(times, key=lambda name: times[name].value)
-        step = sum(time.value for time in times.values())
-        share = per_cent(times[first].value / step)
+        share = per_cent(times[first].value / sum(time.value for time in times.values()))
         shares.setdefault(first, []).append(f"{share} at batch {batch}")
     parts = [f"{name}, {' and '.join(words)}" for name, words in shares.items()]
     return f"Largest phase of a {probe.workload} step: {'; '.join(parts)}"

@@ -49,32 +49,23 @@ def table(probe: Probe) -> Table:
     lines = [(*head, *(f"seconds to {level:.1f}" for level in LEVELS))]
     for case in cases:
         points = case["points"]
+        train = at(points, case["budget"], [p["train"] for p in points])
         reached = [time_below(points, level) for level in LEVELS]
-        lines.append(
-            (
-                case["label"],
-                str(case["batch"]),
-                f"{points[-1]['steps']:,}",
-                f"{at(points, case['budget'], [p['train'] for p in points]):.3f}",
-                f"{final(case):.3f}",
-                *("none" if seconds is None else digits(seconds) for seconds in reached),
-            )
-        )
+        row = (case["label"], str(case["batch"]), f"{points[-1]['steps']:,}", f"{train:.3f}")
+        times = ("none" if seconds is None else digits(seconds) for seconds in reached)
+        lines.append((*row, f"{final(case):.3f}", *times))
     return lines
 
 
 def time_below(points: list[Point], level: float) -> float | None:
     """Seconds until the held-out loss fell below a level for the first time, by linear
     interpolation; None where it never did."""
-    before = None
-    for point in points:
-        if point["held_out"] < level:
-            if before is None:
-                return point["seconds"]
-            share = (before["held_out"] - level) / (before["held_out"] - point["held_out"])
-            return before["seconds"] + share * (point["seconds"] - before["seconds"])
-        before = point
-    return None
+    below = next((i for i, point in enumerate(points) if point["held_out"] < level), None)
+    if below is None:
+        return None
+    ends = points[max(0, below - 1) : below + 1]
+    falling = [-point["held_out"] for point in ends]  # rising, as np.interp wants them
+    return float(np.interp(-level, falling, [point["seconds"] for point in ends]))
 
 
 def at(points: list[Point], seconds: float, losses: list[float]) -> float:
@@ -84,11 +75,6 @@ def at(points: list[Point], seconds: float, losses: list[float]) -> float:
 
 def final(case: QualityCase) -> float:
     return at(case["points"], case["budget"], [p["held_out"] for p in case["points"]])
-
-
-def end_of(case: QualityCase) -> float:
-    """Seconds at which final() is met."""
-    return min(case["points"][-1]["seconds"], case["budget"])
 
 
 def ranked(probe: Probe) -> list[QualityCase]:
@@ -110,23 +96,17 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
     axes.set_xlim(budget / 2000, 1.15 * budget)
     axes.set_xlabel("seconds of training (log scale)")
     axes.set_ylabel("held-out loss")
-    least = axes.get_xlim()[0]
-    ends = [
-        (
-            f"{case['label']}, {case['batch']}: {final(case):.2f}",
-            end_of(case) or least,
-            final(case),
-            colours[case["variant"]],
-        )
-        for case in cases
-    ]
+    ends = []
+    for case in cases:
+        end = min(case["points"][-1]["seconds"], budget) or axes.get_xlim()[0]
+        name = f"{case['label']}, {case['batch']}: {final(case):.2f}"
+        ends.append((name, end, final(case), colours[case["variant"]]))
     plot.label_ends(axes, ends)
     notes = [
         "Dashed: batch 1. Solid: batch 16. Every row trains for the same time, its learning rate "
         "falling to 0 over it. The documents evaluated are in no training. Less is better."
     ]
-    plot.finish(drawn, results, title(probe), notes)
-    return drawn
+    return plot.finish(drawn, results, title(probe), notes)
 
 
 def title(probe: Probe) -> str:

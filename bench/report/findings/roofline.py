@@ -7,17 +7,15 @@ The model of the traffic, in bytes of a step of batch B with R = B * mean positi
                          norm (C), q, k and v (3 C), attention (C), residual (C), norm (C), hidden
                          (4 C); the embedding and the final row (2 C); logits (V)
 
-FLOPs are the useful ones of bench/task/workload.py. Since a prefix that documents share counts once
-for each of them while it is computed once, and products with zeros are skipped, a point can lie
-above a roof. The executed ones are a model too: with the share of rows left after prefix sharing
-and the mean share d of hidden values that are not zero, both measured,
+FLOPs are the useful ones of bench/task/workload.py. The executed ones are a model too: with the
+share of rows left after prefix sharing and the mean share d of hidden values that are not zero,
+both measured,
 
     rows left * (useful - 5 (1 - d) * 8 C^2 L per position)
 
-The MLP has 8 C^2 weights a layer, and six products (two matrices; forward, gradients of inputs and
-of weights) of 8 C^2 FLOPs a position. The hidden values are the result of one of them, which is
-dense; they or their gradients go into the other five. Not counted are products with zeros that the
-engine does after all, where so much is active that skipping would not pay.
+The MLP has six products (two matrices; forward, gradients of inputs and of weights) of 8 C^2 FLOPs
+a position and layer; hidden values or their gradients go into five. Not counted are products with
+zeros that the engine does after all, where so much is active that skipping would not pay.
 """
 
 from __future__ import annotations
@@ -68,11 +66,12 @@ def table(results: Results, rows: list[Row]) -> Table:
 def collect(results: Results) -> list[Row]:
     """The rows of the engine that was probed, on the workloads that were; none where its roofs were
     not measured."""
-    probed = results.probed("phases")
-    if not probed or not results.peak(probed[0].engine):
-        return []
-    rows = [row for row in results.rows if row.variant == probed[0].engine and row.ok]
-    return [row for row in rows if row.workload in {probe.workload for probe in probed}]
+    probed = {(probe.engine, probe.workload) for probe in results.probed("phases")}
+    return [
+        row
+        for row in results.rows
+        if row.ok and (row.variant, row.workload) in probed and results.peak(row.variant)
+    ]
 
 
 def traffic(workload: dict[str, Any], batch: int) -> float:
@@ -100,7 +99,8 @@ def executed_share(results: Results, row: Row) -> float | None:
     shape = (workload["n_embd"], row.batch, workload["learning_rate"])
     found = [
         mean_share(case["steps"], case["values"])
-        for case in (case for probe in results.probed("density") for case in probe.cases)
+        for probe in results.probed("density")
+        for case in probe.cases
         if (case["n_embd"], case["batch"], case["learning_rate"]) == shape
     ]
     if not left or not found:
@@ -115,11 +115,9 @@ def figure(results: Results, rows: list[Row]) -> plot.Figure:
 
     engine = rows[0].variant
     peak = results.peak(engine) or math.nan
-    bandwidths = [
-        (cache.upper(), results.run[f"peak_{engine}_g{cache}_bytes"]) for cache in ("l1", "l2")
-    ]
+    first, second = (results.run[f"peak_{engine}_g{cache}_bytes"] for cache in ("l1", "l2"))
     points = [(row, intensity(results, row), results.gflops(row)) for row in rows]
-    left = (0.16 if plot.narrow() else 0.35) * peak / bandwidths[0][1]  # room for the names
+    left = (0.16 if plot.narrow() else 0.35) * peak / first  # room for the names
     right = (60 if plot.narrow() else 9) * max(x for _, x, _ in points)
     executed = [
         (row, x, y, y * share)
@@ -127,18 +125,16 @@ def figure(results: Results, rows: list[Row]) -> plot.Figure:
         if (share := executed_share(results, row)) is not None
     ]
     heights = [y for *_, y in points] + [done for *_, done in executed]
-    lowest = min(left * bandwidths[-1][1], *heights)
-    highest = max(peak, *heights)
     drawn, axes = plot.new_figure(5.6)
     axes.set_xscale("log", base=2)
     plot.log_axis(axes.yaxis)
     axes.set_xlim(left, right)
-    axes.set_ylim(0.7 * lowest, 1.5 * highest)
-    axes.hlines(peak, bandwidth_end(peak, bandwidths[0]), right, plot.INK, linewidth=2)
+    axes.set_ylim(0.7 * min(left * second, *heights), 1.5 * max(peak, *heights))
+    axes.hlines(peak, peak / first, right, plot.INK, linewidth=2)
     text = f"FMA peak: {digits(peak)} GFLOP/s"
     plot.text_on_white(axes, right, peak, text, (-4, 10), ha="right", fontsize=plot.size(12))
-    for (name, rate), align in zip(bandwidths, ("right", "left"), strict=True):
-        end = bandwidth_end(peak, (name, rate))
+    for name, rate, align in (("L1", first, "right"), ("L2", second, "left")):
+        end = peak / rate  # FLOPs per byte at which a bandwidth meets the peak
         axes.plot([left, end], [left * rate, peak], color=plot.QUIET, linewidth=1.6)
         text = f"{name}: {digits(rate)} GB/s"
         plot.text_on_white(axes, end, peak, text, (0, 10), ha=align, fontsize=plot.size(12))
@@ -163,13 +159,7 @@ def figure(results: Results, rows: list[Row]) -> plot.Figure:
         "(a model, of measured shares). "
         f"Hollow: batch 1, full: batch 16. {whisker_note(row.estimate for row in rows)}"
     ]
-    plot.finish(drawn, results, title(points, peak), notes)
-    return drawn
-
-
-def bandwidth_end(peak: float, bandwidth: tuple[str, float]) -> float:
-    """FLOPs per byte at which a bandwidth meets the FMA peak."""
-    return peak / bandwidth[1]
+    return plot.finish(drawn, results, title(points, peak), notes)
 
 
 def label_points(
@@ -179,17 +169,13 @@ def label_points(
     `ceiling`."""
     points = sorted(points, key=lambda point: point[2])
     column = 1.3 * max(x for _, x, _ in points)
-    low, high = (math.log(y) for y in axes.get_ylim())
+    low, high = map(math.log, axes.get_ylim())
     wanted = [math.log(min(y, ceiling)) for *_, y in points]
-    gap = 0.05 * (high - low)
-    heights = plot.spread(wanted, gap, low, max(wanted))
+    heights = plot.spread(wanted, 0.05 * (high - low), low, max(wanted))
     for (row, x, y), height in zip(points, heights, strict=True):
-        colour = plot.WORKLOAD_COLOURS[row.workload]
-        axes.plot(x, y, "o", markersize=11, markeredgewidth=2, color=colour,
-                  markerfacecolor="white" if row.batch == 1 else colour)  # fmt: skip
         time = row.estimate
         rate = Estimate(y, y * time.value / time.high, y * time.value / time.low, time.rounds)
-        plot.whisker(axes, x, y, rate, "y")
+        plot.point(axes, x, rate, row, 11)
         name = row.workload if plot.narrow() else f"{row.workload}, batch {row.batch}"
         axes.annotate(
             f"{name}: {digits(y)}, {per_cent(y / peak)}",
@@ -200,7 +186,7 @@ def label_points(
             color=plot.INK,
             zorder=1.5,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-            arrowprops=plot.leader(colour),
+            arrowprops=plot.leader(plot.WORKLOAD_COLOURS[row.workload]),
         )
 
 

@@ -43,39 +43,22 @@ def figure(results: Results, lines: list[list[Row]]) -> plot.Figure:
     drawn, axes = plot.new_figure(max(7.0, 1.8 + 0.26 * len(lines)))  # a name for each line
     colours = plot.variant_colours((row.variant, row.group) for (row, *_) in lines)
     for rows in lines:
-        axes.plot(
-            [width(results, row) for row in rows],
-            [row.microseconds for row in rows],
-            color=colours[rows[0].variant],
-            linestyle="--" if rows[0].batch == 1 else "-",
-            linewidth=2.2,
-            marker="o",
-            markersize=6,
-        )
-        for row in rows:
-            plot.whisker(axes, width(results, row), row.microseconds, row.estimate, "y")
+        found = {width(results, row): row.estimate for row in rows}
+        plot.line(axes, found, "--" if rows[0].batch == 1 else "-",
+                  color=colours[rows[0].variant], markersize=6)  # fmt: skip
     widths = sorted({w["n_embd"] for w in of_documents(results).values()})
-    axes.set_xscale("log", base=2)
+    plot.log2_axis(axes, widths, "n_embd")
     plot.log_axis(axes.yaxis)
-    axes.set_xticks(widths, [str(w) for w in widths])
-    axes.xaxis.minorticks_off()
     axes.set_xlim(widths[0] * 0.93, widths[-1] * (widths[-1] / widths[0]) ** 0.02)
-    axes.set_xlabel("n_embd")
     axes.set_ylabel("µs per sample (log scale)")
-    ends = [
-        (
-            f"{row.title}: {digits(row.microseconds)}",
-            width(results, row),
-            row.microseconds,
-            colours[row.variant],
-        )
-        for *_, row in lines
-    ]
+    ends = []
+    for *_, row in lines:
+        time, colour = row.microseconds, colours[row.variant]
+        ends.append((f"{row.title}: {digits(time)}", width(results, row), time, colour))
     plot.label_ends(axes, ends)
     whiskers = whisker_note(row.estimate for rows in lines for row in rows)
     notes = [f"Dashed: batch 1. Solid: batch 16. Less is better. {whiskers}"]
-    plot.finish(drawn, results, title(results, widths), notes)
-    return drawn
+    return plot.finish(drawn, results, title(results, widths), notes)
 
 
 def title(results: Results, widths: list[int]) -> str:
@@ -83,12 +66,10 @@ def title(results: Results, widths: list[int]) -> str:
     small, large = names[widths[0]], names[widths[-1]]
     work = [results.workloads[name]["flops_per_sample"] for name in (small, large)]
     for best in results.ranked(large):
-        first = results.find(small, best.variant, best.batch)
-        if first:
-            factor = over(first, best).value
+        if first := results.find(small, best.variant, best.batch):
             return (
                 f"From n_embd {widths[0]} to {widths[-1]} a sample is "
                 f"{times(work[1] / work[0])} the arithmetic; "
-                f"{best.prose} takes {times(factor)} the time"
+                f"{best.prose} takes {times(over(first, best).value)} the time"
             )
     return "Time per sample against the width of the model"

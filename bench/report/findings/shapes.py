@@ -28,17 +28,8 @@ def table(cases: list[ShapeCase], peak: float | None) -> Table:
     for case in cases:
         time = estimate(case["seconds"]) * 1e6
         rate = case["flops_per_sample"] / time.value * 1e-3
-        lines.append(
-            (
-                case["documents"],
-                str(case["n_layer"]),
-                str(case["n_embd"]),
-                str(case["block_size"]),
-                str(case["vocab_size"]),
-                digits(time.value),
-                interval(time),
-                digits(rate),
-                per_cent(rate / peak) if peak else "",
-            )
-        )
+        sizes = (case["n_layer"], case["n_embd"], case["block_size"], case["vocab_size"])
+        found = digits(time.value), interval(time), digits(rate)
+        of_peak = per_cent(rate / peak) if peak else ""
+        lines.append((case["documents"], *map(str, sizes), *found, of_peak))
     return lines

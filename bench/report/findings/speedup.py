@@ -31,18 +31,15 @@ HEADER = (
 
 def parts(results: Results) -> Iterator[Part]:
     for index, workload in enumerate(results.workloads):
-        drawings = []
-        if results.of(workload):
-            drawings = [Drawing(f"speedup_{workload}", partial(bars, results, workload))]
-        lines = table(results, workload)
-        words = no_baseline(results, workload)
+        drawing = Drawing(f"speedup_{workload}", partial(bars, results, workload))
+        drawings = [drawing] if results.of(workload) else []
+        words, lines = no_baseline(results, workload), table(results, workload)
         yield Part((1, index), heading(results, workload), words, drawings, [lines])
 
 
 def no_baseline(results: Results, workload: str) -> str:
-    if results.baseline(workload):
-        return ""
-    return "No speed-up: CPython was not measured in this run."
+    measured = results.baseline(workload)
+    return "" if measured else "No speed-up: CPython was not measured in this run."
 
 
 def table(results: Results, workload: str) -> Table:
@@ -81,6 +78,8 @@ def note(results: Results, row: Row) -> str:
     words = [] if doubts and "round" in doubts[0] else [f"{len(row.rounds)} rounds"]
     if extent := extent_of_rounds(results, row):
         words.append(extent)
+    if "compilation" in row.info:
+        words.append(f"compiled before in {row.info['compilation']}")
     return f"{WARNING} {', '.join([*words, *doubts])}" if doubts else ", ".join(words)
 
 
@@ -118,8 +117,8 @@ def bars(results: Results, workload: str) -> plot.Figure:
     plot.group_legend(axes, [row.group for row in rows], loc="upper right")
     words = f"Pale bars: batch 1. {whisker_note(factors)} {warning_note()}"
     notes = [words, *missing(results, workload)]
-    plot.finish(figure, results, title(workload, results.fastest(workload) or base, base), notes)
-    return figure
+    best = results.fastest(workload) or base
+    return plot.finish(figure, results, title(workload, best, base), notes)
 
 
 def title(workload: str, best: Row, base: Row) -> str:

@@ -35,18 +35,16 @@ def parts(results: Results) -> Iterator[Part]:
 
 def table(bars: list[tuple[str, ThreadsCase]]) -> Table:
     lines: Table = [("step", "one thread, µs per sample", "two", "speed-up", "interval", "verdict")]
-    for workload, case in bars:
+    for name, case in bars:
         factor = speedup(case)
-        lines.append(
-            (
-                f"{workload}, batch {case['batch']}",
-                *(digits(1e6 * median(seconds)) for seconds in (case["one"], case["two"])),
-                f"{factor.value:.2f}{TIMES}",
-                interval(factor),
-                verdict(factor),
-            )
-        )
+        told = f"{factor.value:.2f}{TIMES}", interval(factor), verdict(factor)
+        lines.append((name, *microseconds(case), *told))
     return lines
+
+
+def microseconds(case: ThreadsCase) -> list[str]:
+    """Per sample, with one thread and with two."""
+    return [digits(1e6 * median(seconds)) for seconds in (case["one"], case["two"])]
 
 
 def speedup(case: ThreadsCase) -> Estimate:
@@ -55,26 +53,29 @@ def speedup(case: ThreadsCase) -> Estimate:
 
 
 def collect(results: Results) -> list[tuple[str, ThreadsCase]]:
-    """(workload, case), by workload and batch."""
-    return [(p.workload, case) for p in results.probed("threads") for case in p.cases]
+    """(name of the step, case), by workload and batch."""
+    return [
+        (f"{probe.workload}, batch {case['batch']}", case)
+        for probe in results.probed("threads")
+        for case in probe.cases
+    ]
 
 
 def figure(results: Results, bars: list[tuple[str, ThreadsCase]]) -> plot.Figure:
     drawn, axes = plot.bar_figure(len(bars), above=1.8)
     factors = [speedup(case) for _, case in bars]
-    for y, ((workload, case), factor) in enumerate(zip(bars, factors, strict=True)):
-        colour = plot.WORKLOAD_COLOURS[workload]
+    for y, ((name, case), factor) in enumerate(zip(bars, factors, strict=True)):
+        colour = plot.WORKLOAD_COLOURS[name.partition(",")[0]]
         axes.barh(y, factor.value, height=plot.bar_height(), color=colour)
         plot.whisker(axes, factor.value, y, factor, "x")
-        micro = [digits(1e6 * median(seconds)) for seconds in (case["one"], case["two"])]
         text = warned(f"{factor.value:.2f}{TIMES}", factor.doubts_as_ratio())
-        text += f"   {micro[0]} to {micro[1]} µs per sample"
+        text += f"   {' to '.join(microseconds(case))} µs per sample"
         plot.text_on_white(axes, factor.high, y, text, (8, 0), fontsize=plot.size(12))
     axes.axvline(1, color=plot.INK, linewidth=1.2, zorder=1.2)
     axes.axvline(2, color=plot.QUIET, linewidth=1.2, linestyle=":", zorder=1.2)
     axes.set_xlim(0, (2.1 if plot.narrow() else 1.6) * max(2.0, *(f.high for f in factors)))
     axes.set_xticks([0, 0.5, 1, 1.5, 2])
-    plot.name_bars(axes, [f"{workload}, batch {case['batch']}" for workload, case in bars])
+    plot.name_bars(axes, [name for name, _ in bars])
     axes.set_xlabel("speed-up of two threads over one")
     label = results.probed("threads")[0].label
     notes = [
@@ -82,17 +83,13 @@ def figure(results: Results, bars: list[tuple[str, ThreadsCase]]) -> plot.Figure
         "turns. Below 1, two threads are slower. Losses agree to the last bit. "
         f"{whisker_note(factors)} {ratio_warning_note()}"
     ]
-    plot.finish(drawn, results, title(bars), notes, threads="one and two threads")
-    return drawn
+    return plot.finish(drawn, results, title(bars), notes, threads="one and two threads")
 
 
 def title(bars: list[tuple[str, ThreadsCase]]) -> str:
-    ranked = sorted(bars, key=lambda bar: speedup(bar[1]).value)
-    best, worst = (
-        (f"{speedup(case).value:.2f}{TIMES}", f"({workload}, batch {case['batch']})")
-        for workload, case in (ranked[-1], ranked[0])
-    )
+    ranked = sorted((speedup(case).value, name) for name, case in bars)
+    (least, worst), (most, best) = ranked[0], ranked[-1]
     return (
-        f"Two threads are at best {best[0]} as fast as one {best[1]}, "
-        f"at worst {worst[0]} {worst[1]}"
+        f"Two threads are at best {most:.2f}{TIMES} as fast as one ({best}), "
+        f"at worst {least:.2f}{TIMES} ({worst})"
     )

@@ -57,24 +57,14 @@ def table(results: Results, rows: list[Row]) -> Table:
     lines: Table = [(*head, "library", "of the FMA peak")]
     for row in rows:
         context, n_embd, batch = place(results, row)
-        peers = [
-            peer
-            for peer in results.ranked(row.workload)
-            if (peer.group, peer.batch) == ("array libraries", batch)
-        ]
-        of_peer = [(p.label, per_cent(share(results, p, row.variant).value)) for p in peers[:1]]
-        lines.append(
-            (
-                row.workload,
-                str(n_embd),
-                str(context),
-                str(batch),
-                row.label,
-                digits(results.gflops(row)),
-                per_cent(share(results, row, row.variant).value),
-                *(of_peer[0] if of_peer else ("", "")),
-            )
-        )
+        found = [digits(results.gflops(row)), per_cent(share(results, row, row.variant).value)]
+        for peer in results.ranked(row.workload):
+            if (peer.group, peer.batch) == ("array libraries", batch):
+                found += [peer.label, per_cent(share(results, peer, row.variant).value)]
+                break
+        else:
+            found += ["", ""]
+        lines.append((row.workload, *map(str, (n_embd, context, batch)), row.label, *found))
     return lines
 
 
@@ -83,16 +73,10 @@ def figure(results: Results, rows: list[Row]) -> plot.Figure:
     found = [(row, share(results, row, row.variant), place(results, row)) for row in rows]
     for axes, which, name in zip(panels, (1, 0), ("n_embd", "context"), strict=True):
         for row, value, at in found:
-            colour = plot.WORKLOAD_COLOURS[row.workload]
-            axes.plot(at[which], value.value, "o", markersize=9, markeredgewidth=2, color=colour,
-                      markerfacecolor="white" if row.batch == 1 else colour)  # fmt: skip
-            plot.whisker(axes, at[which], value.value, value, "y")
-        axes.set_xscale("log", base=2)
+            plot.point(axes, at[which], value, row, 9)
         ticks = sorted({at[which] for *_, at in found})
-        axes.set_xticks(ticks, [str(tick) for tick in ticks])
-        axes.xaxis.minorticks_off()
+        plot.log2_axis(axes, ticks, f"{name} (log scale)")
         axes.margins(x=0.1)
-        axes.set_xlabel(f"{name} (log scale)")
         axes.set_ylim(0, 1.08 * max(value.high for _, value, _ in found))
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     for axes in panels if plot.narrow() else panels[:1]:
@@ -109,8 +93,7 @@ def figure(results: Results, rows: list[Row]) -> plot.Figure:
         "Zeros that are skipped and prefixes that are shared count as work. "
         + whisker_note(value for _, value, _ in found)
     ]
-    plot.finish(drawn, results, title(found), notes)
-    return drawn
+    return plot.finish(drawn, results, title(found), notes)
 
 
 def title(found: list[tuple[Row, Estimate, tuple[int, int, int]]]) -> str:

@@ -13,24 +13,16 @@ flags for wider vectors, fast maths, XNNPACK, the fusion emitters and the schedu
 Compiling is not timed.
 """
 
-from bench.task.task import Task
 from bench.task.workload import WORKLOADS
-from bench.variants.sessions import packages_available
-from bench.variants.variant import Session, Variant
-
-
-def open_session(task: Task) -> Session:
-    from bench.variants.jax.model import JaxSession
-
-    return JaxSession(task)
-
+from bench.variants.sessions import packages_available, session_of
+from bench.variants.variant import Variant
 
 VARIANTS = [
     Variant(
         "jax",
         "JAX, jit of the whole loop",
         "array libraries",
-        open_session,
+        session_of("bench.variants.jax.model:JaxSession"),
         packages_available("jax"),
         workloads=tuple(WORKLOADS),
         slow_on=tuple(WORKLOADS),

@@ -12,24 +12,16 @@ batch. What was tried, microseconds of processor time per sample on one core of 
     no padding outside of attention (kept)         145  21  253  54
 """
 
-from bench.task.task import Task
 from bench.task.workload import WORKLOADS
-from bench.variants.sessions import packages_available
-from bench.variants.variant import Session, Variant
-
-
-def open_session(task: Task) -> Session:
-    from bench.variants.numpy.model import NumpySession
-
-    return NumpySession(task)
-
+from bench.variants.sessions import packages_available, session_of
+from bench.variants.variant import Variant
 
 VARIANTS = [
     Variant(
         "numpy",
         "NumPy, derived by hand",
         "array libraries",
-        open_session,
+        session_of("bench.variants.numpy.model:NumpySession"),
         packages_available("threadpoolctl"),
         workloads=tuple(WORKLOADS),
     )

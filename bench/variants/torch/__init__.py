@@ -19,24 +19,11 @@ Of a compiled step at batch 1 most is Python around it: the C++ wrapper (kept) t
 
 from typing import Any
 
-from bench.task.task import Task
 from bench.task.workload import WORKLOADS
-from bench.variants.sessions import packages_available
-from bench.variants.variant import Session, Variant
+from bench.variants.sessions import packages_available, session_of
+from bench.variants.variant import Variant
 
 PIP = "torch --index-url https://download.pytorch.org/whl/cpu"  # without a GPU's libraries
-
-
-def open_eager(task: Task) -> Session:
-    from bench.variants.torch.model import EagerSession
-
-    return EagerSession(task)
-
-
-def open_compiled(task: Task) -> Session:
-    from bench.variants.torch.model import CompiledSession
-
-    return CompiledSession(task)
 
 
 COMMON: dict[str, Any] = {
@@ -46,11 +33,16 @@ COMMON: dict[str, Any] = {
 }
 
 VARIANTS = [
-    Variant("torch-eager", "PyTorch, eager", open=open_eager, **COMMON),
+    Variant(
+        "torch-eager",
+        "PyTorch, eager",
+        open=session_of("bench.variants.torch.model:EagerSession"),
+        **COMMON,
+    ),
     Variant(
         "torch-compile",
         "PyTorch, compiled",
-        open=open_compiled,
+        open=session_of("bench.variants.torch.model:CompiledSession"),
         slow_on=tuple(WORKLOADS),
         timeout=600.0,
         **COMMON,
