@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pymicrogpt as mg
-from pymicrogpt.checkpoint import SLOTS, Checkpoint
+from pymicrogpt.storage.checkpoint import SLOTS, Checkpoint
 
 NAMES = ["anna", "bert", "carla", "dora", "emil", "fritz", "gerda", "heinz", "ann", "berta"]
 CORPUS = mg.Corpus.from_documents(NAMES)
@@ -175,7 +175,7 @@ def test_another_corpus(tmp_path, documents):
 
 def rewrite(directory, change, training=None):
     """A checkpoint whose parts fit each other, and were changed."""
-    from pymicrogpt.weights import open_tensors, write_tensors
+    from pymicrogpt.storage.weights import open_tensors, write_tensors
 
     path = directory / "checkpoint.safetensors"
     tensors = safetensors.numpy.load_file(path)

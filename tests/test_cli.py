@@ -19,8 +19,11 @@ import pytest
 from conftest import get_golden
 
 import pymicrogpt as mg
-from pymicrogpt import cli, display, files, run
-from pymicrogpt.checkpoint import Checkpoint
+from pymicrogpt import cli
+from pymicrogpt.cli import display, run, terminal, train
+from pymicrogpt.cli.arguments import option
+from pymicrogpt.storage import files
+from pymicrogpt.storage.checkpoint import Checkpoint
 
 NAMES = ["anna", "bert", "carla", "dora", "emil", "fritz", "gerda", "heinz", "ann", "berta"] * 3
 SMALL = ["--n-embd", "8", "--n-head", "2", "--block-size", "4", "--num-samples", "3"]
@@ -101,7 +104,7 @@ def test_options_reach_the_trainer(folder):
         "seed": 7,
         "engine": "tape",
     }
-    args = [text for k, v in options.items() for text in (run.option(k), str(v))]
+    args = [text for k, v in options.items() for text in (option(k), str(v))]
     assert command("train", "other.txt", "--max-steps", "9", *args) == 0
     shape = {k: options.pop(k) for k in ("n_layer", "n_embd", "n_head", "block_size")}
     trainer = mg.Trainer(
@@ -238,7 +241,7 @@ def test_plot():
 
 
 def test_plot_without_matplotlib(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    monkeypatch.setattr(train, "find_spec", lambda name: None)
     assert command("train", "--plot") == 2
     assert "pymicrogpt[plot]" in capsys.readouterr().err
     assert not Path("out").exists()
@@ -421,7 +424,7 @@ def test_a_crash_costs_only_what_came_after_the_last_save(monkeypatch, capsys):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_killed_again_and_again(monkeypatch):
     args = [*SMALL, "--max-steps", "20000", "--eval-interval", "1000", "--log-interval", "100"]
-    code = "from pymicrogpt import cli, run; run.SAVE_SECONDS = 0.0; cli.main()"
+    code = "from pymicrogpt.cli import main, run; run.SAVE_SECONDS = 0.0; main()"
     command_line = [sys.executable, "-c", code, "train", "--json"]
     for lines in range(3, 12, 2):
         again = ["--resume"] if Path("out/checkpoint.safetensors").exists() else args
@@ -877,12 +880,12 @@ def test_dead_units_are_warned_of(capsys):
 
 @posix
 def test_silence_is_broken_on_a_terminal_alone(monkeypatch, capsys):
-    monkeypatch.setattr(display, "SILENCE_SECONDS", 0.0)
-    for terminal in (False, True):
-        monkeypatch.setattr(sys.stderr, "isatty", lambda answer=terminal: answer)
-        with display.waiting("counting"):
+    monkeypatch.setattr(terminal, "SILENCE_SECONDS", 0.0)
+    for there in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda answer=there: answer)
+        with terminal.waiting("counting"):
             time.sleep(0.1)
-        assert capsys.readouterr().err == ("counting ...\n" if terminal else "")
+        assert capsys.readouterr().err == ("counting ...\n" if there else "")
 
 
 # The page

@@ -10,7 +10,7 @@ import pytest
 from conftest import REPO
 
 import pymicrogpt as mg
-from pymicrogpt.init import init_parameters
+from pymicrogpt._init import init_parameters
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 

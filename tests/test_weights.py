@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pymicrogpt as mg
-from pymicrogpt import files, weights
-from pymicrogpt.init import init_parameters
+from pymicrogpt._init import init_parameters
+from pymicrogpt.storage import files, weights
 
 CONFIG = mg.Config(n_layer=2, n_embd=12, n_head=3, block_size=6)
 # What text tools trip over: lines, a pair of lone surrogates that would make one character,

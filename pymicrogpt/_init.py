@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ._documents import Documents
+from ._stream import set_words, words_of
 from .config import Config
-from .corpus import Documents, words_of
 
 STD = 0.08
 
@@ -24,7 +25,7 @@ def shuffled(documents: Sequence[str], rng: random.Random) -> Sequence[str]:
 
     words = words_of(rng)
     order = _core.shuffled(words, len(documents))
-    _set_words(rng, words, rng.getstate()[2])
+    set_words(rng, words, rng.getstate()[2])
     return documents.take(order)
 
 
@@ -37,9 +38,5 @@ def init_parameters(
 
     words = words_of(rng)
     flat, waiting = _core.gauss(words, rng.getstate()[2], STD, config.num_params(vocab_size))
-    _set_words(rng, words, waiting)
+    set_words(rng, words, waiting)
     return config.tensors(flat, vocab_size)
-
-
-def _set_words(rng: random.Random, words: NDArray[np.uint32], waiting: float | None) -> None:
-    rng.setstate((rng.getstate()[0], tuple(words.tolist()), waiting))

@@ -22,10 +22,10 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from .config import Config
-from .display import counted, escaped
+from .._words import counted, escaped
+from ..config import Config
+from ..tokenizer import Tokenizer
 from .files import sync_directory, write_atomically
-from .tokenizer import Tokenizer
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import Config, checked_int
-from .corpus import Documents
-from .tokenizer import Tokenizer
+from .._documents import Documents
+from ..config import Config, checked_int
+from ..tokenizer import Tokenizer
 from .weights import (
     DTYPES,
     Tensors,

@@ -1,89 +1,23 @@
-"""How a training is told: a bar on a terminal, plain lines elsewhere, JSON for machines.
-
-All three show the same events. Nothing here fails because of where it is written to: a terminal
-that was closed, a full disk or a reader that went away (`| head`) cost no work. `lost` remembers
-the first error of each stream, for the exit code.
-"""
+"""How a training is told: a bar on a terminal, plain lines elsewhere, JSON for machines. All three
+show the same events."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import re
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TextIO
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from .._words import counted, escaped
+from .terminal import SILENCE_SECONDS, new_console, on_terminal, say, waiting
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 Event = dict[str, Any]
 SHARES = ("values", "units", "resting")  # of an activity
-SILENCE_SECONDS = 1.0  # on a terminal, until a line says what takes so long
-
-lost: dict[str, OSError] = {}  # "stdout", "stderr": why it cannot be written any more
-
-
-def say(text: str, *, end: str = "\n", stream: str = "stdout", flush: bool = True) -> None:
-    """Prints `text`, or notes in `lost` that it cannot."""
-    try:
-        print(text, end=end, file=getattr(sys, stream), flush=flush)
-    except (OSError, ValueError) as error:  # ValueError: the stream is closed
-        lose(stream, error)
-
-
-def lose(stream: str, error: OSError | ValueError) -> None:
-    """What is still buffered, and all that comes, goes nowhere."""
-    lost.setdefault(stream, error if isinstance(error, OSError) else OSError(str(error)))
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, getattr(sys, stream).fileno())
-        os.close(nowhere)
-    except (OSError, ValueError):  # no real file
-        setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-
-
-# What a terminal would obey: control characters, and those that turn the direction of text.
-_ORDERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-
-
-def escaped(text: str, keep: str = "") -> str:
-    """For a terminal: control characters other than those to `keep` as Python writes them."""
-
-    def number(match: re.Match[str]) -> str:
-        return match[0] if match[0] in keep else match[0].encode("unicode_escape").decode()
-
-    return _ORDERS.sub(number, text)
-
-
-def counted(n: int, noun: str) -> str:
-    """1 document, 2 documents"""
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
-
-
-def on_terminal(stream: TextIO) -> bool:
-    try:
-        return stream.isatty()
-    except ValueError:  # closed
-        return False
-
-
-@contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Says on the terminal what is going on, where it takes longer than a second."""
-    timer = threading.Timer(SILENCE_SECONDS, say, (f"{what} ...",), {"stream": "stderr"})
-    timer.daemon = True
-    if on_terminal(sys.stderr):
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 class Display:
@@ -170,28 +104,6 @@ def new_display(as_json: bool) -> Display:
         except ImportError:
             pass
     return Display()
-
-
-class _Terminal(io.TextIOBase):
-    """sys.stdout for rich, which would let its errors through, or end the process."""
-
-    def write(self, text: str) -> int:
-        say(text, end="")
-        return len(text)
-
-    def isatty(self) -> bool:
-        return True
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return sys.stdout.encoding
-
-
-def new_console() -> Console:
-    """For a terminal. ImportError without rich."""
-    from rich.console import Console
-
-    return Console(file=_Terminal())  # type: ignore[arg-type]
 
 
 def new_bar(event: Event) -> tuple[Progress, TaskID]:

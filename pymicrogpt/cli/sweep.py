@@ -1,4 +1,4 @@
-"""The command `pymicrogpt sweep`."""
+"""pymicrogpt sweep"""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import argparse
 import json
 import logging
 import signal
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import CommandError, integer, new_parser, nonempty, number, one_line
-from .display import clock, counted, escaped, lost, on_terminal, say, waiting
+from .._signals import Signals
+from .._words import counted, escaped
+from .arguments import CommandError, integer, new_parser, nonempty, number
+from .sweep_display import Display, describe, show_table
+from .terminal import lost, one_line, say, waiting
 
 if TYPE_CHECKING:
-    from .corpus import Corpus
-    from .sweep import Progress, Row, Space
+    from ..corpus import Corpus
+    from ..sweep import Row, Space
 
-INFINITY = float("inf")
 # Options by the setting that each is an axis of.
 AXES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "n_layer": ("--n-layer", int, "layers"),
@@ -37,12 +37,13 @@ AXES: dict[str, tuple[str, Callable[[str], Any], str]] = {
 }
 
 
-def add_sweep(subparsers: Any) -> None:
+def add(subparsers: Any) -> None:
     parser = new_parser(
         subparsers,
         "sweep",
         "Train many configurations, on all cores or a Dask cluster, and keep the best.",
         sweep,
+        needs="pymicrogpt.sweep",
     )
     parser.add_argument(
         "corpus",
@@ -108,7 +109,7 @@ def axis(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     """For `type=`: values of one kind, a list or a Range."""
 
     def parse(text: str) -> Any:
-        from .sweep import Range
+        from ..sweep import Range
 
         try:
             if ".." in text and kind is not str:
@@ -127,8 +128,7 @@ def axis(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def sweep(args: argparse.Namespace) -> int:
-    from .run import Signals
-    from .sweep import SweepError
+    from ..sweep import SweepError
 
     display = Display(args.json)
     with Signals() as signals:
@@ -152,10 +152,10 @@ def sweep(args: argparse.Namespace) -> int:
 
 
 def run_sweep(args: argparse.Namespace, display: Display) -> int:
-    from .engines import available_cores
-    from .sweep import busy_fraction, ranking, run, write_report
-    from .sweep.report import show_table, table
-    from .sweep.run import check_address
+    from ..engines import available_cores
+    from ..sweep import busy_fraction, ranking, run, write_report
+    from ..sweep.report import table
+    from ..sweep.run import check_address
 
     space = space_of(args)
     out_dir = Path(args.out_dir)
@@ -236,7 +236,7 @@ def quiet_dask(scheduler: str | None) -> Iterator[None]:
 
 
 def space_of(args: argparse.Namespace) -> Space:
-    from .sweep import Space
+    from ..sweep import Space
 
     names = (*AXES, "seeds", "random", "draw_seed", "evals")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -251,7 +251,7 @@ def space_of(args: argparse.Namespace) -> Space:
 
 
 def load_corpus(args: argparse.Namespace, space: Space) -> Corpus:
-    from . import Corpus
+    from .. import Corpus
 
     if args.mode == "lines":
         return Corpus.from_stdin() if args.corpus == "-" else Corpus.load(args.corpus)
@@ -266,62 +266,10 @@ def load_corpus(args: argparse.Namespace, space: Space) -> Corpus:
 def keep_best(row: Row, train: Corpus, out_dir: Path) -> Path:
     """Trains the best trial once more, which in the same engine gives the same model to the bit,
     and saves it. Only so no trial has to send its model, and a sweep that goes on has it too."""
-    from .sweep import retrain
+    from ..sweep import retrain
 
     folder = out_dir / "best"
     model = retrain(row, train).model
     model.training["held_out_loss"] = row["held_out_loss"]
     model.save(folder)
     return folder
-
-
-def describe(row: Row, space: Space) -> str:
-    from .sweep.report import value
-
-    names = space.varied or ["seed"]
-    return ", ".join(f"{name} {value(row['settings'][name])}" for name in names)
-
-
-class Display:
-    """How far the sweep is: one line that overwrites itself on a terminal, some ten lines
-    elsewhere, or every row as JSON."""
-
-    def __init__(self, as_json: bool) -> None:
-        self.as_json = as_json
-        self.done = self.total = 0
-        self.rows: list[Row] = []  # that came since the start
-        self._began = time.monotonic()
-        self._best = INFINITY
-        self._live = on_terminal(sys.stdout) and not as_json
-
-    def show(self, progress: Progress) -> None:
-        done, total, row = progress.done, progress.total, progress.row
-        tenth = done * 10 // total > self.done * 10 // total
-        self.done, self.total = done, total
-        if row is None:
-            if done and not self.as_json:
-                are = "is" if done == 1 else "are"
-                say(f"{done} of {counted(total, 'trial')} {are} done already")
-            return
-        self.rows.append(row)
-        if self.as_json:
-            event = {"event": "trial", "done": done, "total": total, **row}
-            say(json.dumps(event, allow_nan=False))
-            return
-        if not row["error"]:
-            self._best = min(self._best, row["held_out_loss"])
-        if self._live:
-            say(f"\r{self._line(progress.share)}\x1b[K", end="")
-        elif tenth:
-            say(self._line(progress.share))
-
-    def close(self) -> None:
-        if self._live and self.rows:
-            say("")
-
-    def _line(self, share: float) -> str:
-        seconds = time.monotonic() - self._began
-        line = f"{self.done}/{counted(self.total, 'trial')}  {clock(seconds)}"
-        if share < 1:
-            line += f", about {clock(seconds / share - seconds)} left"
-        return line + (f"  best held-out loss {self._best:.4f}" if self._best < INFINITY else "")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from .files import write_atomically
-from .run import State
+from ..storage.files import write_atomically
+from .settings import State
 
 
 def draw_losses(state: State, path: Path) -> None:

@@ -15,101 +15,35 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from .checkpoint import CHECKPOINT_FILE, Checkpoint
-from .config import Config
-from .corpus import Corpus
-from .display import Display, Event, counted, escaped, waiting
-from .files import owned, sync_directory
-from .model import GPT
-from .trainer import Trainer, check_finite
-from .weights import CONFIG_FILE, WEIGHTS_FILE, NotFiniteError, WeightsError, save_model
+from .._signals import Signals
+from .._words import counted, escaped
+from ..config import Config
+from ..corpus import Corpus
+from ..model import GPT
+from ..storage.checkpoint import CHECKPOINT_FILE, Checkpoint
+from ..storage.files import sync_directory
+from ..storage.weights import CONFIG_FILE, WEIGHTS_FILE, NotFiniteError, save_model
+from ..trainer import Trainer, check_finite
+from .arguments import option
+from .display import Display, Event
+from .folder import FIRST, check_settings, check_training, own, state_of
+from .settings import CHANGEABLE, RunError, Settings, State
+from .terminal import waiting
 
 SAVE_SECONDS = 10.0  # of training that a kill may cost
 SAVE_TAKES = 1.0  # seconds; where saving takes longer, it is done more rarely in proportion
 CHUNK_SECONDS = 0.1  # of steps between two looks at the clock
-FIRST = ".first"  # folder of the first checkpoint, until it takes its place
 ENOUGH_DOCUMENTS = 8  # in a batch in which a hidden unit that lives is heard of
 MOST_HISTORY = 20_000  # records; a longer history is thinned out
-
-
-# Settings that do not make another run, and those that a resumed run may change.
-INCIDENTAL = {"corpus", "log_interval"}
-CHANGEABLE = {"corpus", "log_interval", "engine", "patience"}
-
-
-class RunError(ValueError):
-    """What is asked does not go together, or not with what the directory holds."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What makes a run; the defaults are the original microgpt."""
-
-    corpus: str | None = None  # path; None is what Corpus.load() finds
-    mode: str = "lines"
-    n_layer: int = 1
-    n_embd: int = 16
-    n_head: int = 4
-    block_size: int = 16
-    batch_size: int = 1
-    learning_rate: float = 0.01
-    max_steps: int = 1000
-    seed: int = 42
-    eval_interval: int = 0  # steps; with 0 nothing is held out
-    val_fraction: float = 0.1
-    patience: int = 0  # evaluations in a row without a new best before it stops; 0 never stops
-    engine: str = "auto"
-    log_interval: int = 0  # steps between two lines of progress; 0 chooses
-
-    def __post_init__(self) -> None:
-        if not self.eval_interval and (self.patience or self.val_fraction != 0.1):
-            raise RunError(
-                "--patience and --val-fraction need --eval-interval: without it nothing is held out"
-            )
-
-    def load_corpus(self) -> tuple[Corpus, Corpus | None]:
-        """What to train on, and what is held out."""
-        with waiting(f"reading {escaped(self.corpus or 'names.txt')}"):
-            if self.corpus == "-":
-                corpus = Corpus.from_stdin(self.mode, self.block_size)
-            elif self.corpus is not None:
-                corpus = Corpus.from_file(self.corpus, self.mode, self.block_size)
-                # Where it lies is nothing for the card of the model.
-                corpus = replace(corpus, source=utf8_name(self.corpus))
-            elif self.mode == "stream":
-                raise RunError("--mode stream needs a text file: pymicrogpt train FILE")
-            else:
-                corpus = Corpus.load()
-            if not self.eval_interval:
-                return corpus, None
-            return corpus.split(self.val_fraction, seed=self.seed)
-
-
-@dataclass
-class State:
-    """What a checkpoint knows of a run beside the trainer's own state: its notes."""
-
-    settings: dict[str, Any]
-    ended: str = ""  # "finished" or "patience"
-    seconds: float = 0.0  # of training and evaluation
-    best_step: int | None = None
-    best_val_loss: float | None = None
-    evals_since_best: int = 0
-    # Of each line of progress: step, mean training loss since the one before, held-out loss.
-    history: list[tuple[int, float | None, float | None]] = field(default_factory=list)
-    loss_sum: float = 0.0  # of the steps since the last line of progress
-    loss_count: int = 0
 
 
 class Run:
@@ -437,134 +371,3 @@ class Pace:
             "samples_per_second": done * self._batch_size / max(self._in_steps, 1e-9),
             "seconds_left": (self._max_steps - step) * self.seconds / done,
         }
-
-
-class Signals:
-    """While entered, Ctrl-C, SIGTERM and SIGHUP set `received` to the first of them. In an
-    at_once() block they also raise KeyboardInterrupt, once; elsewhere they never do, however many
-    come. One that the process was started to ignore stays ignored, and outside the main thread
-    there are none."""
-
-    def __init__(self) -> None:
-        self.received = 0
-        self._unless: Callable[[], bool] | None = None  # in an at_once() block
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> Signals:
-        if threading.current_thread() is threading.main_thread():
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)
-                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                    self._previous[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    @contextmanager
-    def at_once(self, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        self._unless = unless
-        try:
-            yield
-        finally:
-            self._unless = None
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = self.received or number
-        unless, self._unless = self._unless, None
-        if unless is not None and not unless():
-            raise KeyboardInterrupt
-
-
-CONSENT = "choose another --out-dir, or replace it with --overwrite"
-
-
-@contextmanager
-def own(directory: Path) -> Iterator[None]:
-    try:
-        with owned(directory):
-            shutil.rmtree(directory / FIRST, ignore_errors=True)  # of one that was killed
-            yield
-    except BlockingIOError:
-        raise RunError(
-            f"another training is at work in {directory}: wait for its end, or choose another "
-            "--out-dir"
-        ) from None
-
-
-def check_settings(directory: Path, settings: Settings) -> Checkpoint | None:
-    """The checkpoint in the directory, of a complete run with these settings. RunError for any
-    other, and for files of others."""
-    present = [n for n in (CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE) if (directory / n).exists()]
-    if CHECKPOINT_FILE not in present:
-        return None
-    try:
-        checkpoint = Checkpoint.load(directory)
-    except WeightsError as error:
-        raise RunError(f"{error}; {CONSENT}") from None
-    state = state_of(checkpoint)
-    if state is None:
-        raise RunError(
-            f"{directory} holds a {CHECKPOINT_FILE} that is not from this command: {CONSENT}"
-        )
-    for name, value in asdict(settings).items():
-        before = state.settings[name]
-        if value != before and name not in INCIDENTAL:
-            raise RunError(
-                f"{directory} holds a run with {option(name)} {before}, not {value}: {CONSENT}"
-            )
-    if not state.ended:
-        raise RunError(
-            f"{directory} holds this run, interrupted at step {checkpoint.step}: go on with "
-            "--resume, or begin again with --overwrite"
-        )
-    return checkpoint
-
-
-def check_training(directory: Path, checkpoint: Checkpoint | None, trainer: Trainer) -> None:
-    """RunError unless what the directory holds is of this same training: a complete run, or a model
-    whose checkpoint could not be written."""
-    if checkpoint is not None:
-        if checkpoint.documents_sha256 != trainer.documents_sha256:
-            raise RunError(f"{directory} holds a run on another text: {CONSENT}")
-        return
-    present = [n for n in (WEIGHTS_FILE, CONFIG_FILE) if (directory / n).exists()]
-    if not present:
-        return
-    if WEIGHTS_FILE not in present:
-        raise RunError(
-            f"{directory} holds a {CONFIG_FILE} that is not from this command: {CONSENT}"
-        )
-    try:
-        model = GPT.load(directory)
-    except WeightsError as error:
-        raise RunError(f"{error}; {CONSENT}") from None
-    if facts_of(model) != facts_of(trainer.model):
-        raise RunError(f"{directory} holds the {WEIGHTS_FILE} of another training: {CONSENT}")
-
-
-def facts_of(model: GPT) -> list[Any]:
-    """What models from all steps of one training have in common."""
-    facts = {k: v for k, v in model.training.items() if k not in ("held_out_loss", "engine")}
-    facts["steps"] = str(facts.get("steps")).split()[-1]
-    return [model.config, model.tokenizer, facts]
-
-
-def state_of(checkpoint: Checkpoint) -> State | None:
-    """None where the checkpoint is from another program, or another version of this one."""
-    try:
-        state = State(**checkpoint.notes)
-        known = state.settings.keys() == asdict(Settings()).keys()
-    except (TypeError, AttributeError):
-        return None
-    return state if known else None
-
-
-def utf8_name(path: str) -> str:
-    """Of a file, in UTF-8 whatever the locale made of it."""
-    return os.fsencode(Path(path).name).decode("utf-8", "backslashreplace")
-
-
-def option(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -1,7 +1,7 @@
 """What the subcommands of `pymicrogpt` share: their parsers, types of arguments, and errors.
 
-A subcommand is a parser made by `new_parser` whose default `command` is called with the parsed
-arguments and returns the exit code.
+A subcommand is a parser made by `new_parser` whose `command` is called with the parsed arguments
+and returns the exit code.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from .config import checked_float, checked_int
-from .display import escaped, say
+from ..config import checked_float, checked_int
+from .terminal import one_line, say
 
 
 class CommandError(Exception):
@@ -35,11 +35,20 @@ class Parser(argparse.ArgumentParser):
 
 
 def new_parser(
-    subparsers: Any, name: str, help: str, command: Callable[[argparse.Namespace], int]
+    subparsers: Any,
+    name: str,
+    help: str,
+    command: Callable[[argparse.Namespace], int],
+    needs: str = __package__,
 ) -> Parser:
+    """needs: a module to load before the command begins"""
     parser: Parser = subparsers.add_parser(name, help=help, description=help)
-    parser.set_defaults(command=command)
+    parser.set_defaults(command=command, needs=needs)
     return parser
+
+
+def option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def integer(minimum: int, maximum: int = 2**31 - 1) -> Callable[[str], int]:
@@ -88,8 +97,3 @@ def utf8(text: str) -> str:
         return os.fsencode(text).decode()
     except UnicodeError:
         raise argparse.ArgumentTypeError(f"must be UTF-8, not {text!r}") from None
-
-
-def one_line(text: str) -> str:
-    """Without control characters; line ends become spaces."""
-    return escaped(re.sub(r"\s*[\r\n]\s*", " ", text.strip()))
