@@ -57,7 +57,7 @@ def check_finite(losses: Array, first_step: int, learning_rate: float) -> None:
         i = int(np.argmin(finite))
         raise DivergedError(
             f"the training diverged: the loss is {losses[i]} at step {first_step + i}; a "
-            f"--learning-rate smaller than {learning_rate:g} may help"
+            f"learning_rate smaller than {learning_rate:g} may help"
         )
 
 
@@ -258,8 +258,8 @@ class Trainer:
                 _check_engine(engine)
             except ValueError as error:
                 raise ValueError(
-                    f"{path} was trained by an engine that is not to be had: {error}. Give one "
-                    "as engine=; it goes on where this one was, though not to the same bits"
+                    f"{path} was trained by an engine that is not to be had: {error}; engine must "
+                    "name another, which goes on where this one was, though not to the same bits"
                 ) from None
         settings = dict(saved.settings)
         if threads is not None:

@@ -199,7 +199,7 @@ def test_a_checkpoint_from_before_a_setting(tmp_path):
 def test_an_engine_that_is_not_here(tmp_path):
     make().save(tmp_path)
     rewrite(tmp_path, lambda _, d: d["training"].update(engine="avx1024"))
-    with pytest.raises(ValueError, match=r"engine 'avx1024' is unknown; .*Give one as engine="):
+    with pytest.raises(ValueError, match=r"'avx1024' is unknown; .*engine must name another"):
         mg.Trainer.resume(tmp_path, CORPUS)
     assert mg.Trainer.resume(tmp_path, CORPUS, engine="tape").engine == "tape"
     with pytest.raises(ValueError, match="engine 'x' is unknown"):

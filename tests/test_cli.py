@@ -21,6 +21,7 @@ from conftest import get_golden
 import pymicrogpt as mg
 from pymicrogpt import cli
 from pymicrogpt.cli import display, run, terminal, train
+from pymicrogpt.cli._main import build_parser
 from pymicrogpt.cli.arguments import option
 from pymicrogpt.storage import files
 from pymicrogpt.storage.checkpoint import Checkpoint
@@ -262,11 +263,15 @@ def test_plot_without_matplotlib(capsys, monkeypatch):
         (["train", "--threads", "many"], "--threads: must be an integer, not 'many'"),
         (["train", "--threads", "100000"], "--threads: must be at most 1024"),
         (["train", "--max-step", "5"], "unrecognized arguments: --max-step"),
-        (["train", "--n-embd", "10"], "10 is not divisible by 4"),
-        (["train", "--engine", "gpu"], "engine 'gpu' is unknown"),
+        (["train", "--n-embd", "10"], "--n-embd must be divisible by --n-head: 10 is not"),
+        (["train", "--learning-rate", "1e-50"], "--learning-rate must lie in"),
+        (["train", "--engine", "gpu"], ": --engine 'gpu' is unknown"),
+        (["train", "--engine", "tape", "--threads", "2"], "one thread; --threads must be 1"),
+        (["train", "--engine", "reference", "--threads", "2"], "one thread; --threads must be 1"),
         (["train", "--patience", "3"], "need --eval-interval"),
         (["train", "--mode", "stream"], "needs a text file"),
         (["train", "--n-embd", "1000000", "--n-layer", "1000"], "GiB"),
+        (["train", "--block-size", "1000000000"], "smaller --batch-size, --n-embd, --n-layer or"),
         (["train", "nowhere.txt"], "nowhere.txt does not exist"),
         (["train", "."], "is a directory"),
         (["train", "--out-dir", "file"], "file is not a directory"),
@@ -287,6 +292,35 @@ def test_bad_input_is_one_line(args, message, folder, capsys):
     assert out == ""
     assert message in err and err.count("\n") == 1 and err.startswith("pymicrogpt")
     assert os.listdir(folder) == ["file"] and Path("file").read_text() == "mine"
+
+
+def test_arguments_of_the_library_are_options_of_the_command():
+    parser = build_parser()
+    words = {
+        "n_embd must be divisible by n_head": "--n-embd must be divisible by --n-head",
+        "no; num_steps must be 1": "no; --max-steps must be 1",
+        "engine 'n_embd' is unknown": "--engine 'n_embd' is unknown",
+        "the model's block_size is 8": "the model's --block-size is 8",
+        "a/n_embd.txt was not trained by an engine": "a/n_embd.txt was not trained by an engine",
+        "my n_embd.txt, n_embd/x": "my n_embd.txt, n_embd/x",
+        "engine.txt: top_secret": "engine.txt: top_secret",
+    }
+    train = parser.parse_args(["train"]).parser
+    assert {message: train.in_options(message) for message in words} == words
+    sample = parser.parse_args(["sample"]).parser
+    assert sample.in_options("prompt is longer than block_size") == (
+        "--prompt is longer than block_size"  # which sample has no option for
+    )
+
+
+def test_what_a_file_says_stays_as_it_is(capsys):
+    assert command("train", *SMALL, "--max-steps", "5") == 0
+    file = Path("out/checkpoint.safetensors")
+    file.write_bytes(file.read_bytes().replace(rb"n_head\": 2", rb"n_head\": 3"))
+    capsys.readouterr()
+    assert command("train", "--resume") == 2
+    expected = f"pymicrogpt: {file}: n_embd must be divisible by n_head: 8 is not divisible by 3\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_characters_that_a_model_does_not_know(capsys):

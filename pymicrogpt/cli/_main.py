@@ -75,8 +75,14 @@ def run_command(argv: list[str] | None, ready: Callable[[], object] | None) -> i
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         tell(f"{where}{error.strerror or error}")
-    except (CommandError, ValueError) as error:
+    except CommandError as error:
         tell(str(error))
+    except ValueError as error:
+        from .. import CorpusError, WeightsError
+
+        # What a file says has no options.
+        of_file = isinstance(error, (CorpusError, WeightsError))
+        tell(str(error) if of_file else args.parser.in_options(str(error)))
     return 2
 
 

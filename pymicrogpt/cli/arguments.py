@@ -16,9 +16,18 @@ from typing import Any, NoReturn
 from ..config import checked_float, checked_int
 from .terminal import one_line, say
 
+# Options whose names are not those of the library's arguments.
+RENAMED = {"num_steps": "--max-steps", "seconds": "--max-seconds", "fraction": "--val-fraction"}
+# What may be an argument in a message of the library: a name of two words, the first word, and what
+# "must" be something. Not what is quoted or part of a path, which is somebody's own.
+ARGUMENT = re.compile(
+    r"(?<!\w)(?:'[^']*'|\"[^\"]*\")"
+    r"|(?<![\w./-])(?:[a-z]+(?:_[a-z]+)+|^[a-z]\w*|[a-z]\w*(?= must))(?![\w/-]|\.\w)"
+)
 
-class CommandError(Exception):
-    """Told in one line; the exit code is 2."""
+
+class CommandError(ValueError):
+    """Told in one line, as it is; the exit code is 2."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,6 +38,15 @@ class Parser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         say(message or "", end="", stream="stdout" if file is sys.stdout else "stderr")
+
+    def in_options(self, message: str) -> str:
+        """A message of the library with the options of this command for its arguments."""
+
+        def translated(match: re.Match[str]) -> str:
+            known = option(match[0]) in self._option_string_actions
+            return option(match[0]) if known else match[0]
+
+        return ARGUMENT.sub(translated, message)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {one_line(message)} ({self.prog} --help)\n")
@@ -43,12 +61,13 @@ def new_parser(
 ) -> Parser:
     """needs: a module to load before the command begins"""
     parser: Parser = subparsers.add_parser(name, help=help, description=help)
-    parser.set_defaults(command=command, needs=needs)
+    parser.set_defaults(command=command, needs=needs, parser=parser)
     return parser
 
 
 def option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    """The option for an argument of the library."""
+    return RENAMED.get(name, "--" + name.replace("_", "-"))
 
 
 def integer(minimum: int, maximum: int = 2**31 - 1) -> Callable[[str], int]:

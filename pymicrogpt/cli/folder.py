@@ -15,7 +15,7 @@ from ..storage.files import owned
 from ..storage.weights import CONFIG_FILE, WEIGHTS_FILE, WeightsError
 from ..trainer import Trainer
 from .arguments import CommandError, option
-from .settings import INCIDENTAL, RunError, Settings, State
+from .settings import INCIDENTAL, Settings, State
 
 FIRST = ".first"  # folder of the first checkpoint, until it takes its place
 CONSENT = "choose another --out-dir, or replace it with --overwrite"
@@ -37,14 +37,14 @@ def own(directory: Path) -> Iterator[None]:
             shutil.rmtree(directory / FIRST, ignore_errors=True)  # of one that was killed
             yield
     except BlockingIOError:
-        raise RunError(
+        raise CommandError(
             f"another training is at work in {directory}: wait for its end, or choose another "
             "--out-dir"
         ) from None
 
 
 def check_settings(directory: Path, settings: Settings) -> Checkpoint | None:
-    """The checkpoint in the directory, of a complete run with these settings. RunError for any
+    """The checkpoint in the directory, of a complete run with these settings. CommandError for any
     other, and for files of others."""
     present = [n for n in (CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE) if (directory / n).exists()]
     if CHECKPOINT_FILE not in present:
@@ -52,20 +52,20 @@ def check_settings(directory: Path, settings: Settings) -> Checkpoint | None:
     try:
         checkpoint = Checkpoint.load(directory)
     except WeightsError as error:
-        raise RunError(f"{error}; {CONSENT}") from None
+        raise CommandError(f"{error}; {CONSENT}") from None
     state = state_of(checkpoint)
     if state is None:
-        raise RunError(
+        raise CommandError(
             f"{directory} holds a {CHECKPOINT_FILE} that is not from this command: {CONSENT}"
         )
     for name, value in asdict(settings).items():
         before = state.settings[name]
         if value != before and name not in INCIDENTAL:
-            raise RunError(
+            raise CommandError(
                 f"{directory} holds a run with {option(name)} {before}, not {value}: {CONSENT}"
             )
     if not state.ended:
-        raise RunError(
+        raise CommandError(
             f"{directory} holds this run, interrupted at step {checkpoint.step}: go on with "
             "--resume, or begin again with --overwrite"
         )
@@ -73,25 +73,25 @@ def check_settings(directory: Path, settings: Settings) -> Checkpoint | None:
 
 
 def check_training(directory: Path, checkpoint: Checkpoint | None, trainer: Trainer) -> None:
-    """RunError unless what the directory holds is of this same training: a complete run, or a model
-    whose checkpoint could not be written."""
+    """CommandError unless what the directory holds is of this same training: a complete run, or a
+    model whose checkpoint could not be written."""
     if checkpoint is not None:
         if checkpoint.documents_sha256 != trainer.documents_sha256:
-            raise RunError(f"{directory} holds a run on another text: {CONSENT}")
+            raise CommandError(f"{directory} holds a run on another text: {CONSENT}")
         return
     present = [n for n in (WEIGHTS_FILE, CONFIG_FILE) if (directory / n).exists()]
     if not present:
         return
     if WEIGHTS_FILE not in present:
-        raise RunError(
+        raise CommandError(
             f"{directory} holds a {CONFIG_FILE} that is not from this command: {CONSENT}"
         )
     try:
         model = GPT.load(directory)
     except WeightsError as error:
-        raise RunError(f"{error}; {CONSENT}") from None
+        raise CommandError(f"{error}; {CONSENT}") from None
     if facts_of(model) != facts_of(trainer.model):
-        raise RunError(f"{directory} holds the {WEIGHTS_FILE} of another training: {CONSENT}")
+        raise CommandError(f"{directory} holds the {WEIGHTS_FILE} of another training: {CONSENT}")
 
 
 def facts_of(model: GPT) -> list[Any]:

@@ -33,10 +33,10 @@ from ..storage.checkpoint import CHECKPOINT_FILE, Checkpoint
 from ..storage.files import sync_directory
 from ..storage.weights import CONFIG_FILE, WEIGHTS_FILE, NotFiniteError, save_model
 from ..trainer import Trainer, check_finite
-from .arguments import option
+from .arguments import CommandError, option
 from .display import Display, Event
 from .folder import FIRST, check_settings, check_training, own, state_of
-from .settings import CHANGEABLE, RunError, Settings, State
+from .settings import CHANGEABLE, Settings, State
 from .terminal import waiting
 
 SAVE_SECONDS = 10.0  # of training that a kill may cost
@@ -48,7 +48,7 @@ MOST_HISTORY = 20_000  # records; a longer history is thinned out
 
 class Run:
     """A training and its directory, made by start() or resume(). While it is entered, the directory
-    belongs to it: RunError for another training in there."""
+    belongs to it: CommandError for another training in there."""
 
     def __init__(
         self,
@@ -88,14 +88,14 @@ class Run:
         threads: int | str = 1,
         overwrite: bool = False,
     ) -> Run:
-        """Begins at step 0. RunError where the directory holds something else, unless `overwrite`,
-        or another process trains in it; ValueError for bad settings, OSError where it cannot be
-        written."""
+        """Begins at step 0. CommandError where the directory holds something else, unless
+        `overwrite`, or another process trains in it; ValueError for bad settings, OSError where it
+        cannot be written."""
         if directory.exists() and not directory.is_dir():
-            raise RunError(f"--out-dir {directory} is not a directory")
+            raise CommandError(f"--out-dir {directory} is not a directory")
         for name in (CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE):
             if (directory / name).is_dir():
-                raise RunError(f"{directory / name} is a directory: choose another --out-dir")
+                raise CommandError(f"{directory / name} is a directory: choose another --out-dir")
         with ExitStack() as ownership:
             ownership.enter_context(own(directory))
             checkpoint = None if overwrite else check_settings(directory, settings)
@@ -121,25 +121,25 @@ class Run:
     def resume(
         cls, directory: Path, given: Mapping[str, Any], *, threads: int | str | None = None
     ) -> Run:
-        """Goes on from the checkpoint. RunError where there is none, where another process trains
-        in the directory, and for a `given` setting that is not the run's and not in CHANGEABLE; the
-        text of `corpus` must be the same."""
+        """Goes on from the checkpoint. CommandError where there is none, where another process
+        trains in the directory, and for a `given` setting that is not the run's and not in
+        CHANGEABLE; the text of `corpus` must be the same."""
         with ExitStack() as ownership:
             if directory.is_dir():
                 ownership.enter_context(own(directory))
             if not (directory / CHECKPOINT_FILE).exists():
-                raise RunError(
+                raise CommandError(
                     f"{directory} holds nothing to resume: there is no {CHECKPOINT_FILE}"
                 )
             checkpoint = Checkpoint.load(directory)
             state = state_of(checkpoint)
             if state is None:
-                raise RunError(
+                raise CommandError(
                     f"{directory / CHECKPOINT_FILE} was not written by this command; "
                     "Trainer.resume in Python goes on from it"
                 )
             if state.ended:
-                raise RunError(
+                raise CommandError(
                     f"{directory} is complete at step {checkpoint.step}; for a longer training "
                     "begin another run with more --max-steps: they determine the learning rate of "
                     "every step"
@@ -147,7 +147,7 @@ class Run:
             for name, value in given.items():
                 before = state.settings[name]
                 if value != before and name not in CHANGEABLE:
-                    raise RunError(
+                    raise CommandError(
                         f"{directory} was begun with {option(name)} {before}, and keeps it; "
                         "another value is another run, in another --out-dir"
                     )

@@ -9,15 +9,12 @@ from typing import Any
 
 from .._words import escaped
 from ..corpus import Corpus
+from .arguments import CommandError
 from .terminal import waiting
 
 # Settings that do not make another run, and those that a resumed run may change.
 INCIDENTAL = {"corpus", "log_interval"}
 CHANGEABLE = {"corpus", "log_interval", "engine", "patience"}
-
-
-class RunError(ValueError):
-    """What is asked does not go together, or not with what the directory holds."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.eval_interval and (self.patience or self.val_fraction != 0.1):
-            raise RunError(
+            raise CommandError(
                 "--patience and --val-fraction need --eval-interval: without it nothing is held out"
             )
 
@@ -56,7 +53,7 @@ class Settings:
                 # Where it lies is nothing for the card of the model.
                 corpus = replace(corpus, source=utf8_name(self.corpus))
             elif self.mode == "stream":
-                raise RunError("--mode stream needs a text file: pymicrogpt train FILE")
+                raise CommandError("--mode stream needs a text file: pymicrogpt train FILE")
             else:
                 corpus = Corpus.load()
             if not self.eval_interval:

@@ -244,9 +244,11 @@ def space_of(args: argparse.Namespace) -> Space:
         raise CommandError(
             "nothing to vary: give values, as in --learning-rate 0.003,0.01,0.03 --n-embd 16,32"
         )
+    if not args.space:
+        return Space.of(**given)
     try:
-        return Space.from_toml(args.space, **given) if args.space else Space.of(**given)
-    except (TypeError, ValueError) as error:
+        return Space.from_toml(args.space, **given)
+    except ValueError as error:  # in the words of the file
         raise CommandError(str(error)) from None
 
 
