@@ -1,6 +1,6 @@
 """Runs the code blocks of a Markdown document as a reader would: in order, in an empty folder.
 
-    python tests/documents.py README.md
+    python tests/helpers/documents.py README.md
 
 A `python` block is a script, a `sh` block is for bash, and so are the lines after `$ ` in a
 `console` block. A block of `text` right after them, or the rest of a console block, is what they

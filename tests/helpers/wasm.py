@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import pymicrogpt as mg
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 SLOTS = {"parameter": 0, "first_moment": 1, "second_moment": 2, "gradient": 3}
 
 

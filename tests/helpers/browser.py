@@ -181,7 +181,7 @@ class Browser:
         file.write_bytes(base64.b64decode(data["data"]))
 
 
-if __name__ == "__main__":  # python tests/browser.py chromium PAGE WIDTH PICTURE: to look at it
+if __name__ == "__main__":  # to look at it: BROWSER PAGE WIDTH PICTURE
     shown = Browser(sys.argv[1], Path(tempfile.mkdtemp()))
     shown.open(Path(sys.argv[2]).resolve(), int(sys.argv[3]))
     shown.wait_until("!document.getElementById('start').disabled")

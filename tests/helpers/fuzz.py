@@ -1,6 +1,6 @@
 """Fuzzing of what reads files: damaged ones are refused by name, whatever the damage.
 
-    python tests/fuzz.py --seconds 60      # make fuzz; prints the seed to repeat a finding with
+    python tests/helpers/fuzz.py --seconds 60  # make fuzz; prints the seed to repeat a finding with
 
 A valid file is changed in one to three places, by flipped bits, cuts and repeats, or in what it
 means: lengths, shapes, offsets, dtypes and names of the header, values and nesting of its JSON.
@@ -208,7 +208,7 @@ def targets(folder: Path) -> list[Target]:
     except ImportError:
         return found
     results = folder / "results.json"
-    valid = Path(__file__).resolve().parent.parent / "reports" / "results.json"
+    valid = Path(__file__).resolve().parents[2] / "reports" / "results.json"
     report = json.loads(valid.read_bytes())
     for part in (report["benchmarks"], report["pymicrogpt"]["probes"]):
         del part[2:]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from bench.command import read_toml
-from bench.guard.gates import Match, failures, required
+from bench.guard.gates import FLOORS, Match, failures, required
 
-FLOORS = read_toml(Path(__file__).with_name("gates.toml"))
 ROUNDS = 40
 EXTENSIONS = 3  # a slow engine stays slow; a disturbed one is found undisturbed in the end
 
