@@ -77,7 +77,7 @@ tsan: $(cmake) ## run the tests of threads under ThreadSanitizer
 
 seconds := 60
 fuzz: .venv/installed ## damaged files for every loader, for seconds=60
-	PYTHONPATH=. $(python) tests/fuzz.py --seconds $(seconds)
+	PYTHONPATH=. $(python) tests/helpers/fuzz.py --seconds $(seconds)
 
 # Static, so that the emulator needs no aarch64 system libraries.
 aarch64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \

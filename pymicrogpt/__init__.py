@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from .config import Config
     from .corpus import Corpus, CorpusError, CorpusNotFoundError
     from .model import GPT
+    from .storage.weights import WeightsError
     from .tokenizer import Tokenizer
     from .trainer import Activity, Trainer
-    from .weights import WeightsError
 
     __version__: str
 
@@ -54,12 +54,12 @@ _HOMES = {
     "GPT": "model",
     "Tokenizer": "tokenizer",
     "Trainer": "trainer",
-    "WeightsError": "weights",
+    "WeightsError": "storage.weights",
 }
 
 
 # Everything loads on first use: Ctrl-C in the first moments of the command finds it ready, and all
-# but model, trainer and weights runs under PyPy too, with the standard library alone.
+# but model, trainer and storage runs under PyPy too, with the standard library alone.
 def __getattr__(name: str) -> Any:
     value: Any
     if name == "__version__":

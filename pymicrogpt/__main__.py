@@ -1,4 +1,4 @@
-"""The command `pymicrogpt`, and python -m pymicrogpt: cli.py, once Ctrl-C is provided for."""
+"""The command `pymicrogpt`, and python -m pymicrogpt: cli/, once Ctrl-C is provided for."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def main(argv: list[str] | None = None) -> int:
     for --help, --version and arguments that do not parse."""
     before = signal.getsignal(signal.SIGINT)
     if argv is not None or before is not signal.default_int_handler:  # ignored, as under nohup
-        from . import cli
+        from .cli import _main
 
-        return cli.run(argv)
+        return _main.run(argv)
     signal.signal(signal.SIGINT, _stop)
     try:
-        from . import cli
+        from .cli import _main
 
-        return cli.run(ready=lambda: signal.signal(signal.SIGINT, before))
+        return _main.run(ready=lambda: signal.signal(signal.SIGINT, before))
     finally:  # the work is done: what comes now must not spoil the exit code
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             if number := getattr(signal, name, None):

@@ -51,7 +51,7 @@ def gauss(
     """`count` numbers of random.gauss(0, sigma), and then gauss_next, of which `waiting` is the one
     before."""
 
-# Documents: text, offsets and order of a pymicrogpt.corpus.Documents. Nothing is checked.
+# Documents: text, offsets and order of a pymicrogpt._documents.Documents. Nothing is checked.
 def encode(
     text: NDArray[Any],
     offsets: NDArray[np.int64],

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._words import counted
 from .config import FLOAT_MAX, Config, checked_float, checked_int
-from .display import counted
+from .storage.weights import load_model, save_model
 from .tokenizer import Tokenizer
-from .weights import load_model, save_model
 
 if TYPE_CHECKING:
     from . import _core

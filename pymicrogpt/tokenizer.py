@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from .corpus import Documents, alphabet_of
+from ._documents import Documents, alphabet_of
 
 if TYPE_CHECKING:
     import numpy as np

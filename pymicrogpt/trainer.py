@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import os
 import random
-import signal
 import sys
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .checkpoint import CHECKPOINT_FILE, SLOTS, Checkpoint, digest_of
+from ._init import init_parameters, shuffled
+from ._reference_engine import Encoded, ReferenceEngine
+from ._words import counted
 from .config import Config, checked_float, checked_int
 from .corpus import Corpus
-from .display import counted
-from .engines import EngineInfo, engines, reference_engine
-from .init import init_parameters, shuffled
+from .engines import EngineInfo, engines
 from .model import GPT
-from .reference import Reference, Value
+from .storage.checkpoint import CHECKPOINT_FILE, SLOTS, Checkpoint, digest_of
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -61,7 +57,7 @@ def check_finite(losses: Array, first_step: int, learning_rate: float) -> None:
         i = int(np.argmin(finite))
         raise DivergedError(
             f"the training diverged: the loss is {losses[i]} at step {first_step + i}; a "
-            f"--learning-rate smaller than {learning_rate:g} may help"
+            f"learning_rate smaller than {learning_rate:g} may help"
         )
 
 
@@ -162,13 +158,13 @@ class Trainer:
             "beta2": self.beta2,
             "eps": self.eps,
         }
-        self._engine: _ReferenceEngine | _core.Trainer
+        self._engine: ReferenceEngine | _core.Trainer
         if engine == "reference":
             if number_of_threads > 1:
                 raise ValueError("engine 'reference' runs on one thread; threads must be 1")
             parameters = init_parameters(config, self.tokenizer.vocab_size, self._rng)
-            self._engine = _ReferenceEngine(
-                _Encoded(self.tokenizer, self.documents),
+            self._engine = ReferenceEngine(
+                Encoded(self.tokenizer, self.documents),
                 {name: array.tolist() for name, array in parameters.items()},
                 n_head=config.n_head,
                 **settings,
@@ -262,8 +258,8 @@ class Trainer:
                 _check_engine(engine)
             except ValueError as error:
                 raise ValueError(
-                    f"{path} was trained by an engine that is not to be had: {error}. Give one "
-                    "as engine=; it goes on where this one was, though not to the same bits"
+                    f"{path} was trained by an engine that is not to be had: {error}; engine must "
+                    "name another, which goes on where this one was, though not to the same bits"
                 ) from None
         settings = dict(saved.settings)
         if threads is not None:
@@ -423,122 +419,3 @@ def _check_engine(name: str) -> None:
 
 def _available(infos: Iterable[EngineInfo]) -> str:
     return "this machine has auto, " + ", ".join(info.name for info in infos if info.available)
-
-
-class _Encoded(Sequence[list[int]]):
-    """Token ids of documents, made when they are asked for."""
-
-    def __init__(self, tokenizer: Tokenizer, documents: Sequence[str]) -> None:
-        self._tokenizer, self._documents = tokenizer, documents
-
-    def __len__(self) -> int:
-        return len(self._documents)
-
-    @overload
-    def __getitem__(self, i: int) -> list[int]: ...
-    @overload
-    def __getitem__(self, i: slice) -> list[list[int]]: ...
-    def __getitem__(self, i: int | slice) -> list[int] | list[list[int]]:
-        found = self._documents[i]
-        if isinstance(found, str):
-            return self._tokenizer.encode(found)
-        return [self._tokenizer.encode(document) for document in found]
-
-
-class _ReferenceEngine:
-    """pymicrogpt.reference behind the interface of pymicrogpt._core.Trainer."""
-
-    def __init__(
-        self,
-        documents: Sequence[list[int]],
-        tensors: dict[str, list[list[float]]],
-        **settings: Any,
-    ) -> None:
-        self._model = Reference(documents, tensors, **settings)
-        info = reference_engine()
-        self.engine, self.isa, self.dtype, self.threads = info.name, info.isa, info.dtype, 1
-
-    @property
-    def step(self) -> int:
-        return self._model.steps_done
-
-    @step.setter
-    def step(self, step: int) -> None:
-        self._model.steps_done = step
-
-    @property
-    def nbytes(self) -> int:
-        # Each parameter is a Value with two floats; its moments are two floats in two lists.
-        number = sys.getsizeof(0.0)
-        return len(self._model.params) * (sys.getsizeof(Value(0.0)) + 4 * number + 3 * 8)
-
-    def run(self, k: int) -> Array:
-        losses = np.empty(k)
-        for i in range(k):
-            losses[i] = self._gradient()  # interrupted, it is only repeated
-            with signals_held():
-                self._update()
-        return losses
-
-    # Where Python's math raises everything becomes NaN, as in the other engines.
-
-    def _gradient(self) -> float:
-        try:
-            return self._model.gradient()
-        except (ArithmeticError, ValueError):
-            for p in self._model.params:
-                p.grad = math.nan
-            return math.nan
-
-    def _update(self) -> None:
-        try:
-            self._model.update()
-        except ArithmeticError:
-            for p in self._model.params:
-                p.grad = math.nan
-            self._model.update()
-
-    def gradients(self) -> tuple[float, Array]:
-        loss = self._gradient()
-        return loss, np.array([p.grad for p in self._model.params])
-
-    def loss(self, tokens: NDArray[np.int32], offsets: NDArray[np.int64]) -> float:
-        documents = np.split(tokens, offsets[1:-1])
-        try:
-            return sum(self._model.loss(d.tolist()).data for d in documents) / len(documents)
-        except (ArithmeticError, ValueError):
-            return math.nan
-
-    def get(self, slot: str) -> Array:
-        moments = {"first_moment": self._model.m, "second_moment": self._model.v}
-        return np.array(moments.get(slot) or [p.data for p in self._model.params])
-
-    def set(self, slot: str, values: Array) -> None:
-        if slot == "parameter":
-            for p, value in zip(self._model.params, values.tolist(), strict=True):
-                p.data = value
-        else:
-            moments = {"first_moment": self._model.m, "second_moment": self._model.v}
-            moments[slot][:] = values.tolist()
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Keeps signals that Python code handles back until the end of the block. Only the main thread
-    ever receives them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-    previous = {}
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and callable(signal.getsignal(number)):
-            previous[number] = signal.signal(number, lambda number, _: held.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    for number in held:
-        signal.raise_signal(number)

@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 
 import pymicrogpt as mg
-from pymicrogpt import corpus as corpus_module
-from pymicrogpt import reference
+from pymicrogpt import _names, reference
 
 REPO = Path(__file__).resolve().parent.parent
 ENGINES = [info.name for info in mg.engines() if info.available]
@@ -47,12 +46,12 @@ def find_names() -> Path | None:
     candidates = [
         os.environ.get("PYMICROGPT_CORPUS"),
         REPO.parent / "shared" / "data" / "names.txt",
-        corpus_module._cache_file(),
+        _names.cache_file(),
     ]
     for path in candidates:
         if path and Path(path).is_file():
             digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-            if digest == corpus_module.NAMES_SHA256:
+            if digest == _names.SHA256:
                 return Path(path)
     return None
 

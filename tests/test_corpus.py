@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pymicrogpt as mg
-from pymicrogpt import corpus as module
-from pymicrogpt.checkpoint import digest_of
-from pymicrogpt.init import init_parameters, shuffled
+from pymicrogpt import _names, _text
+from pymicrogpt._documents import Documents
+from pymicrogpt._init import init_parameters, shuffled
+from pymicrogpt.storage.checkpoint import digest_of
 
 FAKE_NAMES = b"anna\nbert\n"
 
@@ -25,8 +26,8 @@ def machine(tmp_path, monkeypatch):
     for name in ("PYMICROGPT_CORPUS", "PYMICROGPT_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "NAMES_SHA256", hashlib.sha256(FAKE_NAMES).hexdigest())
-    monkeypatch.setattr(module, "_fetch", lambda: FAKE_NAMES)
+    monkeypatch.setattr(_names, "SHA256", hashlib.sha256(FAKE_NAMES).hexdigest())
+    monkeypatch.setattr(_names, "_fetch", lambda: FAKE_NAMES)
     return monkeypatch
 
 
@@ -145,7 +146,7 @@ def test_download_then_cache(machine, tmp_path):
     assert corpus.documents == ("anna", "bert")
     assert corpus.source == f"names.txt, downloaded to {cached(tmp_path)}"
     assert os.listdir(cached(tmp_path).parent) == ["names.txt"]  # nothing temporary is left
-    machine.setattr(module, "_fetch", no_network)
+    machine.setattr(_names, "_fetch", no_network)
     assert mg.Corpus.load().source == f"names.txt, cached at {cached(tmp_path)}"
 
 
@@ -164,7 +165,7 @@ def assert_embedded(reason):
 
 
 def test_offline_by_choice(machine):
-    machine.setattr(module, "_fetch", no_network)
+    machine.setattr(_names, "_fetch", no_network)
     machine.setenv("PYMICROGPT_OFFLINE", "1")
     assert_embedded("PYMICROGPT_OFFLINE is set")
 
@@ -173,21 +174,21 @@ def test_no_network(machine, tmp_path):
     def fail():
         raise OSError("no route")
 
-    machine.setattr(module, "_fetch", fail)
+    machine.setattr(_names, "_fetch", fail)
     assert_embedded("no route")
     assert not cached(tmp_path).exists()
 
 
 @pytest.mark.parametrize("answer", [b"", b"<html>log in</html>", FAKE_NAMES + b"x"])
 def test_wrong_download_is_not_used(machine, tmp_path, answer):
-    machine.setattr(module, "_fetch", lambda: answer)
+    machine.setattr(_names, "_fetch", lambda: answer)
     assert_embedded("SHA-256 differs")
     assert not cached(tmp_path).exists()
 
 
 def test_hanging_network(machine):
-    machine.setattr(module, "DOWNLOAD_SECONDS", 0.05)
-    machine.setattr(module, "_fetch", lambda: time.sleep(5) or FAKE_NAMES)
+    machine.setattr(_names, "DOWNLOAD_SECONDS", 0.05)
+    machine.setattr(_names, "_fetch", lambda: time.sleep(5) or FAKE_NAMES)
     assert_embedded("no answer within 0.05 s")
 
 
@@ -215,7 +216,7 @@ def test_no_home(machine):
     def no_home():
         raise RuntimeError("no home")
 
-    machine.setattr(module.Path, "home", no_home)
+    machine.setattr(_names.Path, "home", no_home)
     assert "not cached: there is no home directory" in mg.Corpus.load().source
 
 
@@ -357,9 +358,9 @@ def test_any_split(documents, fraction, seed):
 
 def large_and_small(data: bytes, size: int | None = None):
     """The documents of a file in one array, and the same as a tuple of strings."""
-    text = module._text(data).read()
-    small = module._blocks(text, size) if size else module._documents(data)
-    return module._large(data, size), small
+    text = _text._text(data).read()
+    small = _text.blocks(text, size) if size else _text.lines(data)
+    return _text._large(data, size), small
 
 
 @pytest.mark.parametrize("size", [None, 3])
@@ -405,9 +406,9 @@ def test_from_4_mb_on_documents_are_one_array(tmp_path, monkeypatch):
     lines = [f"{i:06d}" for i in range(700)]
     path = write(tmp_path / "lines.txt", "\n".join(lines).encode())
     small = mg.Corpus.from_file(path)
-    monkeypatch.setattr(module, "LARGE", 4000)
+    monkeypatch.setattr(_text, "LARGE", 4000)
     large = mg.Corpus.from_file(path)
-    assert type(small.documents) is tuple and type(large.documents) is module.Documents
+    assert type(small.documents) is tuple and type(large.documents) is Documents
     assert large == small and large.describe() == small.describe()
     assert pickle.loads(pickle.dumps(large)) == small
     first, second = (mg.Trainer(c, num_steps=3, engine="scalar") for c in (small, large))
@@ -420,7 +421,7 @@ def test_from_4_mb_on_documents_are_one_array(tmp_path, monkeypatch):
         mg.Trainer(small, mg.Config(n_embd=4), num_steps=1, engine="tape", batch_size=1).run()[0]
     )
     with pytest.raises(ValueError, match="character 'x' at position 1"):
-        first.tokenizer.encode_all(module._large(b"012\n0x1\n", None))
+        first.tokenizer.encode_all(_text._large(b"012\n0x1\n", None))
 
 
 def test_parameters_are_those_of_random_gauss():

@@ -1,4 +1,4 @@
-"""A short run of tests/fuzz.py, always the same; `make fuzz` is the long one."""
+"""A short run of tests/helpers/fuzz.py, always the same; `make fuzz` is the long one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from fuzz import TENSORS, Target, attack, targets
 
 
 def test_short_run():
-    fuzz = [sys.executable, "tests/fuzz.py", "--cases", "400", "--seconds", "120", "--seed", "0"]
+    fuzz = [
+        sys.executable,
+        "tests/helpers/fuzz.py",
+        "--cases",
+        "400",
+        "--seconds",
+        "120",
+        "--seed",
+        "0",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
     done = subprocess.run(fuzz, cwd=REPO, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pymicrogpt as mg
-from pymicrogpt.init import init_parameters
+from pymicrogpt._init import init_parameters
 from pymicrogpt.reference import Reference
 
 CONFIG = mg.Config(n_layer=2, n_embd=12, n_head=3, block_size=6)

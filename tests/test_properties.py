@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pymicrogpt as mg
-from pymicrogpt.init import init_parameters
+from pymicrogpt._init import init_parameters
 
 characters = st.characters(codec=None) | st.sampled_from("ab\n\r\ud83d\ude00\x85\u2028 ")
 words = st.text(characters, max_size=8)

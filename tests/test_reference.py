@@ -15,7 +15,7 @@ from conftest import REPO, values_of
 
 import pymicrogpt as mg
 from pymicrogpt import reference
-from pymicrogpt.init import init_parameters
+from pymicrogpt._init import init_parameters
 from pymicrogpt.reference import Reference, Value
 
 SCRIPT = REPO / "pymicrogpt" / "reference.py"

@@ -14,6 +14,7 @@ from conftest import ENGINES, SIMD
 
 import pymicrogpt as mg
 from pymicrogpt.reference import Reference
+from pymicrogpt.trainer import DivergedError, check_finite
 
 NAMES = ["anna", "bert", "carla", "dora", "emil", "fritz", "gerda", "heinz", "ann", "berta"]
 CORPUS = mg.Corpus.from_documents(NAMES)
@@ -441,6 +442,13 @@ def test_interrupted_engine_stays_whole(engine):
 def test_numbers_beyond_float32_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must lie in .*, the numbers of float32"):
         mg.Trainer(CORPUS, **{name: value})
+
+
+def test_a_loss_that_is_no_number_names_its_step():
+    losses = np.array([2.0, float("nan"), 1.0])
+    with pytest.raises(DivergedError, match=r"nan at step 8; a learning_rate smaller than 0\.5 "):
+        check_finite(losses, 7, 0.5)
+    check_finite(losses[:1], 7, 0.5)
 
 
 def test_nothing_of_the_corpus_is_worked_out_twice(tmp_path, monkeypatch):

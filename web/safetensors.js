@@ -1,4 +1,4 @@
-// Models as files: model.safetensors and config.json, as pymicrogpt/weights.py reads them.
+// Models as files: model.safetensors and config.json, as pymicrogpt/storage/weights.py reads them.
 
 import { shapes } from "./model.js";
 

@@ -1,4 +1,4 @@
-// A text becomes documents, an alphabet and tokens, as pymicrogpt/corpus.py and tokenizer.py do it.
+// A text becomes documents, an alphabet and tokens, as pymicrogpt/_text.py and tokenizer.py do it.
 
 export const MOST_CHARACTERS = 20_000_000;
 

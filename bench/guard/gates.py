@@ -1,4 +1,4 @@
-"""What the gates of test_gates.py measure: engines against each other and the machine, in one run.
+"""What the gates measure: engines against each other and the machine, in one run.
 
 A training is cut into slices, and all subjects take turns slice by slice, every other round in the
 opposite order: the cost of a step falls while the model trains. A slice that another program
@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.command import read_toml
 from bench.measure.checked import CheckedSession
 from bench.measure.timing import per_sample, turn
 from bench.task.task import Task
 from bench.task.workload import WORKLOADS
 from bench.variants.variant import Variant, load_variants
 
+FLOORS = read_toml(Path(__file__).with_name("gates.toml"))
 SLICES = 20  # of a training
 TRUTH_STEPS = 32  # the losses of the first steps are held against the float64 tape
 ASLEEP = 0.5  # seconds after which NumPy's threads sleep

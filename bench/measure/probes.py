@@ -19,7 +19,6 @@ elsewhere against the engine "autovec", which shares no source with the SIMD eng
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -37,6 +36,7 @@ from bench.task.task import Task, WrongResult
 from bench.task.workload import Workload
 from bench.variants.sessions import EngineSession
 from bench.variants.variant import Variant
+from pymicrogpt.engines import available_cores
 
 COMMAND = ["-m", "bench.measure.probes"]
 TIMEOUT = 900.0  # seconds for one probe on one workload
@@ -287,13 +287,6 @@ PROBES: dict[str, Callable[[str, dict[int, Task], Effort], list[Any]]] = {
 OF_NO_WORKLOAD = ("density", "shapes")  # they choose their own
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def best_engine(variants: Mapping[str, Variant]) -> str | None:
     """The best SIMD engine that runs here, of the variants given; None where there is none."""
     import pymicrogpt
@@ -330,7 +323,7 @@ def run_probes(
             if wrong:
                 probe.status, probe.reason = "skipped", f"{wrong[0].title}: {wrong[0].reason}"
                 continue
-            if name == "threads" and cores() < 2:
+            if name == "threads" and available_cores() < 2:
                 probe.status, probe.reason = "skipped", "there is one core"
                 continue
             tell(f"{workload}: probing {label}", name)

@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
-from ..trainer import signals_held
+from .._signals import signals_held
 from .space import Settings
 from .trial import Data, Row, SweepError, failed_row, receive
 

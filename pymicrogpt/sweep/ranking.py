@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .. import _pareto
 from .space import Settings
 from .trial import Row
 
@@ -60,11 +61,7 @@ def pareto_front(rows: Iterable[Row]) -> list[tuple[float, float, Row]]:
     """The least held-out loss that any trial had after so many seconds of training: points
     (seconds, loss, row) of the curves, later and lower from each to the next."""
     points = [(p[1], p[2], row) for row in rows if not row["error"] for p in row["curve"]]
-    front: list[tuple[float, float, Row]] = []
-    for seconds, loss, row in sorted(points, key=lambda p: p[:2]):
-        if not front or loss < front[-1][1]:
-            front.append((seconds, loss, row))
-    return front
+    return _pareto.front(points, place=lambda point: point[:2])
 
 
 def busy_fraction(rows: Iterable[Row], workers: int) -> float:

@@ -12,8 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..display import escaped, new_console, on_terminal, say
-from ..files import write_atomically
+from ..storage.files import write_atomically
 from .ranking import Standing, pareto_front, ranking
 from .space import DEFAULTS, varied
 from .trial import Row
@@ -107,33 +106,6 @@ def as_label(text: str) -> str:
 
 def value(setting: Any) -> str:
     return f"{setting:.4g}" if isinstance(setting, float) else str(setting)
-
-
-def show_table(header: list[str], lines: list[list[str]]) -> None:
-    """Prints it: on a terminal as rich draws it, where that is installed."""
-    import sys
-
-    lines = [[escaped(cell) for cell in line] for line in lines]
-    if on_terminal(sys.stdout):
-        try:
-            from rich.markup import escape
-            from rich.table import Table
-
-            console = new_console()
-        except ImportError:
-            pass
-        else:
-            drawn = Table(header_style="bold")
-            for name in header:
-                drawn.add_column(name, justify="right")
-            for line in lines:
-                drawn.add_row(*map(escape, line))
-            console.print(drawn)
-            return
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    for line in [header, *lines]:
-        cells = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        say("  ".join(cells))
 
 
 def as_png(rows: Sequence[Row]) -> bytes:

@@ -174,7 +174,7 @@ def _axes(axes: Mapping[str, Any]) -> dict[str, Range | list[Any]]:
     if "seed" in axes:
         raise ValueError("seed is no axis: give seeds, how many or which")
     if "num_steps" in axes and "seconds" in axes:
-        raise ValueError("give num_steps or seconds, not both")
+        raise ValueError("seconds must not be given beside num_steps")
     checked: dict[str, Range | list[Any]] = {}
     for name in DEFAULTS:
         if name not in axes:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-from ..files import lock
+from ..storage.files import lock
 from .space import Settings
 from .trial import Row, SweepError, empty_row
 

@@ -10,8 +10,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .._documents import BLOCK
 from ..config import Config
-from ..corpus import BLOCK, Corpus
+from ..corpus import Corpus
 from .space import SHAPE, Settings
 
 if TYPE_CHECKING:

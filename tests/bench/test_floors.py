@@ -6,6 +6,8 @@ import ast
 from functools import cache
 from pathlib import Path
 
+from imports import imports_of
+
 ROOT = Path(__file__).parents[2]
 # From the ground up: what a module imports is on its own floor or below. The way of the data is
 # task -> variants -> measure -> results.json -> report; the result file is known to both of its
@@ -21,30 +23,7 @@ FLOORS = (
 MOST_FLOORS = 7  # modules on top of each other
 
 
-def name_of(file: Path) -> str:
-    parts = file.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def read_imports() -> dict[str, set[str]]:
-    """By module of bench, the modules of bench that it imports anywhere, also for types alone."""
-    files = {name_of(file): file for file in (ROOT / "bench").rglob("*.py")}
-    found: dict[str, set[str]] = {}
-    for name, file in files.items():
-        found[name] = set()
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                assert not node.level, f"{name}: a relative import"
-                inner = [f"{node.module}.{alias.name}" for alias in node.names]
-                names = [inside if inside in files else str(node.module) for inside in inner]
-            found[name] |= set(names) & set(files)
-    return found
-
-
-IMPORTS = read_imports()
+IMPORTS = imports_of(ROOT / "bench", relative=False)
 
 
 def floor(module: str) -> int:

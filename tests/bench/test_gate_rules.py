@@ -9,8 +9,7 @@ import pytest
 
 import pymicrogpt as mg
 from bench.guard import gates
-from bench.guard.gates import Match, Subject, failures, required
-from bench.guard.test_gates import FLOORS
+from bench.guard.gates import FLOORS, Match, Subject, failures, required
 from bench.task.task import Task, WrongResult
 from bench.task.workload import WORKLOADS
 from bench.variants.sessions import EngineSession

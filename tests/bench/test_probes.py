@@ -216,7 +216,7 @@ serve(probes.start)
 def run_crashing(tasks, rows, monkeypatch) -> dict[str, Probe]:
     Path("crashing.py").write_text(CRASHING, encoding="utf-8")
     monkeypatch.setattr(probes, "COMMAND", [str(Path("crashing.py").resolve())])
-    monkeypatch.setattr(probes, "cores", lambda: 1)
+    monkeypatch.setattr(probes, "available_cores", lambda: 1)
     monkeypatch.delitem(probes.PROBES, "shapes")
     engine = rows[0].variant
     found = probes.run_probes(engine, {"d16": tasks}, rows, "quick", lambda *_: None)
@@ -416,5 +416,5 @@ def test_a_run_probes_the_best_engine(tmp_path, monkeypatch):
     results = Results.load(Path("out/results.json"))
     assert {probe.name for probe in results.probes} == {*probes.PROBES, "quality"}
     skipped = {probe.name for probe in results.probes if probe.status != "ok"}
-    assert skipped == ({"threads"} if probes.cores() < 2 else set())
+    assert skipped == ({"threads"} if probes.available_cores() < 2 else set())
     assert (Path("out") / "roofline.png").exists()

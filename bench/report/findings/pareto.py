@@ -11,6 +11,7 @@ from bench.report import plot
 from bench.report.part import Drawing, Part, Table, not_measured
 from bench.results import Probe, Results
 from bench.task.workload import HELD_OUT
+from pymicrogpt import _pareto
 
 WORDS = f"""\
 Whole trainings of one engine over a grid of n_embd, batch size and learning rate, each for several
@@ -46,12 +47,8 @@ def finite(cases: list[ParetoCase]) -> list[tuple[float, ParetoCase]]:
 
 def front(cases: list[ParetoCase]) -> list[ParetoCase]:
     """Cases than which none is both faster and better, by time; none without a loss."""
-    least, best = float("inf"), []
-    for loss, case in sorted(finite(cases), key=lambda found: (found[1]["seconds"], found[0])):
-        if loss < least:
-            least = loss
-            best.append(case)
-    return best
+    found = _pareto.front(finite(cases), place=lambda case: (case[1]["seconds"], case[0]))
+    return [case for _, case in found]
 
 
 def figure(results: Results, probe: Probe) -> plot.Figure:

@@ -1,0 +1,94 @@
+"""The file of results."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import pytest
+
+from pymicrogpt import sweep
+from pymicrogpt.sweep import Space, SweepError
+from pymicrogpt.sweep.store import Store
+
+from .common import HELD_OUT, QUICK, TRAIN, posix
+
+
+def a_row(name, **results):
+    return {"key": name, "error": None, **results}
+
+
+def test_store_leaves_out_a_torn_line_at_any_byte(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    with Store(path) as store:
+        store.append(a_row("a"))
+        store.append(a_row("b"))
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for end in range(first, len(whole)):
+        path.write_bytes(whole[:end])
+        with Store(path) as store:
+            assert list(store.rows) == ["a"]
+            store.append(a_row("c"))
+        assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["a", "c"]
+
+
+@posix
+def test_store_refuses_what_is_no_trial_and_a_second_sweep(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    with Store(path) as store:
+        store.append(a_row("a"))
+        with pytest.raises(SweepError, match="another sweep is writing"):
+            Store(path)
+    for line in ("hello", "3", "{}", "\udcff"):
+        path.write_bytes(
+            b'{"key": "a"}\n' + line.encode(errors="surrogateescape") + b'\n{"key": "b"}\n'
+        )
+        with pytest.raises(SweepError, match=r"trials.jsonl, line 2, is not a trial"):
+            Store(path)
+
+
+def test_a_full_disk_names_the_file_and_keeps_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "trials.jsonl"
+    write = os.write
+    room = [60]
+
+    def write_while_there_is_room(fd, data):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(fd, data[: room[0]])
+        room[0] -= written
+        return written
+
+    with Store(path) as store:
+        store.append(a_row("a"))
+        monkeypatch.setattr(os, "write", write_while_there_is_room)
+        store.append(a_row("b"))
+        with pytest.raises(SweepError, match=r"trials.jsonl: No space left"):
+            store.append(a_row("c", filler="c" * 60))
+        monkeypatch.undo()
+    with Store(path) as store:
+        assert list(store.rows) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [("[]", "it is no JSON object"), ("{}", "it lacks key"), ("nonsense", "it is no JSON")],
+)
+def test_foreign_lines_are_told_with_what_they_lack(line, reason, tmp_path):
+    (tmp_path / "trials.jsonl").write_text(line + "\n")
+    with pytest.raises(SweepError, match=f"line 1, is not a trial: {reason}"):
+        Store(tmp_path / "trials.jsonl")
+
+
+def test_damaged_rows_are_told_with_what_they_lack(tmp_path):
+    space = Space.grid(**QUICK)
+    [row] = sweep.run(space, TRAIN, HELD_OUT, tmp_path, workers=1)
+    for damaged, reason in (
+        ({k: v for k, v in row.items() if k != "curve"}, "that lacks curve"),
+        ({**row, "settings": {}}, "with other settings"),
+    ):
+        (tmp_path / "trials.jsonl").write_text(json.dumps(damaged) + "\n")
+        with pytest.raises(SweepError, match=f"has a trial {row['key']} {reason}"):
+            sweep.run(space, TRAIN, HELD_OUT, tmp_path, workers=1)
