@@ -49,7 +49,7 @@ std::vector<double> train(const std::string& engine, const Config& config, int t
 std::vector<int32_t> generate(const std::string& engine, const Config& config) {
   Generator generator(engine, config, 50);
   generator.load(parameters(config).data());
-  return generator.generate(0, 120, 0.7, 5, 0, {});
+  return generator.generate(0, 120, 0.7, 5, 0, {}, config.block_size);
 }
 
 void test_at_once(const std::string& engine) {
