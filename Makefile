@@ -107,15 +107,19 @@ instructions: .venv/installed $(cmake) ## count the instructions of a step with 
 	$(cmake) --build build/kernels --parallel $(jobs) --target count_steps
 	$(python) -m bench instructions build/kernels/tests/cpp/count_steps $(ARGS)
 
-lint: .venv/linters ## ruff, mypy, and the workflows against their schema
+simd := $(if $(filter aarch64 arm64,$(shell uname -m)),neon,avx2)
+lint: .venv/linters $(cmake) ## ruff, mypy, clang-format, clang-tidy; the workflows against their schema
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy pymicrogpt bench
+	git ls-files '*.cpp' '*.h' | xargs .venv/bin/clang-format --dry-run -Werror
+	$(cmake) -S . -B build/tidy --log-level=WARNING -DPYMICROGPT_PYTHON=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
+	ls cpp/*.cpp cpp/isa/plain.cpp cpp/isa/$(simd).cpp | xargs -n 1 -P $(jobs) .venv/bin/clang-tidy -p build/tidy --quiet
 	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	.venv/bin/zizmor --offline --quiet .github/workflows
 
 .venv/linters: Makefile | $(python)
-	$(pip) install --quiet check-jsonschema ruff mypy numpy safetensors zizmor
+	$(pip) install --quiet check-jsonschema clang-format==23.1.5 clang-tidy==23.1.4 ruff mypy numpy safetensors zizmor
 	@touch $@
 
 clean: ## remove everything that was built, .venv included

@@ -61,8 +61,9 @@ void PrefixBuilder::create(Arena& arena, const Config& config, int batch_size, O
 void PrefixBuilder::start() {
   const uint32_t most = static_cast<uint32_t>(batch_size_) * static_cast<uint32_t>(block_size_);
   if (base_ > UINT32_MAX - 2 * most) {
-    std::memset(child_, 0, sizeof(uint32_t) * static_cast<size_t>(batch_size_) *
-                               static_cast<size_t>(vocab_size_));
+    std::memset(
+        child_, 0,
+        sizeof(uint32_t) * static_cast<size_t>(batch_size_) * static_cast<size_t>(vocab_size_));
     std::memset(pair_, 0, sizeof(uint32_t) * static_cast<size_t>(vocab_size_));
     base_ = 1;
   } else {
@@ -162,7 +163,7 @@ void PrefixBuilder::build(const Batch& batch) {
 }
 
 void PrefixBuilder::grow(const int32_t* active, int count, const int32_t* token_of,
-                      int32_t* node_of) {
+                         int32_t* node_of) {
   Prefixes p = prefixes_;
   const Level level = open_level(p);
   for (int j = 0; j < count; ++j)

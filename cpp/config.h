@@ -41,7 +41,7 @@ struct Batch {
 
 // One Adam update: p -= rate * (m / correction1) / (sqrt(v / correction2) + eps)
 struct AdamStep {
-  double rate;         // lr * (1 - step / num_steps)
+  double rate;  // lr * (1 - step / num_steps)
   double beta1, beta2;
   double correction1;  // 1 - beta1^(step + 1)
   double correction2;  // 1 - beta2^(step + 1)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <thread>
@@ -57,24 +58,19 @@ class KernelEngine final : public Engine {
  public:
   // automatic: as many of the threads as pay.
   KernelEngine(const Kernels& kernels, const Setup& setup, bool automatic)
-      : kernels_(kernels),
-        bytes_(checked_bytes(kernels, setup)),
-        team_(setup.threads),
+      : kernels_(kernels), bytes_(checked_bytes(kernels, setup)), team_(setup.threads),
         trial_(team_.size(), automatic) {
     // calloc, so that pages which nobody touches, most gradients in a training, take no memory.
     block_.reset(std::calloc(bytes_ + kAlignment, 1));
     if (block_ == nullptr) throw std::bad_alloc();
-    const auto address = reinterpret_cast<uintptr_t>(block_.get());
-    state_ = reinterpret_cast<void*>((address + kAlignment - 1) / kAlignment * kAlignment);
+    size_t room = bytes_ + kAlignment;
+    state_ = block_.get();
+    std::align(kAlignment, bytes_, state_, room);
     kernels_.create(state_, setup);
   }
 
-  void write(Slot slot, const double* natural) override {
-    kernels_.write(state_, slot, natural);
-  }
-  void read(Slot slot, double* natural) const override {
-    kernels_.read(state_, slot, natural);
-  }
+  void write(Slot slot, const double* natural) override { kernels_.write(state_, slot, natural); }
+  void read(Slot slot, double* natural) const override { kernels_.read(state_, slot, natural); }
   double gradient(const Batch& batch) override { return run(batch, true, nullptr, nullptr); }
   double step(const Batch& batch, const AdamStep& adam) override {
     return trial_.timed([&] { return run(batch, true, &adam, nullptr); });
@@ -143,8 +139,7 @@ std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& set
   with_threads.threads = threads != kAutoThreads
                              ? threads
                              : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  return std::make_unique<KernelEngine>(*record.kernels, with_threads,
-                                        threads == kAutoThreads);
+  return std::make_unique<KernelEngine>(*record.kernels, with_threads, threads == kAutoThreads);
 }
 
 }  // namespace microgpt

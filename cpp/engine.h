@@ -16,10 +16,10 @@ struct Draw {
   int count;  // at most the batch size of the state
   double temperature;
   uint64_t seed;
-  int top_k;               // how many of the most likely tokens are drawn from; 0: all
-  const int32_t* prompt;   // (prompt_length): how every document begins after BOS
-  int prompt_length;       // 0 .. most
-  int most;                // tokens of a document at most; beyond T the model sees the last of them
+  int top_k;              // how many of the most likely tokens are drawn from; 0: all
+  const int32_t* prompt;  // (prompt_length): how every document begins after BOS
+  int prompt_length;      // 0 .. most
+  int most;               // tokens of a document at most; beyond T the model sees the last of them
   int32_t *tokens, *lengths;             // out: (count, most), (count)
   int32_t *active, *token_of, *node_of;  // scratch: (count) each
 };
@@ -61,22 +61,43 @@ class Engine {
 
 // Where the time of a step goes. Adam is part of the weight gradients, whose epilogue it is.
 enum class Phase {
-  batch, embedding_norms, qkv, attention_forward, forward_matrices, mlp_forward, softmax_loss,
-  input_gradients, mlp_backward, weight_gradients_adam, mlp_weights_adam, attention_backward,
-  norms_backward, embedding_adam, count
+  batch,
+  embedding_norms,
+  qkv,
+  attention_forward,
+  forward_matrices,
+  mlp_forward,
+  softmax_loss,
+  input_gradients,
+  mlp_backward,
+  weight_gradients_adam,
+  mlp_weights_adam,
+  attention_backward,
+  norms_backward,
+  embedding_adam,
+  count
 };
-constexpr const char* kPhaseNames[] = {
-    "batch and trie", "embedding and norms", "QKV", "attention forward", "other forward matrices",
-    "MLP forward", "softmax and loss", "input gradients", "MLP input gradients",
-    "weight gradients with Adam", "MLP weight gradients with Adam", "attention backward",
-    "norms backward", "embedding backward with Adam"};
+constexpr const char* kPhaseNames[] = {"batch and trie",
+                                       "embedding and norms",
+                                       "QKV",
+                                       "attention forward",
+                                       "other forward matrices",
+                                       "MLP forward",
+                                       "softmax and loss",
+                                       "input gradients",
+                                       "MLP input gradients",
+                                       "weight gradients with Adam",
+                                       "MLP weight gradients with Adam",
+                                       "attention backward",
+                                       "norms backward",
+                                       "embedding backward with Adam"};
 
 struct Setup {
   Config config;
   int batch_size;
-  bool prefix_sharing;  // where attention goes by levels: not in kernels/tiled_attention.h
-  bool skip_zeros;  // else every hidden unit counts as active, with the same results
-  double beta1, beta2;  // of Adam: engines may keep its moments scaled by them
+  bool prefix_sharing;     // where attention goes by levels: not in kernels/tiled_attention.h
+  bool skip_zeros;         // else every hidden unit counts as active, with the same results
+  double beta1, beta2;     // of Adam: engines may keep its moments scaled by them
   bool generates = false;  // for generate() alone: rows come token by token
   int threads = 1;         // at most, of a call
 };

@@ -36,7 +36,8 @@ std::vector<int32_t> Generator::generate(int64_t first, int64_t count, double te
                                          const std::vector<int32_t>& prompt, int most) {
   std::vector<int32_t> documents;
   // At a time, so many that their tokens take 256 MiB at most.
-  const int64_t at_once = std::clamp<int64_t>((int64_t{1} << 26) / std::max(most, 1), 1, batch_size_);
+  const int64_t at_once =
+      std::clamp<int64_t>((int64_t{1} << 26) / std::max(most, 1), 1, batch_size_);
   tokens_.resize(static_cast<size_t>(std::min(at_once, count) * most));
   int32_t* lengths = scratch_.data();
   for (int64_t done = 0; done < count; done += at_once) {

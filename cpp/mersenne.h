@@ -36,7 +36,7 @@ class Mersenne {
   // _randbelow(n) for 1 <= n < 2^32.
   uint32_t below(uint32_t n) {
     int bits = 0;
-    while (n >> bits != 0 && ++bits < 32) {}
+    while (bits < 32 && n >> bits != 0) ++bits;
     uint32_t r;
     do r = next() >> (32 - bits);
     while (r >= n);

@@ -10,15 +10,15 @@ namespace microgpt {
 
 // X(name, rows, columns, how often): rows and columns are Sides, out and in of a matrix; a vector
 // has one row. pymicrogpt/config.py has the same list, and tests/test_config.py compares them.
-#define PYMICROGPT_TENSORS(X)               \
-  X(wte, vocab_size, n_embd, once)          \
-  X(wpe, block_size, n_embd, once)          \
-  X(lm_head, vocab_size, n_embd, once)      \
-  X(attn_wq, n_embd, n_embd, per_layer)     \
-  X(attn_wk, n_embd, n_embd, per_layer)     \
-  X(attn_wv, n_embd, n_embd, per_layer)     \
-  X(attn_wo, n_embd, n_embd, per_layer)     \
-  X(mlp_fc1, hidden, n_embd, per_layer)     \
+#define PYMICROGPT_TENSORS(X)           \
+  X(wte, vocab_size, n_embd, once)      \
+  X(wpe, block_size, n_embd, once)      \
+  X(lm_head, vocab_size, n_embd, once)  \
+  X(attn_wq, n_embd, n_embd, per_layer) \
+  X(attn_wk, n_embd, n_embd, per_layer) \
+  X(attn_wv, n_embd, n_embd, per_layer) \
+  X(attn_wo, n_embd, n_embd, per_layer) \
+  X(mlp_fc1, hidden, n_embd, per_layer) \
   X(mlp_fc2, n_embd, hidden, per_layer)
 
 #define ENUMERATOR(name, rows, columns, often) name,
@@ -68,8 +68,8 @@ template <class Number = int64_t>
 PYMICROGPT_INLINE Number parameter_count(const Config& c) {
   Number once = 0, of_layer = 0;
   for (const TensorKind& t : kTensors)
-    (t.often == Often::once ? once : of_layer) += static_cast<Number>(length_of(t.rows, c)) *
-                                                  static_cast<Number>(length_of(t.columns, c));
+    (t.often == Often::once ? once : of_layer) +=
+        static_cast<Number>(length_of(t.rows, c)) * static_cast<Number>(length_of(t.columns, c));
   return once + static_cast<Number>(c.n_layer) * of_layer;
 }
 

@@ -5,9 +5,9 @@
 namespace microgpt {
 
 struct Peak {
-  double fma_flops;        // f32 multiply-adds, counted as two, per second
-  double l1_bytes;         // read per second from 16 KiB
-  double l2_bytes;         // read per second from 256 KiB
+  double fma_flops;  // f32 multiply-adds, counted as two, per second
+  double l1_bytes;   // read per second from 16 KiB
+  double l2_bytes;   // read per second from 256 KiB
 };
 
 // With the vectors of an engine's ISA; each the best of `runs` runs of about a millisecond.

@@ -25,9 +25,21 @@ EngineRecord record_of(const char* engine, const char* label, const char* isa,
                              : !native   ? "not part of this build: it is for another kind of CPU"
                              : supported ? "left out of this build"
                                          : "this CPU lacks " + std::string(isa);
-  return {engine, label, available, supported, reason,
+  return {engine,
+          label,
+          available,
+          supported,
+          reason,
           simd ? arch : "",  // what the compiler vectorises has a table for any CPU
-          isa, table != nullptr ? table->lanes : 0, "float32", simd, simd, simd, simd, simd, simd,
+          isa,
+          table != nullptr ? table->lanes : 0,
+          "float32",
+          simd,
+          simd,
+          simd,
+          simd,
+          simd,
+          simd,
           available ? table : nullptr};
 }
 

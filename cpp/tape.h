@@ -175,12 +175,8 @@ template <class Real>
 class TapeEngine final : public Engine {
  public:
   explicit TapeEngine(const Config& config)
-      : config_(config),
-        layout_(config),
-        count_(parameter_count(config)),
-        first_moment_(count_),
-        second_moment_(count_),
-        keys_(size_t(config.n_layer) * config.block_size * config.n_embd),
+      : config_(config), layout_(config), count_(parameter_count(config)), first_moment_(count_),
+        second_moment_(count_), keys_(size_t(config.n_layer) * config.block_size * config.n_embd),
         values_(keys_.size()) {
     for (size_t i = 0; i < count_; ++i) tape_.leaf(0);
     norm_epsilon_ = tape_.leaf(Real(1e-5));
@@ -246,10 +242,14 @@ class TapeEngine final : public Engine {
   template <class Self>
   static auto data(Self& self, Slot slot) -> decltype(self.tape_.values()) {
     switch (slot) {
-      case Slot::parameter: return self.tape_.values();
-      case Slot::first_moment: return self.first_moment_.data();
-      case Slot::second_moment: return self.second_moment_.data();
-      case Slot::gradient: return self.tape_.gradients();
+      case Slot::parameter:
+        return self.tape_.values();
+      case Slot::first_moment:
+        return self.first_moment_.data();
+      case Slot::second_moment:
+        return self.second_moment_.data();
+      case Slot::gradient:
+        return self.tape_.gradients();
     }
     return nullptr;
   }
@@ -316,8 +316,8 @@ class TapeEngine final : public Engine {
       const Var* const w = weights_.data();
       for (int i = head; i < head + D; ++i) {
         const Var* const v = values + i;
-        y_[i] = tape_.dot(t + 1, [=](int s) { return w[s]; },
-                          [=](int s) { return v[int64_t{s} * C]; });
+        y_[i] =
+            tape_.dot(t + 1, [=](int s) { return w[s]; }, [=](int s) { return v[int64_t{s} * C]; });
       }
     }
   }
@@ -393,7 +393,7 @@ class TapeEngine final : public Engine {
 
   Config config_;
   Layout layout_;
-  size_t count_;  // of parameters
+  size_t count_;                                    // of parameters
   std::vector<Real> first_moment_, second_moment_;  // (count,)
   Tape<Real> tape_;
   Var norm_epsilon_, mean_, attention_scale_;  // constants: 1e-5, 1/C, 1/sqrt(D)

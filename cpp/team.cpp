@@ -55,7 +55,9 @@ class Team::Crew {
     arg_ = arg;
     call_.fetch_add(1);
     if (asleep_.load() > 0) {
-      { const std::lock_guard<std::mutex> lock(mutex_); }  // nobody is between looking and sleeping
+      {
+        const std::lock_guard<std::mutex> lock(mutex_);
+      }  // nobody is between looking and sleeping
       wake_.notify_all();
     }
     work(arg, 0);
@@ -104,9 +106,9 @@ class Team::Crew {
   void (*work_)(void*, int) = nullptr;
   void* arg_ = nullptr;
 
-  alignas(64) std::atomic<unsigned> call_{0};      // counts run()s, and the end as one more
-  alignas(64) std::atomic<int> arrived_{0};        // at the barrier
-  alignas(64) std::atomic<unsigned> crossed_{0};   // barriers so far
+  alignas(64) std::atomic<unsigned> call_{0};     // counts run()s, and the end as one more
+  alignas(64) std::atomic<int> arrived_{0};       // at the barrier
+  alignas(64) std::atomic<unsigned> crossed_{0};  // barriers so far
   std::atomic<bool> stop_{false};
   std::atomic<int> asleep_{0};
   std::mutex mutex_;

@@ -11,7 +11,7 @@ namespace microgpt {
 struct Tensor {
   std::string name;  // "wte", "layer0.attn_wq"
   int64_t rows, cols;
-  int64_t offset;    // of its first element in the natural layout
+  int64_t offset;  // of its first element in the natural layout
 };
 
 inline std::vector<Tensor> tensors(const Config& c) {

@@ -124,11 +124,11 @@ std::vector<bool> held_out(const Text<Character>& documents, uint32_t* state, in
   return held;
 }
 
-#define PYMICROGPT_TEXT(Character)                                                               \
-  template int64_t encode(const Text<Character>&, const int32_t*, int64_t, int32_t, int32_t*,    \
-                          int64_t*);                                                             \
-  template std::vector<bool> seen(const Text<Character>&);                                       \
-  template std::string framed(const Text<Character>&, int64_t, int64_t);                         \
+#define PYMICROGPT_TEXT(Character)                                                            \
+  template int64_t encode(const Text<Character>&, const int32_t*, int64_t, int32_t, int32_t*, \
+                          int64_t*);                                                          \
+  template std::vector<bool> seen(const Text<Character>&);                                    \
+  template std::string framed(const Text<Character>&, int64_t, int64_t);                      \
   template std::vector<bool> held_out(const Text<Character>&, uint32_t*, int64_t);
 PYMICROGPT_TEXT(uint8_t)
 PYMICROGPT_TEXT(uint16_t)

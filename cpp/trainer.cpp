@@ -24,9 +24,9 @@ void check(const Config& config, const Documents& documents) {
       require(false, "document " + std::to_string(d) + " must hold at least two tokens");
   for (int64_t i = 0; i < offsets[count]; ++i)
     if (documents.tokens[i] < 0 || documents.tokens[i] >= config.vocab_size)
-      require(false, "token " + std::to_string(i) + " is " + std::to_string(documents.tokens[i]) +
-                         ", outside 0 .. vocab_size - 1 = " +
-                         std::to_string(config.vocab_size - 1));
+      require(false,
+              "token " + std::to_string(i) + " is " + std::to_string(documents.tokens[i]) +
+                  ", outside 0 .. vocab_size - 1 = " + std::to_string(config.vocab_size - 1));
 }
 
 }  // namespace
@@ -34,9 +34,9 @@ void check(const Config& config, const Documents& documents) {
 void check(const Config& c) {
   require(c.n_layer >= 1, "n_layer must be at least 1");
   require(c.n_embd >= 1, "n_embd must be at least 1");
-  require(c.n_head >= 1 && c.n_embd % c.n_head == 0,
-          "n_embd (" + std::to_string(c.n_embd) + ") must be divisible by n_head (" +
-              std::to_string(c.n_head) + ")");
+  require(c.n_head >= 1 && c.n_embd % c.n_head == 0, "n_embd (" + std::to_string(c.n_embd) +
+                                                         ") must be divisible by n_head (" +
+                                                         std::to_string(c.n_head) + ")");
   require(c.block_size >= 1, "block_size must be at least 1");
   require(c.vocab_size >= 2, "vocab_size must be at least 2: one character and BOS");
 }

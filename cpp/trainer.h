@@ -32,10 +32,10 @@ class Trainer {
   Trainer(const std::string& engine, const Config& config, const Settings& settings,
           const Execution& execution, const Documents& documents);
 
-  double step();                                  // one more step; returns its loss
+  double step();  // one more step; returns its loss
   // Time of each phase over `steps` more steps, in seconds; throws where the engine has no phases.
   std::vector<double> profile(int64_t steps);
-  double gradient(double* natural);               // of the next batch; nothing moves
+  double gradient(double* natural);  // of the next batch; nothing moves
   // Of these documents. pause is called between batches.
   double loss(const Documents& documents, const std::function<void()>& pause);
 

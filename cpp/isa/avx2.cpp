@@ -13,7 +13,7 @@ struct Vec {
   static constexpr int lanes = 8;
   static constexpr int accumulators = 12;  // of a register tile, of 16 registers
   static constexpr int tile_panels = 1;    // at most, side by side in one tile
-  static constexpr bool compact = false;  // code may have special cases
+  static constexpr bool compact = false;   // code may have special cases
   Register r;
 
   PYMICROGPT_INLINE static Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }

@@ -13,7 +13,7 @@ struct Vec {
   static constexpr int lanes = 16;
   static constexpr int accumulators = 24;  // of a register tile, of 32 registers
   static constexpr int tile_panels = 4;    // at most, side by side in one tile
-  static constexpr bool compact = false;  // code may have special cases
+  static constexpr bool compact = false;   // code may have special cases
   Register r;
 
   PYMICROGPT_INLINE static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
@@ -78,9 +78,9 @@ PYMICROGPT_INLINE Vec max_across_quads(Vec a) {
 // Quad i is the sum of the quads of t[i].
 PYMICROGPT_INLINE Vec sum_quads(const Vec* t) {
   const Register ab = _mm512_add_ps(_mm512_shuffle_f32x4(t[0].r, t[1].r, 0x88),
-                                  _mm512_shuffle_f32x4(t[0].r, t[1].r, 0xDD));
+                                    _mm512_shuffle_f32x4(t[0].r, t[1].r, 0xDD));
   const Register cd = _mm512_add_ps(_mm512_shuffle_f32x4(t[2].r, t[3].r, 0x88),
-                                  _mm512_shuffle_f32x4(t[2].r, t[3].r, 0xDD));
+                                    _mm512_shuffle_f32x4(t[2].r, t[3].r, 0xDD));
   return {_mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD))};
 }
 

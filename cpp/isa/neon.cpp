@@ -11,7 +11,7 @@ struct Vec {
   static constexpr int lanes = 4;
   static constexpr int accumulators = 24;  // of a register tile, of 32 registers
   static constexpr int tile_panels = 1;    // at most, side by side in one tile
-  static constexpr bool compact = false;  // code may have special cases
+  static constexpr bool compact = false;   // code may have special cases
   float32x4_t r;
 
   PYMICROGPT_INLINE static Vec load(const float* p) { return {vld1q_f32(p)}; }
@@ -70,9 +70,7 @@ PYMICROGPT_INLINE Vec quad(Vec a) {
   return {vzip2q_f32(a.r, b.r)};
 }
 // The sums of neighbours: where a came of interleave_low and b of interleave_high, one sum again.
-[[maybe_unused]] PYMICROGPT_INLINE Vec pair_sums(Vec a, Vec b) {
-  return {vpaddq_f32(a.r, b.r)};
-}
+[[maybe_unused]] PYMICROGPT_INLINE Vec pair_sums(Vec a, Vec b) { return {vpaddq_f32(a.r, b.r)}; }
 PYMICROGPT_INLINE Vec quad_sum(Vec a) {
   const float32x4_t pairs = vpaddq_f32(a.r, a.r);
   return {vpaddq_f32(pairs, pairs)};

@@ -14,9 +14,17 @@ namespace microgpt {
 
 extern const Kernels PYMICROGPT_TABLE;
 constexpr Kernels PYMICROGPT_TABLE = {
-    PYMICROGPT_LANES,    false,
-    Plain<float>::bytes, Plain<float>::create, Plain<float>::write, Plain<float>::read,
-    Plain<float>::run,   nullptr,              nullptr,             nullptr,            nullptr,
+    PYMICROGPT_LANES,
+    false,
+    Plain<float>::bytes,
+    Plain<float>::create,
+    Plain<float>::write,
+    Plain<float>::read,
+    Plain<float>::run,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
 };
 
 }  // namespace microgpt

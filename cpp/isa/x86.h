@@ -2,6 +2,7 @@
 // including file has defined Vec over Register, and MM(name): the intrinsic `name` of its width.
 #pragma once
 #include <immintrin.h>
+
 #include <cstdint>
 
 namespace microgpt {

@@ -20,10 +20,10 @@ struct Heads {
 
   // whole: each head has panels of its own.
   PYMICROGPT_INLINE explicit Heads(const Config& c, bool whole = false)
-      : head_dim(c.head_dim()),
-        span(whole || c.n_head == 1 ? 4 : c.n_head == 2 ? 2 : 1),
-        chunks((c.head_dim() + 4 * span - 1) / (4 * span)),
-        groups((c.n_head * span + 3) / 4) {}
+      : head_dim(c.head_dim()), span(whole || c.n_head == 1 ? 4
+                                     : c.n_head == 2        ? 2
+                                                            : 1),
+        chunks((c.head_dim() + 4 * span - 1) / (4 * span)), groups((c.n_head * span + 3) / 4) {}
 
   PYMICROGPT_INLINE int panels() const { return groups * chunks; }
   PYMICROGPT_INLINE int width() const { return panels() * kPanel; }
@@ -58,9 +58,9 @@ struct Attention {
 
 // Keys beyond the last one of a group of four.
 constexpr float kMask[4][4] = {{0, kMinusInf, kMinusInf, kMinusInf},
-                                           {0, 0, kMinusInf, kMinusInf},
-                                           {0, 0, 0, kMinusInf},
-                                           {0, 0, 0, 0}};
+                               {0, 0, kMinusInf, kMinusInf},
+                               {0, 0, 0, kMinusInf},
+                               {0, 0, 0, 0}};
 
 // Sums over the quads of one head, where it has several.
 PYMICROGPT_INLINE Vec16 over_head(const Vec16& s, int span) {

@@ -41,18 +41,18 @@ extern const float* from;
 template <int>
 Missing quad(Missing);  // so that quad<0>(a<T>) is read as a call
 
-#define EXPECT(name, result, ...)                                                                \
-  template <class T, class = void>                                                               \
-  struct Type_##name {                                                                           \
-    using type = Missing;                                                                        \
-  };                                                                                             \
-  template <class T>                                                                             \
-  struct Type_##name<T, typename Void<decltype(__VA_ARGS__)>::type> {                            \
-    using type = decltype(__VA_ARGS__);                                                          \
-  };                                                                                             \
-  static_assert(!Same<typename Type_##name<Vec>::type, Missing>::value,                          \
-                "this instruction set lacks an operation of Vec: " #name);                       \
-  static_assert(Same<typename Type_##name<Vec>::type, result>::value,                            \
+#define EXPECT(name, result, ...)                                          \
+  template <class T, class = void>                                         \
+  struct Type_##name {                                                     \
+    using type = Missing;                                                  \
+  };                                                                       \
+  template <class T>                                                       \
+  struct Type_##name<T, typename Void<decltype(__VA_ARGS__)>::type> {      \
+    using type = decltype(__VA_ARGS__);                                    \
+  };                                                                       \
+  static_assert(!Same<typename Type_##name<Vec>::type, Missing>::value,    \
+                "this instruction set lacks an operation of Vec: " #name); \
+  static_assert(Same<typename Type_##name<Vec>::type, result>::value,      \
                 "an operation of Vec has another type than " #result ": " #name)
 
 EXPECT(load, Vec, T::load(from<T>));
@@ -63,7 +63,7 @@ EXPECT(store, void, a<T>.store(to<T>));
 EXPECT(store_quad, void, a<T>.store_quad(to<T>));
 EXPECT(add, Vec, a<T> + a<T>);
 EXPECT(subtract, Vec, a<T> - a<T>);
-EXPECT(multiply, Vec, a<T> * a<T>);
+EXPECT(multiply, Vec, a<T>* a<T>);
 EXPECT(divide, Vec, a<T> / a<T>);
 EXPECT(sqrt, Vec, sqrt(a<T>));
 EXPECT(fma, Vec, fma(a<T>, a<T>, a<T>));

@@ -23,7 +23,7 @@ struct Matrix {
   bool by_row;         // p is
   float *p, *q;        // parameter, and its transpose or null
   float *m, *v;        // Adam moments, divided by 1 - beta1 and 1 - beta2
-  float *g;            // gradient, where it is asked for
+  float* g;            // gradient, where it is asked for
   // m, v and g are laid out as p
 
   PYMICROGPT_INLINE int lanes() const { return outs_in_lanes ? outs : ins; }
@@ -60,8 +60,7 @@ struct Adam {
   Vec eps;
 
   PYMICROGPT_INLINE explicit Adam(const AdamStep& s)
-      : beta1(Vec::set(static_cast<float>(s.beta1))),
-        beta2(Vec::set(static_cast<float>(s.beta2))),
+      : beta1(Vec::set(static_cast<float>(s.beta1))), beta2(Vec::set(static_cast<float>(s.beta2))),
         rate(Vec::set(static_cast<float>(s.rate * (1.0 - s.beta1) / s.correction1))),
         scale(Vec::set(static_cast<float>(__builtin_sqrt((1.0 - s.beta2) / s.correction2)))),
         eps(Vec::set(static_cast<float>(s.eps))) {}

@@ -53,9 +53,7 @@ struct Mlp {
   PYMICROGPT_INLINE uint64_t units_of(int row, int part) const {
     return bits[int64_t{row} * parts() + part];
   }
-  PYMICROGPT_INLINE Strips weights(const Matrix& w) const {
-    return {w.p, w.strip()};
-  }
+  PYMICROGPT_INLINE Strips weights(const Matrix& w) const { return {w.p, w.strip()}; }
   // Bit i: the unit is active in row `first` + i of `rows`; `first` is a multiple of 64.
   PYMICROGPT_INLINE uint64_t rows_of(int unit, int first, int rows) const {
     uint64_t word = 0;

@@ -19,15 +19,15 @@ struct Layer {
   // Activations, with the words of docs/derivations.md. The rows of `a` and `qkv` are pairs in
   // layer 0 and nodes above it, all others are nodes. What backward does not need, and the
   // gradients, are the same memory in all layers.
-  Panels a;    // (C, keys) rms(x)
-  Panels qkv;  // (3A, keys)
-  float* p;    // attention's probabilities or, by tiles, the logarithms of the sums
-  Panels y;    // (A, nodes) attention output
-  Panels x1;   // (C, nodes) shared: x + y Wo^T
-  Panels m;    // (C, nodes) rms(x1)
-  Panels x2;   // (C, nodes) shared: x1 + h W2^T, the x of the next layer
-  float* ra;   // (keys) inverse norms of a
-  float* rm;   // (nodes) and of m
+  Panels a;                   // (C, keys) rms(x)
+  Panels qkv;                 // (3A, keys)
+  float* p;                   // attention's probabilities or, by tiles, the logarithms of the sums
+  Panels y;                   // (A, nodes) attention output
+  Panels x1;                  // (C, nodes) shared: x + y Wo^T
+  Panels m;                   // (C, nodes) rms(x1)
+  Panels x2;                  // (C, nodes) shared: x1 + h W2^T, the x of the next layer
+  float* ra;                  // (keys) inverse norms of a
+  float* rm;                  // (nodes) and of m
   Panels dx2, dx1, dy, dqkv;  // shared: gradients, each of the shape of its own
 };
 
@@ -71,8 +71,9 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   arena.take<State>(1);
   s.layers = arena.take<Layer>(c.n_layer);
   using Order = PrefixBuilder::Order;
-  const Order order = s.tiled ? Order::by_document
-                              : setup.prefix_sharing ? Order::shared : Order::separate;
+  const Order order = s.tiled                ? Order::by_document
+                      : setup.prefix_sharing ? Order::shared
+                                             : Order::separate;
   s.builder.create(arena, c, setup.batch_size, order);
 
   // Panels of a power of two do not all start in the same set of the cache. And a load waits for an
@@ -203,9 +204,17 @@ int key_rows(const Prefixes& prefixes, int layer) {
 }
 
 Attention attention(const State& s, const Layer& l, int layer, const Prefixes& prefixes) {
-  return {s.heads, l.qkv, l.dqkv, l.y, l.dy, l.p, s.ds, s.key_groups,
+  return {s.heads,
+          l.qkv,
+          l.dqkv,
+          l.y,
+          l.dy,
+          l.p,
+          s.ds,
+          s.key_groups,
           layer == 0 ? prefixes.pair_of : prefixes.self,
-          layer == 0 ? prefixes.pair_path : prefixes.node_path, &prefixes};
+          layer == 0 ? prefixes.pair_path : prefixes.node_path,
+          &prefixes};
 }
 
 TiledMemory tiled_memory(const State& s, const Layer& l, const Share& share) {
@@ -366,7 +375,7 @@ void generate(State& s, const Draw& draw) {
     for (int t = 0; t < draw.prompt_length; ++t) tokens_of(i)[t] = draw.prompt[t];
   }
   int first = draw.prompt_length < T ? 0 : draw.prompt_length - T + 1;  // token seen after BOS
-  int seen = T;  // BOS and those after it
+  int seen = T;                                                         // BOS and those after it
   for (int t = draw.prompt_length; t < draw.most && active > 0; ++t) {
     if (seen == T) {
       if (t > draw.prompt_length) first = t - T / 2;
@@ -393,9 +402,9 @@ void generate(State& s, const Draw& draw) {
     for (int j = 0; j < active; ++j) {
       const int i = draw.active[j];
       const float* row = s.logits.at(0, int64_t{draw.node_of[i]} * kPanel);
-      const int token = pick(row, s.logits.stride, s.config.vocab_size,
-                             uniform(draw.seed, static_cast<uint64_t>(draw.first + i),
-                                     static_cast<uint64_t>(t)));
+      const int token =
+          pick(row, s.logits.stride, s.config.vocab_size,
+               uniform(draw.seed, static_cast<uint64_t>(draw.first + i), static_cast<uint64_t>(t)));
       tokens_of(i)[t] = token;
       draw.lengths[i] += token != bos;
       draw.active[still_active] = i;
@@ -444,15 +453,24 @@ Place place_of(const State& s, Param p, int layer) {
   const Heads* heads = &s.heads;
   const int width = heads->width();
   switch (p) {
-    case Param::wte: return {&s.wte, nullptr};
-    case Param::wpe: return {&s.wpe, nullptr};
-    case Param::lm_head: return {nullptr, &s.lm_head};
-    case Param::attn_wq: return {nullptr, &l.wqkv, 0, heads};
-    case Param::attn_wk: return {nullptr, &l.wqkv, width, heads};
-    case Param::attn_wv: return {nullptr, &l.wqkv, 2 * width, heads};
-    case Param::attn_wo: return {nullptr, &l.wo, 0, nullptr, heads};
-    case Param::mlp_fc1: return {nullptr, &l.mlp.fc1};
-    case Param::mlp_fc2: return {nullptr, &l.mlp.fc2};
+    case Param::wte:
+      return {&s.wte, nullptr};
+    case Param::wpe:
+      return {&s.wpe, nullptr};
+    case Param::lm_head:
+      return {nullptr, &s.lm_head};
+    case Param::attn_wq:
+      return {nullptr, &l.wqkv, 0, heads};
+    case Param::attn_wk:
+      return {nullptr, &l.wqkv, width, heads};
+    case Param::attn_wv:
+      return {nullptr, &l.wqkv, 2 * width, heads};
+    case Param::attn_wo:
+      return {nullptr, &l.wo, 0, nullptr, heads};
+    case Param::mlp_fc1:
+      return {nullptr, &l.mlp.fc1};
+    case Param::mlp_fc2:
+      return {nullptr, &l.mlp.fc2};
   }
   return {};
 }
@@ -502,7 +520,8 @@ State& state_of(void* state) { return *static_cast<State*>(state); }
 
 constexpr Kernels table() {
   return {
-      Vec::lanes, true,
+      Vec::lanes,
+      true,
       [](const Setup& setup) {
         State counting{};
         return lay_out(counting, nullptr, setup);

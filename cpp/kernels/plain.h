@@ -82,18 +82,23 @@ inline void clear(Real* x, int64_t n) {
 template <class F>
 PYMICROGPT_INLINE void for_each(int n, F f) {
   int i = 0;
-  for (; i + kSumLanes <= n; i += kSumLanes)
-    LANE_LOOP for (int j = 0; j < kSumLanes; ++j) f(i + j);
+  for (; i + kSumLanes <= n; i += kSumLanes) LANE_LOOP for (int j = 0; j < kSumLanes; ++j) f(i + j);
   for (; i < n; ++i) f(i);
 }
 
 // ---- Reductions, in kSumLanes partial results -------------------------------------------------
 
 struct Sum {
-  template <class Real> static Real of(Real a, Real b) { return a + b; }
+  template <class Real>
+  static Real of(Real a, Real b) {
+    return a + b;
+  }
 };
 struct Maximum {
-  template <class Real> static Real of(Real a, Real b) { return a > b ? a : b; }
+  template <class Real>
+  static Real of(Real a, Real b) {
+    return a > b ? a : b;
+  }
 };
 
 // The partial results become one.
@@ -124,17 +129,29 @@ inline Real dot(const Real* a, const Real* b, int n) {
 
 // What becomes of an element of the output, given what it holds and the sum that was computed.
 struct Store {
-  template <class Real> static Real apply(Real, Real sum) { return sum; }
+  template <class Real>
+  static Real apply(Real, Real sum) {
+    return sum;
+  }
 };
 struct Add {
-  template <class Real> static Real apply(Real old, Real sum) { return old + sum; }
+  template <class Real>
+  static Real apply(Real old, Real sum) {
+    return old + sum;
+  }
 };
 struct Relu {
   // NaN stays.
-  template <class Real> static Real apply(Real, Real sum) { return sum < 0 ? 0 : sum; }
+  template <class Real>
+  static Real apply(Real, Real sum) {
+    return sum < 0 ? 0 : sum;
+  }
 };
 struct MaskByRelu {  // the old value is the activation, the new one its gradient
-  template <class Real> static Real apply(Real old, Real sum) { return old > 0 ? sum : 0; }
+  template <class Real>
+  static Real apply(Real old, Real sum) {
+    return old > 0 ? sum : 0;
+  }
 };
 
 // A matrix that is read element by element: (i, k) is at data[i * row + k * column].
@@ -148,11 +165,10 @@ struct Elements {
 // large function gcc 12 leaves some of these loops scalar.
 template <class Epilogue, int R, int W, class Real>
 PYMICROGPT_NOINLINE void tile(Real* __restrict out, int ld_out, Elements<Real> a,
-                                    const Real* __restrict b, int ld_b, int depth) {
+                              const Real* __restrict b, int ld_b, int depth) {
   Real sums[R][W];
 #pragma GCC unroll 4
-  for (int i = 0; i < R; ++i)
-    LANE_LOOP for (int j = 0; j < W; ++j) sums[i][j] = 0;
+  for (int i = 0; i < R; ++i) LANE_LOOP for (int j = 0; j < W; ++j) sums[i][j] = 0;
   for (int64_t k = 0; k < depth; ++k) {
     Real row[W];
     LANE_LOOP for (int j = 0; j < W; ++j) row[j] = b[k * ld_b + j];
@@ -164,8 +180,8 @@ PYMICROGPT_NOINLINE void tile(Real* __restrict out, int ld_out, Elements<Real> a
   }
 #pragma GCC unroll 4
   for (int i = 0; i < R; ++i)
-    LANE_LOOP for (int j = 0; j < W; ++j)
-        out[i * ld_out + j] = Epilogue::apply(out[i * ld_out + j], sums[i][j]);
+    LANE_LOOP for (int j = 0; j < W; ++j) out[i * ld_out + j] =
+        Epilogue::apply(out[i * ld_out + j], sums[i][j]);
 }
 
 // All rows of W columns.
@@ -308,16 +324,14 @@ template <class Real>
 inline void causal_softmax(Real* __restrict s, int keys, int first_query, Real scale) {
   Real largest[kQueries], sum[kQueries];
   LANE_LOOP for (int i = 0; i < kQueries; ++i) largest[i] = s[i];
-  for (int j = 1; j < keys; ++j)
-    LANE_LOOP for (int i = 0; i < kQueries; ++i) {
+  for (int j = 1; j < keys; ++j) LANE_LOOP for (int i = 0; i < kQueries; ++i) {
       const Real score = s[j * kQueries + i];
       const Real seen = j <= first_query + i ? score : Real(-1e30);
       s[j * kQueries + i] = seen;
       largest[i] = Maximum::of(seen, largest[i]);
     }
   LANE_LOOP for (int i = 0; i < kQueries; ++i) sum[i] = 0;
-  for (int j = 0; j < keys; ++j)
-    LANE_LOOP for (int i = 0; i < kQueries; ++i) {
+  for (int j = 0; j < keys; ++j) LANE_LOOP for (int i = 0; i < kQueries; ++i) {
       const Real e = exponential(scale * (s[j * kQueries + i] - largest[i]));
       s[j * kQueries + i] = e;
       sum[i] += e;
@@ -334,11 +348,11 @@ inline void causal_softmax_backward(Real* __restrict dp, const Real* __restrict 
   Real mean[kQueries];
   LANE_LOOP for (int i = 0; i < kQueries; ++i) mean[i] = dp[i] * p[i];
   for (int j = 1; j < keys; ++j)
-    LANE_LOOP for (int i = 0; i < kQueries; ++i)
-        mean[i] += dp[j * kQueries + i] * p[j * kQueries + i];
+    LANE_LOOP for (int i = 0; i < kQueries; ++i) mean[i] +=
+        dp[j * kQueries + i] * p[j * kQueries + i];
   for (int j = 0; j < keys; ++j)
-    LANE_LOOP for (int i = 0; i < kQueries; ++i)
-        dp[j * kQueries + i] = scale * p[j * kQueries + i] * (dp[j * kQueries + i] - mean[i]);
+    LANE_LOOP for (int i = 0; i < kQueries; ++i) dp[j * kQueries + i] =
+        scale * p[j * kQueries + i] * (dp[j * kQueries + i] - mean[i]);
 }
 
 template <class Real>
@@ -367,8 +381,7 @@ void attention(Real* y, Real* p, Real* q_lanes, Real* y_lanes, const Real* qkv, 
 // dp_ij = dy_i . v_j, dv_j = sum_i p_ij dy_i, dq_i = sum_j ds_ij k_j, dk_j = sum_i ds_ij q_i
 template <class Real>
 void attention_backward(Real* dqkv, const Real* dy, const Real* p, Real* ds, Real* dq_lanes,
-                        Real* dy_lanes, const Real* qkv, const int* start, int B,
-                        const Config& c) {
+                        Real* dy_lanes, const Real* qkv, const int* start, int B, const Config& c) {
   const int C = c.n_embd, D = c.head_dim(), ld = 3 * C;
   const Real scale = 1 / square_root(Real(D));
   clear(dqkv, int64_t{start[B]} * ld);
@@ -378,10 +391,10 @@ void attention_backward(Real* dqkv, const Real* dy, const Real* p, Real* ds, Rea
       const int keys = least(start[doc + 1] - start[doc], query + kQueries);
       transpose(dy_lanes, kQueries, dy + row * C, C, kQueries, C);
       for (int head = 0; head < C; head += D, p += keys * kQueries) {
-        const Real* const k = qkv + first * ld + C + head;    // (keys, D)
-        const Real* const v = k + C;                          // (keys, D)
-        const Real* const q = qkv + row * ld + head;          // (keys - query, D)
-        const Real* const dout = dy + row * C + head;         // (keys - query, D)
+        const Real* const k = qkv + first * ld + C + head;  // (keys, D)
+        const Real* const v = k + C;                        // (keys, D)
+        const Real* const q = qkv + row * ld + head;        // (keys - query, D)
+        const Real* const dout = dy + row * C + head;       // (keys - query, D)
         Real* const dk = dqkv + first * ld + C + head;
         Real* const dv = dk + C;
         panel<Store, kQueries>(ds, kQueries, Elements<Real>{v, ld, 1}, dy_lanes + head * kQueries,
@@ -406,16 +419,14 @@ double cross_entropy(Real* __restrict z, int ld, const int* target, const Real* 
   for (int n = 0; n < N; ++n, z += ld) {
     Real parts[kSumLanes];
     LANE_LOOP for (int j = 0; j < kSumLanes; ++j) parts[j] = z[0];
-    for (int v = 0; v < ld; v += kSumLanes)
-      LANE_LOOP for (int j = 0; j < kSumLanes; ++j) {
+    for (int v = 0; v < ld; v += kSumLanes) LANE_LOOP for (int j = 0; j < kSumLanes; ++j) {
         const Real logit = z[v + j];
         parts[j] = Maximum::of(v + j < V ? logit : parts[j], parts[j]);
       }
     const Real largest = fold<Maximum>(parts), of_target = z[target[n]] - largest;
 
     LANE_LOOP for (int j = 0; j < kSumLanes; ++j) parts[j] = 0;
-    for (int v = 0; v < ld; v += kSumLanes)
-      LANE_LOOP for (int j = 0; j < kSumLanes; ++j) {
+    for (int v = 0; v < ld; v += kSumLanes) LANE_LOOP for (int j = 0; j < kSumLanes; ++j) {
         const Real e = exponential(z[v + j] - largest);
         z[v + j] = v + j < V ? e : 0;
         parts[j] += z[v + j];
@@ -478,14 +489,14 @@ struct Model {
   };
 
   Config config;
-  int64_t count;   // of parameters
-  int ld_logits;   // columns of logits: V, rounded up to whole vectors
-  size_t bytes;    // of the block
+  int64_t count;  // of parameters
+  int ld_logits;  // columns of logits: V, rounded up to whole vectors
+  size_t bytes;   // of the block
 
-  Real *param, *m, *v;  // (count,) each, in the layout of params.h
-  Real *grad, *used;    // the same: gradients to be read, and those that a step makes and uses
-  Real* lm_head_transposed;    // (C, ld_logits)
-  Transposed* transposed;      // (L,)
+  Real *param, *m, *v;       // (count,) each, in the layout of params.h
+  Real *grad, *used;         // the same: gradients to be read, and those that a step makes and uses
+  Real* lm_head_transposed;  // (C, ld_logits)
+  Transposed* transposed;    // (L,)
 
   int B, N;                        // documents and rows of the batch at hand
   int* start;                      // (B + 1,) document d has rows start[d] .. start[d + 1]
@@ -679,10 +690,14 @@ struct Plain {
 
   static Real* slot(const Model<Real>& g, Slot slot) {
     switch (slot) {
-      case Slot::parameter: return g.param;
-      case Slot::first_moment: return g.m;
-      case Slot::second_moment: return g.v;
-      case Slot::gradient: return g.grad;
+      case Slot::parameter:
+        return g.param;
+      case Slot::first_moment:
+        return g.m;
+      case Slot::second_moment:
+        return g.v;
+      case Slot::gradient:
+        return g.grad;
     }
     return nullptr;
   }

@@ -56,14 +56,15 @@ void cumulate(Panels logits, Span rows, int vocab_size, float inverse_temperatur
   const Vec16 inverse = Vec16::set(inverse_temperature), mask = padding_mask(vocab_size);
   for (int n = rows.first; n < rows.last; n += 4) {
     const auto at = [&](int p, int i) { return logits.at(p, int64_t{n + i} * kPanel); };
-    for4([&](int i, const Vec16& top) {
-      for (int p = 0; p < panels; ++p)
-        exp((Vec16::load(at(p, i)) - top) * inverse).store(at(p, i));
-    }, tops4(at, panels, mask));
+    for4(
+        [&](int i, const Vec16& top) {
+          for (int p = 0; p < panels; ++p)
+            exp((Vec16::load(at(p, i)) - top) * inverse).store(at(p, i));
+        },
+        tops4(at, panels, mask));
     // Four chains of additions at a time: each waits for itself alone.
     float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    for (int v = 0; v < vocab_size; ++v)
-      PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
+    for (int v = 0; v < vocab_size; ++v) PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
         float* x = at(v / kPanel, i) + v % kPanel;
         *x = sum[i] += *x;
       }

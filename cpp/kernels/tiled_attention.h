@@ -22,8 +22,8 @@ bool tiled(const Config& c) {
 
 // What one thread works with.
 struct TileScratch {
-  Panels q, dy;    // (query panels, head features, 16 queries): transposed
-  Panels p, ds;    // (query panels, keys, 16 queries): scores, then probabilities; their gradients
+  Panels q, dy;  // (query panels, head features, 16 queries): transposed
+  Panels p, ds;  // (query panels, keys, 16 queries): scores, then probabilities; their gradients
 
   static int64_t floats(const Config& c) {
     return 2 * int64_t{kQueries} * (panels_of(c.head_dim()) * kPanel + strip(c));
@@ -101,10 +101,10 @@ void tile_values(const QueryBlock& b, Panels s, Panels x, Panels to, const float
       split_evenly(b.queries(p), most, [&](int r, int some) {
         with_up_to<most>(some, [&](auto R) {
           Vec sum[R.value][P.value * kVectors];
+          const int query = p * kPanel + r;
           PYMICROGPT_UNROLL for (int i = 0; i < R.value; ++i)
             PYMICROGPT_UNROLL for (int u = 0; u < P.value * kVectors; ++u)
               sum[i][u] = Vec::set(0.0f);
-          const int query = p * kPanel + r;
           outer_products<R.value, P.value>(sum, x, panel, s, query, {0, b.keys(p)});
           PYMICROGPT_UNROLL for (int i = 0; i < R.value; ++i)
             PYMICROGPT_UNROLL for (int c = 0; c < P.value; ++c)

@@ -115,22 +115,22 @@ struct Vec16 {
 };
 
 #define UNARY(name)                              \
-  PYMICROGPT_INLINE Vec16 name(const Vec16& a) {     \
-    Vec16 r;                                       \
+  PYMICROGPT_INLINE Vec16 name(const Vec16& a) { \
+    Vec16 r;                                     \
     EACH r.v[u] = name(a.v[u]);                  \
     return r;                                    \
   }
-#define BINARY(name)                                           \
-  PYMICROGPT_INLINE Vec16 name(const Vec16& a, const Vec16& b) {     \
+#define BINARY(name)                                             \
+  PYMICROGPT_INLINE Vec16 name(const Vec16& a, const Vec16& b) { \
     Vec16 r;                                                     \
-    EACH r.v[u] = name(a.v[u], b.v[u]);                        \
-    return r;                                                  \
+    EACH r.v[u] = name(a.v[u], b.v[u]);                          \
+    return r;                                                    \
   }
-#define TERNARY(name)                                                        \
-  PYMICROGPT_INLINE Vec16 name(const Vec16& a, const Vec16& b, const Vec16& c) {     \
-    Vec16 r;                                                                   \
-    EACH r.v[u] = name(a.v[u], b.v[u], c.v[u]);                              \
-    return r;                                                                \
+#define TERNARY(name)                                                            \
+  PYMICROGPT_INLINE Vec16 name(const Vec16& a, const Vec16& b, const Vec16& c) { \
+    Vec16 r;                                                                     \
+    EACH r.v[u] = name(a.v[u], b.v[u], c.v[u]);                                  \
+    return r;                                                                    \
   }
 BINARY(operator+)
 BINARY(operator-)

@@ -64,20 +64,26 @@ EXPORT(allocate) void* allocate(size_t bytes) {
 }
 
 // What the state of a training takes.
-EXPORT(bytes) double bytes(int n_layer, int n_embd, int n_head, int block_size, int vocab_size,
-                           int batch_size) {
+EXPORT(bytes)
+double bytes(int n_layer, int n_embd, int n_head, int block_size, int vocab_size, int batch_size) {
   return static_cast<double>(PYMICROGPT_TABLE.bytes(
       setup_of(n_layer, n_embd, n_head, block_size, vocab_size, batch_size)));
 }
 
 // Documents as in config.h, which stay where they are. 0 where there is no more memory.
-EXPORT(create) Training* create(int n_layer, int n_embd, int n_head, int block_size, int vocab_size,
-                                int batch_size, double learning_rate, double num_steps,
-                                const int32_t* tokens, const int64_t* offsets, int count) {
+EXPORT(create)
+Training* create(int n_layer, int n_embd, int n_head, int block_size, int vocab_size,
+                 int batch_size, double learning_rate, double num_steps, const int32_t* tokens,
+                 const int64_t* offsets, int count) {
   Training* t = static_cast<Training*>(allocate(sizeof(Training)));
   if (t == nullptr) return nullptr;
-  *t = {nullptr, setup_of(n_layer, n_embd, n_head, block_size, vocab_size, batch_size),
-        {tokens, offsets, count}, learning_rate, 1e-8, num_steps, 0};
+  *t = {nullptr,
+        setup_of(n_layer, n_embd, n_head, block_size, vocab_size, batch_size),
+        {tokens, offsets, count},
+        learning_rate,
+        1e-8,
+        num_steps,
+        0};
   t->state = allocate(PYMICROGPT_TABLE.bytes(t->setup));
   if (t->state == nullptr) return nullptr;
   PYMICROGPT_TABLE.create(t->state, t->setup);
@@ -110,13 +116,13 @@ EXPORT(gradient) double gradient(Training* t) { return t->run(true, nullptr); }
 #ifdef PYMICROGPT_FULL
 // Documents 0 .. count - 1 of the stream of `seed`, at most batch_size of them: tokens (count, T)
 // and lengths (count); scratch (3, count).
-EXPORT(generate) void generate(Training* t, int count, double temperature, double seed, int top_k,
-                              const int32_t* prompt, int prompt_length, int32_t* tokens,
-                              int32_t* lengths, int32_t* scratch) {
-  PYMICROGPT_TABLE.generate(
-      t->state, {0, count, temperature, static_cast<uint64_t>(seed), top_k, prompt, prompt_length,
-                 t->setup.config.block_size, tokens, lengths, scratch, scratch + count,
-                 scratch + 2 * count});
+EXPORT(generate)
+void generate(Training* t, int count, double temperature, double seed, int top_k,
+              const int32_t* prompt, int prompt_length, int32_t* tokens, int32_t* lengths,
+              int32_t* scratch) {
+  PYMICROGPT_TABLE.generate(t->state, {0, count, temperature, static_cast<uint64_t>(seed), top_k,
+                                       prompt, prompt_length, t->setup.config.block_size, tokens,
+                                       lengths, scratch, scratch + count, scratch + 2 * count});
 }
 
 // Multiply-adds alone; returns how many floating-point operations they were.

@@ -22,7 +22,8 @@ namespace microgpt {
 
 extern const Kernels PYMICROGPT_TABLE;
 constexpr Kernels PYMICROGPT_TABLE = {
-    1, false,
+    1,
+    false,
     [](const Setup&) { return sizeof(Engine64); },
     [](void* state, const Setup& setup) { new (state) Engine64(setup.config); },
     [](void* state, Slot slot, const double* natural) { engine(state).write(slot, natural); },
@@ -33,7 +34,10 @@ constexpr Kernels PYMICROGPT_TABLE = {
       if (call.adam != nullptr) return engine(state).step(*call.batch, *call.adam);
       return call.backward ? engine(state).gradient(*call.batch) : engine(state).loss(*call.batch);
     },
-    nullptr, nullptr, nullptr, nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
 };
 
 }  // namespace microgpt

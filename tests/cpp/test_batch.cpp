@@ -112,7 +112,7 @@ void test_batches(const Config& config, const Corpus& corpus, int batch_size, in
 }
 
 // Access to the private base of marks, by which those of earlier steps are known to be stale.
-template <uint32_t PrefixBuilder::*member>
+template <uint32_t PrefixBuilder::* member>
 struct Access {
   friend uint32_t& base_of(PrefixBuilder& builder) { return builder.*member; }
 };

@@ -219,9 +219,9 @@ void test_vector() {
                    Vec::load(from[3]));
   for (int j = 0; j < width; ++j)
     for (int i = 0; i < 16; ++i)
-      check(i >= 8 && i < 12 ? same_bits(to[16 * j + i], from[i - 8][j])
-                             : is_poison(to[16 * j + i]),
-            "store_transposed");
+      check(
+          i >= 8 && i < 12 ? same_bits(to[16 * j + i], from[i - 8][j]) : is_poison(to[16 * j + i]),
+          "store_transposed");
   CHECK(to.intact());
 }
 
@@ -340,10 +340,8 @@ class Activations {
   void expect(const char* what, F want, int slack) {
     for (int n = 0; n < capacity_; ++n)
       for (int i = 0; i < lanes(); ++i) {
-        if (n < rows_)
-          near(at(i, n), i < features_ ? want(n, i) : Approx(0), what);
-        else if (n >= slack)
-          check(same_bits(at(i, n), rest_), "rows beyond are left alone");
+        if (n < rows_) near(at(i, n), i < features_ ? want(n, i) : Approx(0), what);
+        else if (n >= slack) check(same_bits(at(i, n), rest_), "rows beyond are left alone");
       }
     check(block_.intact(), "memory around is left alone");
   }
@@ -432,23 +430,24 @@ void test_product() {
       for (int p = 1; p <= ProductCase::panels; ++p) {
         const auto same = [](int, int, Approx y) { return y; };
         c.expect("product", Panels(c.x), rows, p, [](Panels y) { return Store{y}; }, same);
-        c.expect("product, relu", Panels(c.x), rows, p, [](Panels y) { return Relu{y}; },
-                 [](int, int, Approx y) { return relu(y); });
-        c.expect("product, residual", Panels(c.x), rows, p,
-                 [&](Panels y) { return Residual{y, c.other, c.map}; },
-                 [&](int n, int o, Approx y) {
-                   return y + Approx(c.other.at(o, c.map[n] / kPanel));
-                 });
-        c.expect("product, mask", Panels(c.x), rows, p,
-                 [&](Panels y) { return Mask{y, c.other}; },
-                 [&](int n, int o, Approx y) { return c.other.at(o, n) > 0 ? y : Approx(0); });
+        c.expect(
+            "product, relu", Panels(c.x), rows, p, [](Panels y) { return Relu{y}; },
+            [](int, int, Approx y) { return relu(y); });
+        c.expect(
+            "product, residual", Panels(c.x), rows, p,
+            [&](Panels y) { return Residual{y, c.other, c.map}; },
+            [&](int n, int o, Approx y) { return y + Approx(c.other.at(o, c.map[n] / kPanel)); });
+        c.expect(
+            "product, mask", Panels(c.x), rows, p, [&](Panels y) { return Mask{y, c.other}; },
+            [&](int n, int o, Approx y) { return c.other.at(o, n) > 0 ? y : Approx(0); });
         // The same operand row by row.
         const int64_t width = int64_t{panels_of(k)} * kPanel;
         Block strips(rows * width);
         for (int n = 0; n < rows; ++n)
           for (int i = 0; i < width; ++i) strips[n * width + i] = c.x.at(i, n);
-        c.expect("product of strips", Strips{strips.data(), width}, rows, p,
-                 [](Panels y) { return Store{y}; }, same);
+        c.expect(
+            "product of strips", Strips{strips.data(), width}, rows, p,
+            [](Panels y) { return Store{y}; }, same);
       }
     }
   }
@@ -696,8 +695,9 @@ void test_norm() {
         rms_backward(over, dy, y, r, x.panels(), span, C, over);
       });
       const auto want = [&](int n, int i) {
-        return norm_gradient(C, i, Approx(r[n]), [&](int j) { return Approx(dy.at(j, n)); },
-                             [&](int j) { return Approx(y.at(j, n)); });
+        return norm_gradient(
+            C, i, Approx(r[n]), [&](int j) { return Approx(dy.at(j, n)); },
+            [&](int j) { return Approx(y.at(j, n)); });
       };
       const auto with_past = [&](int n, int i) { return Approx(past.at(i, n)) + want(n, i); };
       alone.expect("rms_backward, in place", want, next_four(rows));
@@ -836,9 +836,17 @@ struct AttentionCase {
       }
   }
   Attention arguments() {
-    return {heads, qkv, dqkv, y, dy, p.data(), ds.data(), prefixes.path_stride / 4,
+    return {heads,
+            qkv,
+            dqkv,
+            y,
+            dy,
+            p.data(),
+            ds.data(),
+            prefixes.path_stride / 4,
             by_pair ? prefixes.pair_of : prefixes.self,
-            by_pair ? prefixes.pair_path : prefixes.node_path, &prefixes};
+            by_pair ? prefixes.pair_path : prefixes.node_path,
+            &prefixes};
   }
   int key(int node, int j) const {
     const int32_t* path = by_pair ? prefixes.pair_path : prefixes.node_path;
@@ -906,7 +914,7 @@ void test_attention_of(const Config& c, const Prefixes& prefixes, bool by_pair, 
         }
       }
   a.y.expect("attention_forward",
-               [&](int n, int i) { return out[static_cast<size_t>(n) * a.lanes + i]; });
+             [&](int n, int i) { return out[static_cast<size_t>(n) * a.lanes + i]; });
   a.dqkv.expect("attention_backward", [&](int n, int i) {
     return Approx(gradient[static_cast<size_t>(n) * 3 * a.lanes + i]);
   });
@@ -972,9 +980,8 @@ void test_loss() {
           before.at(i, n) = logits.at(i, n) = logits.at(i, n) * std::ldexp(1.0f, n % 8 - 1) - 20;
         want.emplace_back(before, n, V);
       }
-      shared_out(1 + rows % 3, [&](Share share) {
-        softmax_rows(logits, lse, weight, share.of(rows), V);
-      });
+      shared_out(1 + rows % 3,
+                 [&](Share share) { softmax_rows(logits, lse, weight, share.of(rows), V); });
       lse.expect("lse", [&](int n) { return want[n].lse; }, slack);
       logits.expect("softmax", [&](int n, int i) { return weight[n] * want[n].p[i]; }, slack);
     }
@@ -1009,8 +1016,9 @@ void test_loss() {
           cross_entropy(logits, lse, nll, prefixes, share.of(prefixes.nodes), V);
         });
         nll.expect("nll", [&](int i) { return want[i]; }, prefixes.entries);
-        logits.expect("dlogits", [&](int n, int i) { return Approx(dlogits[n * V + i]); },
-                      next_four(prefixes.nodes));
+        logits.expect(
+            "dlogits", [&](int n, int i) { return Approx(dlogits[n * V + i]); },
+            next_four(prefixes.nodes));
         near(static_cast<float>(total_loss(nll, prefixes)), loss, "loss");
       }
   report("loss");

@@ -162,7 +162,7 @@ constexpr double kGradientBound = 1e-5, kLossBound = 1e-6;
 constexpr double kBeta1 = 0.85, kBeta2 = 0.99;
 
 AdamStep adam_step(int step) {
-  return {0.01 * (1 - step / 10.0), kBeta1, kBeta2, 1 - std::pow(kBeta1, step + 1),
+  return {0.01 * (1 - step / 10.0),       kBeta1, kBeta2, 1 - std::pow(kBeta1, step + 1),
           1 - std::pow(kBeta2, step + 1), 1e-8};
 }
 
@@ -170,8 +170,8 @@ const Config kConfigs[] = {
     // n_layer, n_embd, n_head, block_size, vocab_size
     {1, 16, 4, 16, 27}, {1, 64, 4, 16, 27}, {1, 128, 4, 16, 27}, {2, 20, 4, 8, 27},
     {3, 24, 2, 24, 40}, {2, 24, 3, 5, 17},  {1, 20, 5, 16, 33},  {1, 1, 1, 1, 2},
-    {2, 3, 1, 3, 3},    {1, 40, 8, 4, 100}, {2, 32, 1, 9, 16},
-    {1, 32, 2, 64, 9},  {2, 48, 3, 65, 17}, {1, 20, 1, 130, 9}, {1, 13, 1, 257, 5},
+    {2, 3, 1, 3, 3},    {1, 40, 8, 4, 100}, {2, 32, 1, 9, 16},   {1, 32, 2, 64, 9},
+    {2, 48, 3, 65, 17}, {1, 20, 1, 130, 9}, {1, 13, 1, 257, 5},
 };
 
 struct Case {
@@ -186,8 +186,8 @@ struct Case {
       : config(c), batch_size(size), sharing(share),
         corpus(random_corpus(random, 23, c.vocab_size, c.block_size + 3)),
         parameters(random_values(c, random, 1 / std::sqrt(static_cast<float>(c.n_embd)))) {
-    at_case("L %d, C %d, H %d, T %d, V %d, batch %d%s", c.n_layer, c.n_embd, c.n_head,
-            c.block_size, c.vocab_size, size, share ? ", sharing" : "");
+    at_case("L %d, C %d, H %d, T %d, V %d, batch %d%s", c.n_layer, c.n_embd, c.n_head, c.block_size,
+            c.vocab_size, size, share ? ", sharing" : "");
   }
   Batch batch(int step = 0) const {
     return corpus.batch(int64_t{step} * batch_size % corpus.count(), batch_size);
@@ -205,8 +205,8 @@ void each_case(F f) {
   for (const Config& config : kConfigs)
     for (const int batch_size : {1, 2, 16, 17})
       for (const bool sharing : {false, true})
-        if (config.block_size >= 64  ? sharing && batch_size <= 2
-            : config.n_embd < 64 || batch_size == (sharing ? 17 : 1))
+        if (config.block_size >= 64 ? sharing && batch_size <= 2
+                                    : config.n_embd < 64 || batch_size == (sharing ? 17 : 1))
           f(Case(config, batch_size, sharing));
   f(Case({1, 36, 2, 30, 9}, 67, false));  // more rows than take turns with the weights
 }
@@ -224,7 +224,7 @@ void test_reference() {
     tape.write(Slot::parameter, c.parameters.data());
     for (int step = 0; step < 2; ++step) {
       expect_loss(reference.gradient(c.batch(step)), tape.gradient(c.batch(step)), 1e-13,
-                   "loss of reference and tape");
+                  "loss of reference and tape");
       expect_tensors(config, read(reference, Slot::gradient, config),
                      read(tape, Slot::gradient, config), 1e-12, "gradients of reference and tape");
       reference.step(c.batch(step), adam_step(step));
@@ -272,7 +272,7 @@ void test_steps(const Kernels& kernels) {
     }
     for (int step = 0; step < 2; ++step)
       expect_loss(model->step(c.batch(step), adam_step(step)),
-                   reference.step(c.batch(step), adam_step(step)), kLossBound, "loss of a step");
+                  reference.step(c.batch(step), adam_step(step)), kLossBound, "loss of a step");
     Values got = read(*model, Slot::parameter, c.config);
     Values want = read(reference, Slot::parameter, c.config);
     for (size_t i = 0; i < got.size(); ++i) {
@@ -452,8 +452,7 @@ void test_not_finite(const Kernels& kernels) {
           const double want = reference.loss(c.batch());
           if (std::isfinite(want))
             expect_loss(got, want, 10 * kLossBound, "loss with what does not count");
-          else
-            CHECK(!std::isfinite(got));
+          else CHECK(!std::isfinite(got));
         }
 
     at_case("%.180s, subnormal", configuration);

@@ -32,8 +32,8 @@ void test_product(const char* name, int rows, int depth, int columns) {
     Block a(rows * depth), b(depth * ld_b), out(rows * ld_out), before(rows * ld_out);
     for (Block* block : {&a, &b, &before}) fill(*block, random);
     std::memcpy(out.data(), before.data(), sizeof(float) * out.size());
-    const Elements<float> elements = transposed ? Elements<float>{a.data(), 1, rows}
-                                                : Elements<float>{a.data(), depth, 1};
+    const Elements<float> elements =
+        transposed ? Elements<float>{a.data(), 1, rows} : Elements<float>{a.data(), depth, 1};
     product<Epilogue>(out.data(), ld_out, elements, b.data(), ld_b, rows, depth, columns);
     for (int i = 0; i < rows; ++i)
       for (int j = 0; j < ld_out; ++j) {
@@ -110,8 +110,9 @@ struct Case {
   Config config;
   int batch_size;
 };
-const Case kCases[] = {  // L, C, H, T, V
-    {{1, 8, 1, 3, 5}, 1},  {{1, 8, 2, 8, 5}, 4},    {{2, 8, 4, 3, 4}, 7},   {{1, 20, 4, 8, 7}, 5},
+const Case kCases[] = {
+    // L, C, H, T, V
+    {{1, 8, 1, 3, 5}, 1},  {{1, 8, 2, 8, 5}, 4},    {{2, 8, 4, 3, 4}, 7},    {{1, 20, 4, 8, 7}, 5},
     {{2, 20, 2, 8, 7}, 3}, {{2, 20, 1, 19, 17}, 4}, {{1, 32, 4, 16, 27}, 6}, {{1, 3, 3, 1, 2}, 2},
 };
 
@@ -212,8 +213,7 @@ double loss_by_definition(const Config& c, const Values& p, const Batch& batch) 
     std::vector<std::vector<Vector>> keys(c.n_layer), values(c.n_layer);  // of the positions so far
     for (int t = 0; t < n; ++t) {
       Vector x(C);
-      for (int i = 0; i < C; ++i)
-        x[i] = p[at.wte() + token[t] * C + i] + p[at.wpe() + t * C + i];
+      for (int i = 0; i < C; ++i) x[i] = p[at.wte() + token[t] * C + i] + p[at.wpe() + t * C + i];
       x = norm(x);
       for (int layer = 0; layer < c.n_layer; ++layer) {
         const Vector a = norm(x), q = linear(at.attn_wq(layer), C, a);
@@ -371,8 +371,8 @@ void test_adam(const Case& c) {
     for (size_t i = 0; i < p.size(); ++i) {
       m[i] = 0.85 * m[i] + 0.15 * g[i];
       v[i] = 0.99 * v[i] + 0.01 * g[i] * g[i];
-      p[i] -= adam.rate * (m[i] / adam.correction1) /
-              (std::sqrt(v[i] / adam.correction2) + adam.eps);
+      p[i] -=
+          adam.rate * (m[i] / adam.correction1) / (std::sqrt(v[i] / adam.correction2) + adam.eps);
     }
     engine.read(Slot::parameter, got.data());
     // Ten roundings of an update of at most 0.01, and one of the parameter.

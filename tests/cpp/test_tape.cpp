@@ -206,8 +206,12 @@ void test_adam(const Problem& p) {
     const Batch batch = p.batch(2 * step, 2);
     const double expected = engine.gradient(batch);
     const Numbers g = read(engine, Slot::gradient, count);
-    const AdamStep adam = {0.01 / (step + 1), 0.85, 0.99,
-                           1 - std::pow(0.85, step + 1), 1 - std::pow(0.99, step + 1), 1e-8};
+    const AdamStep adam = {0.01 / (step + 1),
+                           0.85,
+                           0.99,
+                           1 - std::pow(0.85, step + 1),
+                           1 - std::pow(0.99, step + 1),
+                           1e-8};
     at_most(std::fabs(engine.step(batch, adam) - expected), 0, "loss of step()");
     for (size_t i = 0; i < count; ++i) {
       m[i] = 0.85 * m[i] + 0.15 * g[i];

@@ -13,9 +13,11 @@ namespace microgpt {
 namespace {
 
 constexpr int kSteps = 60;  // the automatic choice of threads takes 40
-const Config kConfigs[] = {
-    // n_layer, n_embd, n_head, block_size, vocab_size
-    {1, 16, 4, 16, 27}, {2, 24, 3, 5, 17}, {2, 3, 1, 3, 3}, {2, 32, 2, 64, 9}};
+const Config kConfigs[] = { // n_layer, n_embd, n_head, block_size, vocab_size
+                           {1, 16, 4, 16, 27},
+                           {2, 24, 3, 5, 17},
+                           {2, 3, 1, 3, 3},
+                           {2, 32, 2, 64, 9}};
 
 std::vector<double> parameters(const Config& config) {
   Random random;
@@ -62,8 +64,7 @@ void test_at_once(const std::string& engine) {
     std::vector<std::thread> threads;
     for (int i = 0; i < 4; ++i)
       threads.emplace_back([&, i] { results[i] = train(engine, config, counts[i]); });
-    for (auto& made : texts)
-      threads.emplace_back([&] { made = generate(engine, config); });
+    for (auto& made : texts) threads.emplace_back([&] { made = generate(engine, config); });
     for (std::thread& thread : threads) thread.join();
     at_case("%s, C %d", engine.c_str(), config.n_embd);
     for (const auto& result : results) CHECK(result == alone);

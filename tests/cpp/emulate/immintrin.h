@@ -104,27 +104,26 @@ inline float power(float x, float n) { return n < -200 ? 0.0f : x * __builtin_ex
   emulated::map(a, b, [](__m128 x, __m128 y) { return _mm_unpacklo_ps(x, y); })
 #define _mm512_unpackhi_ps(a, b) \
   emulated::map(a, b, [](__m128 x, __m128 y) { return _mm_unpackhi_ps(x, y); })
-#define _mm512_permute_ps(a, i) \
-  emulated::map(a, [](__m128 x) { return _mm_shuffle_ps(x, x, (i)); })
+#define _mm512_permute_ps(a, i) emulated::map(a, [](__m128 x) { return _mm_shuffle_ps(x, x, (i)); })
 #define _mm512_shuffle_ps(a, b, i) \
   emulated::map(a, b, [](__m128 x, __m128 y) { return _mm_shuffle_ps(x, y, (i)); })
-#define _mm512_shuffle_f32x4(a, b, i)                                        \
+#define _mm512_shuffle_f32x4(a, b, i)                                                \
   (emulated::M512{(a).quad[(i) & 3], (a).quad[(i) >> 2 & 3], (b).quad[(i) >> 4 & 3], \
                   (b).quad[(i) >> 6 & 3]})
 #define _mm512_roundscale_ps(a, mode) \
   emulated::map(a, [](__m128 x) { return _mm_round_ps(x, (mode) | _MM_FROUND_NO_EXC); })
-#define _mm512_cmp_ps_mask(a, b, predicate)                                                  \
-  [](emulated::M512 x, emulated::M512 y) {                                                   \
-    int bits = 0;                                                                            \
-    for (int q = 0; q < 4; ++q)                                                              \
-      bits |= _mm_movemask_ps(_mm_cmp_ps(x.quad[q], y.quad[q], predicate)) << (4 * q);       \
-    return static_cast<uint16_t>(bits);                                                      \
+#define _mm512_cmp_ps_mask(a, b, predicate)                                            \
+  [](emulated::M512 x, emulated::M512 y) {                                             \
+    int bits = 0;                                                                      \
+    for (int q = 0; q < 4; ++q)                                                        \
+      bits |= _mm_movemask_ps(_mm_cmp_ps(x.quad[q], y.quad[q], predicate)) << (4 * q); \
+    return static_cast<uint16_t>(bits);                                                \
   }(a, b)
 #define _mm512_maskz_mov_ps(mask, a) \
   emulated::each(a, [m = (mask)](int i, float x) { return m >> i & 1 ? x : 0.0f; })
-#define _mm512_mask_add_ps(from, mask, a, b)                             \
+#define _mm512_mask_add_ps(from, mask, a, b)                                     \
   emulated::each(from, [m = (mask), sum = _mm512_add_ps(a, b)](int i, float x) { \
-    return m >> i & 1 ? emulated::element(sum, i) : x;                   \
+    return m >> i & 1 ? emulated::element(sum, i) : x;                           \
   })
 #define _mm512_rcp14_ps(a) emulated::each(a, [](int, float x) { return emulated::rcp14(x); })
 #define _mm512_getexp_ps(a) emulated::each(a, [](int, float x) { return emulated::exponent(x); })
@@ -134,7 +133,7 @@ inline float power(float x, float n) { return n < -200 ? 0.0f : x * __builtin_ex
     const float f = emulated::mantissa(x);                              \
     return (interval) != _MM_MANT_NORM_1_2 && f >= 1.5f ? 0.5f * f : f; \
   })
-#define _mm512_scalef_ps(a, n)                                     \
-  emulated::each(a, [power = (n)](int i, float x) {                \
-    return emulated::power(x, emulated::element(power, i));        \
+#define _mm512_scalef_ps(a, n)                              \
+  emulated::each(a, [power = (n)](int i, float x) {         \
+    return emulated::power(x, emulated::element(power, i)); \
   })
