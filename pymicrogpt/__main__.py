@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import _signal as signal  # what `signal` wraps: that takes some of the time it is here to cover
 import os
-import signal
 import sys
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -21,7 +21,8 @@ from .checkpoint import CHECKPOINT_FILE, SLOTS, Checkpoint, digest_of
 from .config import Config, checked_float, checked_int
 from .corpus import Corpus
 from .display import counted
-from .engines import EngineInfo, engines, reference_engine
+from .engine_info import EngineInfo
+from .engines import engines, reference_engine
 from .init import init_parameters, shuffled
 from .model import GPT
 from .reference import Reference, Value

@@ -900,3 +900,11 @@ def test_web_opens_the_page_or_says_how_to_build_it(monkeypatch, capsys):
     monkeypatch.setattr(Path, "is_file", lambda path: False)
     assert command("web") == 2
     assert "make web" in capsys.readouterr().err
+
+
+def test_the_package_loads_nothing_before_ctrl_c_is_provided_for():
+    code = "import os, sys; before = {*sys.modules}; import pymicrogpt.__main__\n"
+    code += "print(*sorted({*sys.modules} - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    loaded = [name for name in done.stdout.split() if name != "__future__"]
+    assert loaded == ["pymicrogpt", "pymicrogpt.__main__", "pymicrogpt.engines"]
