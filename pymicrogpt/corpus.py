@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from .config import checked_float, checked_int
 from .display import counted
@@ -30,6 +30,8 @@ DOWNLOAD_SECONDS = 3.0  # for all of it, name resolution included
 BOM = b"\xef\xbb\xbf"
 LARGE = 4_000_000  # bytes of a file, from which on documents are not strings of their own
 BLOCK = 100_000  # documents at a time
+SAMPLE = 1 << 16  # bytes that tell text from other data
+WRITTEN = bytes(b for b in range(256) if b >= 32 or chr(b).isspace())  # in text, all but controls
 CODECS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}  # by bytes of a character
 
 
@@ -107,7 +109,8 @@ class Corpus:
                 f"corpus {path} is a directory; give a text file, one document a line"
             )
         try:
-            data = path.read_bytes()
+            with open(path, "rb") as file:
+                data = _read(file)
         except FileNotFoundError:
             raise CorpusNotFoundError(f"corpus {path} does not exist") from None
         return cls._from_bytes(data, str(path), size)
@@ -120,7 +123,7 @@ class Corpus:
         size = checked_int("block_size", block_size) if mode == "stream" else None
         if sys.stdin is None:
             raise CorpusError("standard input is closed")
-        return cls._from_bytes(sys.stdin.buffer.read(), "standard input", size)
+        return cls._from_bytes(_read(sys.stdin.buffer), "standard input", size)
 
     @classmethod
     def _from_bytes(cls, data: bytes, source: str, size: int | None) -> Corpus:
@@ -132,6 +135,12 @@ class Corpus:
                 raise CorpusError(
                     f"corpus {source} holds a NUL at offset {place}, line {_line(data, place)}: "
                     "it is UTF-16 or no text; save it as UTF-8"
+                )
+            sample = data[:SAMPLE]
+            if len(sample.translate(None, WRITTEN)) > 0.4 * len(sample):
+                raise CorpusError(
+                    f"corpus {source} is mostly control characters: it is UTF-16 or no text; save "
+                    "it as UTF-8"
                 )
             documents = _parsed(data, size)
         except UnicodeDecodeError as error:
@@ -347,6 +356,16 @@ def alphabet_of(documents: Iterable[str]) -> tuple[str, ...]:
     if isinstance(documents, Documents):
         return documents.alphabet
     return tuple(sorted(set().union(*documents)))
+
+
+def _read(file: BinaryIO) -> bytes:
+    """All of it, or up to some way after a NUL, which no text has: a device may have no end."""
+    parts: list[bytes] = []
+    while part := file.read(1 << 24):
+        parts.append(part)
+        if b"\0" in part:
+            break
+    return b"".join(parts)
 
 
 def _line(data: bytes, offset: int) -> int:
