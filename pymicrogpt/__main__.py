@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import _signal as signal  # what `signal` wraps: that takes some of the time it is here to cover
+# What `signal` wraps: to load that takes some of the time it is here to cover.
+import _signal as signal  # type: ignore[import-not-found]
 import os
 import sys
 

@@ -204,9 +204,10 @@ class Corpus:
         and at least one, drawn by `seed`; both in the order of this corpus.
 
         A document stays in the first where it is the last to hold some character, so that a model
-        of the first can be evaluated on the second. ValueError unless 0 < fraction < 1; CorpusError
-        where nothing can be held out."""
+        of the first can be evaluated on the second. ValueError unless 0 < fraction < 1; TypeError
+        for a seed that is no integer; CorpusError where nothing can be held out."""
         fraction = checked_float("fraction", fraction, below=1.0)
+        seed = checked_int("seed", seed, -sys.maxsize, sys.maxsize)
         wanted = min(max(1, round(fraction * len(self))), len(self) - 1)
         if isinstance(self.documents, Documents):
             held = self.documents.held_out(random.Random(seed), wanted)

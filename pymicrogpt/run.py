@@ -12,6 +12,7 @@ left stays until the first model and checkpoint of this one are whole.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -27,12 +28,12 @@ from typing import Any
 import numpy as np
 
 from .checkpoint import CHECKPOINT_FILE, Checkpoint
-from .config import Config
+from .config import Config, checked_float
 from .corpus import Corpus
 from .display import Display, Event, counted, escaped, waiting
 from .files import owned, sync_directory
 from .model import GPT
-from .trainer import Trainer, check_finite
+from .trainer import Trainer, check_engine, check_finite
 from .weights import CONFIG_FILE, WEIGHTS_FILE, NotFiniteError, WeightsError, save_model
 
 SAVE_SECONDS = 10.0  # of training that a kill may cost
@@ -165,11 +166,14 @@ class Run:
         with ExitStack() as ownership:
             ownership.enter_context(own(directory))
             checkpoint = None if overwrite else check_settings(directory, settings)
+            config = Config(settings.n_layer, settings.n_embd, settings.n_head, settings.block_size)
+            checked_float("learning_rate", settings.learning_rate, engine=True)
+            check_engine(settings.engine)
             corpus, held_out = settings.load_corpus()
             with waiting(f"preparing {counted(len(corpus), 'document')} and the model"):
                 trainer = Trainer(
                     corpus,
-                    Config(settings.n_layer, settings.n_embd, settings.n_head, settings.block_size),
+                    config,
                     engine=settings.engine,
                     batch_size=settings.batch_size,
                     learning_rate=settings.learning_rate,
@@ -555,10 +559,38 @@ def state_of(checkpoint: Checkpoint) -> State | None:
     """None where the checkpoint is from another program, or another version of this one."""
     try:
         state = State(**checkpoint.notes)
-        known = state.settings.keys() == asdict(Settings()).keys()
-    except (TypeError, AttributeError):
+        Settings(**state.settings)
+        return state if _is_of_a_run(state) else None
+    except (TypeError, ValueError):
         return None
-    return state if known else None
+
+
+def _is_of_a_run(state: State) -> bool:
+    """Whether all in it is of its type; TypeError or ValueError where not even that can be said."""
+
+    def is_number(value: Any) -> bool:
+        return type(value) in (int, float) and math.isfinite(value)
+
+    known = asdict(Settings())
+    best = (state.best_step, state.best_val_loss)
+    return (
+        state.settings.keys() == known.keys()
+        and all(
+            is_number(value) if type(known[name]) is float else type(value) is type(known[name])
+            for name, value in state.settings.items()
+            if name != "corpus"
+        )
+        and type(state.settings["corpus"]) in (str, type(None))
+        and state.ended in ("", "finished", "patience")
+        and (best == (None, None) or (type(best[0]) is int and is_number(best[1])))
+        and all(type(n) is int for n in (state.evals_since_best, state.loss_count))
+        and all(map(is_number, (state.seconds, state.loss_sum)))
+        and all(
+            type(step) is int and all(loss is None or is_number(loss) for loss in losses)
+            for step, *losses in state.history
+        )
+        and all(len(line) == 3 for line in state.history)
+    )
 
 
 def utf8_name(path: str) -> str:

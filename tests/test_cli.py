@@ -3,6 +3,7 @@ and terminals."""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -11,11 +12,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from conftest import get_golden
 
 import pymicrogpt as mg
@@ -908,3 +911,69 @@ def test_the_package_loads_nothing_before_ctrl_c_is_provided_for():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     loaded = [name for name in done.stdout.split() if name != "__future__"]
     assert loaded == ["pymicrogpt", "pymicrogpt.__main__", "pymicrogpt.engines"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--n-embd", "6"], "n_embd must be divisible by n_head"),
+        (["--learning-rate", "1e39"], "learning_rate must lie in"),
+        (["--engine", "nonsense"], "engine 'nonsense' is unknown"),
+    ],
+)
+def test_settings_are_refused_before_the_text_is_read(args, message, monkeypatch, capsys):
+    monkeypatch.setattr(run.Settings, "load_corpus", None)
+    assert command("train", *args) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"history": None},
+        {"history": [[2, 1.5, "x"]]},
+        {"history": [[2, 1.5]]},
+        {"history": [["2", 1.5, None]]},
+        {"seconds": None},
+        {"loss_sum": "x"},
+        {"loss_count": None},
+        {"best_val_loss": [1]},
+        {"best_step": 2, "best_val_loss": None},
+        {"evals_since_best": 1.5},
+        {"ended": 3},
+        {"settings": None},
+        {"settings": {"max_steps": 7}},
+        {"settings": {**asdict(run.Settings()), "log_interval": "x"}},
+        {"settings": {**asdict(run.Settings()), "corpus": 3}},
+    ],
+)
+def test_a_checkpoint_with_notes_that_are_none_of_a_run(note, capsys):
+    assert command("train", *SMALL, "--max-steps", "9") == 0
+    whole = Checkpoint.load("out")
+    notes = {**whole.notes, "ended": "", **note}
+    dataclasses.replace(whole, notes=notes, step=5, next_document=5).save("out", "float32")
+    capsys.readouterr()
+    assert command("train", "--resume") == 2
+    assert "was not written by this command" in capsys.readouterr().err
+
+
+def test_values_that_are_nested_too_deeply(capsys):
+    nested: list = []
+    for _ in range(500):
+        nested = [nested]
+    assert command("train", *SMALL, "--max-steps", "9") == 0
+    model = mg.GPT.load("out")
+    before = weights("out")
+    model.training["more"] = nested
+    with pytest.raises(ValueError, match="training must be of JSON values: they are nested too"):
+        model.save("out")
+    assert weights("out") == before
+    Path("out/config.json").unlink()
+    with safetensors.safe_open("out/model.safetensors", "numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(file.metadata()["pymicrogpt"])
+    header["training"]["more"] = nested
+    header = {"pymicrogpt": json.dumps(header)}
+    safetensors.numpy.save_file(tensors, "out/model.safetensors", header)
+    assert command("info", "--out-dir", "out") == 2
+    assert "its header holds values that are nested too deeply" in capsys.readouterr().err

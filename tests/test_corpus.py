@@ -474,3 +474,9 @@ def test_a_device_without_end(device):
     done = subprocess.run([sys.executable, "-c", limits + code], capture_output=True, text=True)
     expected = "zero holds a NUL at offset 0" if device == "/dev/zero" else "urandom is not UTF-8"
     assert expected in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("seed", [float("nan"), 1.5, "a", None, True])
+def test_split_by_a_seed_that_is_no_integer(seed):
+    with pytest.raises(TypeError, match="seed must be an integer"):
+        mg.Corpus.from_documents(["aa"] * 4).split(0.5, seed)
