@@ -977,3 +977,9 @@ def test_values_that_are_nested_too_deeply(capsys):
     safetensors.numpy.save_file(tensors, "out/model.safetensors", header)
     assert command("info", "--out-dir", "out") == 2
     assert "its header holds values that are nested too deeply" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("order", "\x07\x7f\x9b\u061c\u200e\u200f\u2028\u202e\u2066\u2069")
+def test_no_order_to_a_terminal_gets_through(order):
+    number = order.encode("unicode_escape").decode()
+    assert display.escaped(f"a{order}b") == f"a{number}b"
