@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from .checkpoint import CHECKPOINT_FILE, Checkpoint
 from .config import Config, checked_float
 from .corpus import Corpus
 from .display import Display, Event, counted, escaped, waiting
-from .files import owned, sync_directory
+from .files import has_room, owned, sync_directory
 from .model import GPT
 from .trainer import Trainer, check_engine, check_finite
 from .weights import CONFIG_FILE, WEIGHTS_FILE, NotFiniteError, WeightsError, save_model
@@ -39,6 +39,7 @@ from .weights import CONFIG_FILE, WEIGHTS_FILE, NotFiniteError, WeightsError, sa
 SAVE_SECONDS = 10.0  # of training that a kill may cost
 SAVE_TAKES = 1.0  # seconds; where saving takes longer, it is done more rarely in proportion
 CHUNK_SECONDS = 0.1  # of steps between two looks at the clock
+BYTES_SAVED = 4 + 4 + 8 + 8  # of a parameter, at least: model; checkpoint with two moments
 FIRST = ".first"  # folder of the first checkpoint, until it takes its place
 ENOUGH_DOCUMENTS = 8  # in a batch in which a hidden unit that lives is heard of
 MOST_HISTORY = 20_000  # records; a longer history is thinned out
@@ -143,8 +144,13 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._ownership.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ownership.__exit__(kind, error, traceback)
 
     @classmethod
     def start(
@@ -156,8 +162,8 @@ class Run:
         overwrite: bool = False,
     ) -> Run:
         """Begins at step 0. RunError where the directory holds something else, unless `overwrite`,
-        or another process trains in it; ValueError for bad settings, OSError where it cannot be
-        written."""
+        or another process trains in it, or it has no room; ValueError for bad settings, OSError
+        where it cannot be written."""
         if directory.exists() and not directory.is_dir():
             raise RunError(f"--out-dir {directory} is not a directory")
         for name in (CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE):
@@ -183,6 +189,11 @@ class Run:
                 )
                 if not overwrite:
                     check_training(directory, checkpoint, trainer)
+            size = trainer.num_params * BYTES_SAVED
+            if not has_room(directory, size):
+                raise RunError(
+                    f"{directory} has no room for the model and its checkpoint, {size:,} bytes"
+                )
             state = State(asdict(settings))
             rest = ownership.pop_all()
         return cls(directory, settings, state, trainer, held_out, True, rest)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .arguments import CommandError, integer, new_parser, nonempty, number, one_line
 from .display import clock, counted, escaped, lost, on_terminal, say, waiting
+from .files import owned
 
 if TYPE_CHECKING:
     from .corpus import Corpus
@@ -166,8 +167,11 @@ def run_sweep(args: argparse.Namespace, display: Display) -> int:
         raise CommandError(f"{out_dir / 'best'} is not a directory: choose another --out-dir")
     if args.scheduler is not None:
         check_address(args.scheduler)
-    with waiting("reading the text and holding out documents"):
-        train, held_out = load_corpus(args, space).split(args.val_fraction)
+    try:
+        with waiting("reading the text and holding out documents"), owned(out_dir):
+            train, held_out = load_corpus(args, space).split(args.val_fraction)
+    except BlockingIOError:
+        raise CommandError(f"another sweep is about to start in {out_dir}; wait for it") from None
     if not args.json:
         say(
             f"{counted(len(train), 'document')}, {len(held_out):,} more held out; "

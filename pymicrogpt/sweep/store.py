@@ -33,7 +33,7 @@ class Store:
             raise
 
     def check(self, settings: Settings, key: str) -> None:
-        """SweepError where the row of this trial lacks what a row has, or has it of another type."""
+        """SweepError where the row of this trial lacks something, or has it of another type."""
         fields = empty_row(settings, "")
         if missing := [name for name in fields if name not in self.rows[key]]:
             raise SweepError(
