@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import operator
 import os
 import random
 import sys
@@ -207,7 +208,9 @@ class Corpus:
         of the first can be evaluated on the second. ValueError unless 0 < fraction < 1; TypeError
         for a seed that is no integer; CorpusError where nothing can be held out."""
         fraction = checked_float("fraction", fraction, below=1.0)
-        seed = checked_int("seed", seed, -sys.maxsize, sys.maxsize)
+        if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+            raise TypeError(f"seed must be an integer, not {seed!r}")
+        seed = operator.index(seed)  # of any size
         wanted = min(max(1, round(fraction * len(self))), len(self) - 1)
         if isinstance(self.documents, Documents):
             held = self.documents.held_out(random.Random(seed), wanted)
