@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """An engine, as engines() lists it.
-
-    name: what Trainer(engine=...) takes
-    available: whether it runs here
-    reason: why it cannot; empty where it can
-    isa: what it was compiled for, in words
-    lanes: values per vector
-    dtype: of its parameters, "float32" or "float64"
-    """
-
-    name: str
-    available: bool
-    reason: str
-    isa: str
-    lanes: int
-    dtype: str
+TYPE_CHECKING = False  # everything that imports the package pays for what is imported here
+if TYPE_CHECKING:
+    from .engine_info import EngineInfo
 
 
 def available_cores() -> int:
@@ -34,7 +17,9 @@ def available_cores() -> int:
 
 
 def reference_engine() -> EngineInfo:
-    import platform  # here, as everything that imports the package pays for what is above
+    import platform
+
+    from .engine_info import EngineInfo
 
     python = f"{platform.python_implementation()} {platform.python_version()}"
     return EngineInfo("reference", True, "", python, 1, "float64")
@@ -43,5 +28,6 @@ def reference_engine() -> EngineInfo:
 def engines() -> list[EngineInfo]:
     """Every engine by name: the pure-Python reference, then the compiled ones, best first."""
     from . import _core
+    from .engine_info import EngineInfo
 
     return [reference_engine(), *(EngineInfo(**record) for record in _core.engines())]

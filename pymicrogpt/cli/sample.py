@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .._words import escaped
-from .arguments import CommandError, integer, new_parser, nonempty, number, utf8
+from .arguments import integer, new_parser, nonempty, number, utf8
 from .terminal import lost, on_terminal, say
 
 if TYPE_CHECKING:
