@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 
@@ -87,15 +90,26 @@ def printable(text: str) -> str:
 
 def end(name: str, run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Exit code: that of `run`, 2 with one line where it was refused or could not say what it had
-    to (standard output full, or gone), 130 on Ctrl-C."""
+    to (standard output full, or gone), 128 + the signal after Ctrl-C, SIGTERM or SIGHUP, which are
+    a KeyboardInterrupt in `run`."""
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:  # the others must not spoil what is saved after this one
+            raise KeyboardInterrupt
+
     try:
-        code = run(args)
+        with handled(stop):
+            code = run(args)
         sys.stdout.flush()
         return code
     except (Refused, ValueError, OSError) as error:
         code, words = 2, f"{name}: {error}"
     except KeyboardInterrupt:
         code, words = 130, f"\n{name}: interrupted; what was there before is as it was"
+    if received:
+        code = 128 + received[0]
     with suppress(OSError):
         print(printable(words), file=sys.stderr, flush=True)
     try:
@@ -103,3 +117,20 @@ def end(name: str, run: Callable[[argparse.Namespace], int], args: argparse.Name
     except OSError:  # else the interpreter complains once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
+
+
+@contextmanager
+def handled(handler: Any) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP go to `handler`, unless this process was started to ignore them;
+    other threads than the main one have no signals."""
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     results = Results(about, {}, [], published.PUBLISHED, published.SOURCE)
     try:
         measure(args, variants, workloads, corpus, results)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if any(row.values for row in results.rows):
             raise kept(results, "measuring ended", error) from error
         raise

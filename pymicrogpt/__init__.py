@@ -11,17 +11,25 @@ The whole way:
 
 from __future__ import annotations
 
-from pkgutil import extend_path
-from typing import TYPE_CHECKING, Any
+import os
+import sys
 
-# In the source tree after a plain `pip install .`, _core is in the installed copy alone.
-__path__ = extend_path(__path__, __name__)
+# In the source tree after a plain `pip install .`, _core is in the installed copy alone. (pkgutil
+# does this too, and takes longer to load than all else until Ctrl-C is provided for.)
+__path__ = [
+    *__path__,
+    *filter(os.path.isdir, (os.path.abspath(os.path.join(p, __name__)) for p in sys.path)),
+]
 
-from .engines import EngineInfo, engines  # the module of that name would hide a lazy function
+from .engines import engines  # the module of that name would hide a lazy function
 
+TYPE_CHECKING = False  # to anything but a type checker
 if TYPE_CHECKING:
+    from typing import Any
+
     from .config import Config
     from .corpus import Corpus, CorpusError, CorpusNotFoundError
+    from .engine_info import EngineInfo
     from .model import GPT
     from .storage.weights import WeightsError
     from .tokenizer import Tokenizer
@@ -51,6 +59,7 @@ _HOMES = {
     "Corpus": "corpus",
     "CorpusError": "corpus",
     "CorpusNotFoundError": "corpus",
+    "EngineInfo": "engine_info",
     "GPT": "model",
     "Tokenizer": "tokenizer",
     "Trainer": "trainer",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ._documents import Documents
 
@@ -14,6 +14,24 @@ if TYPE_CHECKING:
 
 BOM = b"\xef\xbb\xbf"
 LARGE = 4_000_000  # bytes of a file, from which on documents are not strings of their own
+SAMPLE = 1 << 16  # bytes that tell text from other data
+WRITTEN = bytes(b for b in range(256) if b >= 32 or chr(b).isspace())  # in text, all but controls
+
+
+def read(file: BinaryIO) -> bytes:
+    """All of it, or up to some way after a NUL, which no text has: a device may have no end."""
+    parts: list[bytes] = []
+    while part := file.read(1 << 24):
+        parts.append(part)
+        if b"\0" in part:
+            break
+    return b"".join(parts)
+
+
+def is_mostly_controls(data: bytes) -> bool:
+    """As no text is, though UTF-16 may be."""
+    sample = data[:SAMPLE]
+    return len(sample.translate(None, WRITTEN)) > 0.4 * len(sample)
 
 
 def line_number(data: bytes, offset: int) -> int:

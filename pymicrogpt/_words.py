@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 # What a terminal would obey: control characters, and those that turn the direction of text.
-_ORDERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_ORDERS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def escaped(text: str, keep: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import random
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from . import _names
 from ._documents import Documents, alphabet_of
-from ._text import BOM, blocks, line_number, lines, parsed
+from ._text import BOM, blocks, is_mostly_controls, line_number, lines, parsed, read
 from ._words import counted
 from .config import checked_float, checked_int
 from .storage.files import write_atomically
@@ -93,7 +94,8 @@ class Corpus:
                 f"corpus {path} is a directory; give a text file, one document a line"
             )
         try:
-            data = path.read_bytes()
+            with open(path, "rb") as file:
+                data = read(file)
         except FileNotFoundError:
             raise CorpusNotFoundError(f"corpus {path} does not exist") from None
         return cls._from_bytes(data, str(path), size)
@@ -106,7 +108,7 @@ class Corpus:
         size = checked_int("block_size", block_size) if mode == "stream" else None
         if sys.stdin is None:
             raise CorpusError("standard input is closed")
-        return cls._from_bytes(sys.stdin.buffer.read(), "standard input", size)
+        return cls._from_bytes(read(sys.stdin.buffer), "standard input", size)
 
     @classmethod
     def _from_bytes(cls, data: bytes, source: str, size: int | None) -> Corpus:
@@ -118,6 +120,11 @@ class Corpus:
                 raise CorpusError(
                     f"corpus {source} holds a NUL at offset {place}, line "
                     f"{line_number(data, place)}: it is UTF-16 or no text; save it as UTF-8"
+                )
+            if is_mostly_controls(data):
+                raise CorpusError(
+                    f"corpus {source} is mostly control characters: it is UTF-16 or no text; save "
+                    "it as UTF-8"
                 )
             documents = parsed(data, size)
         except UnicodeDecodeError as error:
@@ -181,9 +188,12 @@ class Corpus:
         and at least one, drawn by `seed`; both in the order of this corpus.
 
         A document stays in the first where it is the last to hold some character, so that a model
-        of the first can be evaluated on the second. ValueError unless 0 < fraction < 1; CorpusError
-        where nothing can be held out."""
+        of the first can be evaluated on the second. ValueError unless 0 < fraction < 1; TypeError
+        for a seed that is no integer; CorpusError where nothing can be held out."""
         fraction = checked_float("fraction", fraction, below=1.0)
+        if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+            raise TypeError(f"seed must be an integer, not {seed!r}")
+        seed = operator.index(seed)  # of any size
         wanted = min(max(1, round(fraction * len(self))), len(self) - 1)
         if isinstance(self.documents, Documents):
             held = self.documents.held_out(random.Random(seed), wanted)

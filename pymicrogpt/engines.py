@@ -3,45 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """An engine, as engines() lists it.
-
-    name: what Trainer(engine=...) takes
-    available: whether it runs here
-    reason: why it cannot; empty where it can
-    isa: what it was compiled for, in words
-    lanes: values per vector; 0 where it is not part of this build
-    dtype: of its parameters, "float32" or "float64"
-    label: its name in reports
-    arch: the kind of CPU that it is for, "x86_64" or "aarch64"; empty for any
-    supported: whether this CPU has what it takes, be it part of this build or not
-    simd: whether it is written over vectors, through intrinsics
-    prefix_sharing: whether it computes what documents begin with once
-    skip_zeros: whether it leaves out hidden values that are zero, and counts them
-    threads: whether several can share a step
-    generates: whether GPT.generate takes it
-    phases: whether it can tell how long each phase of a step takes
-    """
-
-    name: str
-    available: bool
-    reason: str
-    isa: str
-    lanes: int
-    dtype: str
-    label: str = ""
-    arch: str = ""
-    supported: bool = True
-    simd: bool = False
-    prefix_sharing: bool = False
-    skip_zeros: bool = False
-    threads: bool = False
-    generates: bool = False
-    phases: bool = False
+TYPE_CHECKING = False  # everything that imports the package pays for what is imported here
+if TYPE_CHECKING:
+    from .engine_info import EngineInfo
 
 
 def available_cores() -> int:
@@ -52,7 +17,9 @@ def available_cores() -> int:
 
 
 def reference_engine() -> EngineInfo:
-    import platform  # here, as everything that imports the package pays for what is above
+    import platform
+
+    from .engine_info import EngineInfo
 
     implementation = platform.python_implementation()
     isa = f"{implementation} {platform.python_version()}"
@@ -62,5 +29,6 @@ def reference_engine() -> EngineInfo:
 def engines() -> list[EngineInfo]:
     """Every engine by name: the pure-Python reference, then the compiled ones, best first."""
     from . import _core
+    from .engine_info import EngineInfo
 
     return [reference_engine(), *(EngineInfo(**record) for record in _core.engines())]

@@ -18,7 +18,8 @@ from ._reference_engine import Encoded, ReferenceEngine
 from ._words import counted
 from .config import Config, checked_float, checked_int
 from .corpus import Corpus
-from .engines import EngineInfo, engines
+from .engine_info import EngineInfo
+from .engines import engines
 from .model import GPT
 from .storage.checkpoint import CHECKPOINT_FILE, SLOTS, Checkpoint, digest_of
 from .tokenizer import Tokenizer
@@ -145,7 +146,7 @@ class Trainer:
         self._evaluated: tuple[Corpus, NDArray[np.int32], NDArray[np.int64]] | None = None
         self._activity: Activity | None = None
         self._activity_step = 0  # which it is of
-        _check_engine(engine)
+        check_engine(engine)
 
         self._rng = random.Random(self.seed)
         self.documents = shuffled(corpus.documents, self._rng)  # in the order of training
@@ -255,7 +256,7 @@ class Trainer:
         if engine is None:
             engine = saved.engine
             try:
-                _check_engine(engine)
+                check_engine(engine)
             except ValueError as error:
                 raise ValueError(
                     f"{path} was trained by an engine that is not to be had: {error}; engine must "
@@ -402,7 +403,8 @@ class Trainer:
         return self.config.tensors(flat, self.tokenizer.vocab_size)
 
 
-def _check_engine(name: str) -> None:
+def check_engine(name: str) -> None:
+    """ValueError for one that is unknown or cannot run here."""
     if not isinstance(name, str):
         raise TypeError(f"engine must be a name, not {name!r}")
     if name in ("auto", "reference"):

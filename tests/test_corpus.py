@@ -4,8 +4,10 @@ import hashlib
 import os
 import pickle
 import random
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -453,3 +455,29 @@ def test_line_numbers_for_any_line_end(ends, tmp_path):
 def test_utf_16_is_no_text_full_of_nuls(codec, text, tmp_path):
     with pytest.raises(mg.CorpusError, match="save it as UTF-8"):
         mg.Corpus.from_file(write(tmp_path / "wrong.txt", text.encode(codec)))
+
+
+@pytest.mark.parametrize("word", ["приветмир", "Աննա", "สวัสดี"])
+def test_utf_16_without_nuls_is_no_text_either(word, tmp_path):
+    path = write(tmp_path / "c.txt", (word * 20).encode("utf-16-le"))
+    assert b"\0" not in path.read_bytes() and path.read_bytes().decode()  # nor is it bad UTF-8
+    with pytest.raises(mg.CorpusError, match=r"c\.txt is mostly control characters: it is UTF-16"):
+        mg.Corpus.from_file(path)
+    colours = b"\x1b[1ma\x1b[0m\nb\x1b[1mc\x1b[0m\n"  # a few are text
+    assert len(mg.Corpus.from_file(write(tmp_path / "c.txt", colours))) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero")
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom"])
+def test_a_device_without_end(device):
+    limits = "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30,) * 2)\n"
+    code = f"from pymicrogpt.corpus import Corpus\nCorpus.from_file({device!r})"
+    done = subprocess.run([sys.executable, "-c", limits + code], capture_output=True, text=True)
+    expected = "zero holds a NUL at offset 0" if device == "/dev/zero" else "urandom is not UTF-8"
+    assert expected in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("seed", [float("nan"), 1.5, "a", None, True])
+def test_split_by_a_seed_that_is_no_integer(seed):
+    with pytest.raises(TypeError, match="seed must be an integer"):
+        mg.Corpus.from_documents(["aa"] * 4).split(0.5, seed)

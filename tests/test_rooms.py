@@ -13,7 +13,7 @@ PACKAGE = REPO / "pymicrogpt"
 FLOORS = [
     set(modules.split())
     for modules in (
-        "_core _words _stream _pareto _signals config engines reference storage",
+        "_core _words _stream _pareto _signals config engines engine_info reference storage",
         "_documents _text _names corpus tokenizer _init _reference_engine",
         "storage.weights storage.checkpoint",
         "model trainer",

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.command import Refused, show, writable
+from bench.command import Refused, handled, show, writable
 from bench.report.markdown import markdown
 from bench.report.page import page
 from bench.report.part import all_parts, modules
@@ -62,20 +62,19 @@ def kept(results: Results, what: str, error: BaseException) -> Refused:
     """What to raise after a failure: it names the file in which the results are kept."""
     file = Path(tempfile.mkdtemp(prefix="pymicrogpt-results-"), "results.json")
     results.save(file)
+    interrupted = isinstance(error, KeyboardInterrupt)
+    why = "interrupted" if interrupted else str(error) or type(error).__name__
     return Refused(
-        f"{what} ({str(error) or type(error).__name__}); the results are kept, to be drawn by: "
+        f"{what} ({why}); the results are kept, to be drawn by: "
         f"python -m bench report {file} --out DIR"
     )
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Keeps Ctrl-C from the block: moments, in which the old report becomes the new one."""
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    """Keeps signals from the block: moments, in which the old report becomes the new one."""
+    with handled(signal.SIG_IGN):
         yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -102,9 +102,7 @@ void tile_values(const QueryBlock& b, Panels s, Panels x, Panels to, const float
         with_up_to<most>(some, [&](auto R) {
           Vec sum[R.value][P.value * kVectors];
           const int query = p * kPanel + r;
-          PYMICROGPT_UNROLL for (int i = 0; i < R.value; ++i)
-            PYMICROGPT_UNROLL for (int u = 0; u < P.value * kVectors; ++u)
-              sum[i][u] = Vec::set(0.0f);
+          clear(sum);
           outer_products<R.value, P.value>(sum, x, panel, s, query, {0, b.keys(p)});
           PYMICROGPT_UNROLL for (int i = 0; i < R.value; ++i)
             PYMICROGPT_UNROLL for (int c = 0; c < P.value; ++c)

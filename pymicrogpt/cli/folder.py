@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,7 +106,35 @@ def state_of(checkpoint: Checkpoint) -> State | None:
     """None where the checkpoint is from another program, or another version of this one."""
     try:
         state = State(**checkpoint.notes)
-        known = state.settings.keys() == asdict(Settings()).keys()
-    except (TypeError, AttributeError):
+        Settings(**state.settings)
+        return state if _is_of_a_run(state) else None
+    except (TypeError, ValueError):
         return None
-    return state if known else None
+
+
+def _is_of_a_run(state: State) -> bool:
+    """Whether all in it is of its type; TypeError or ValueError where not even that can be said."""
+
+    def is_number(value: Any) -> bool:
+        return type(value) in (int, float) and math.isfinite(value)
+
+    known = asdict(Settings())
+    best = (state.best_step, state.best_val_loss)
+    return (
+        state.settings.keys() == known.keys()
+        and all(
+            is_number(value) if type(known[name]) is float else type(value) is type(known[name])
+            for name, value in state.settings.items()
+            if name != "corpus"
+        )
+        and type(state.settings["corpus"]) in (str, type(None))
+        and state.ended in ("", "finished", "patience")
+        and (best == (None, None) or (type(best[0]) is int and is_number(best[1])))
+        and all(type(n) is int for n in (state.evals_since_best, state.loss_count))
+        and all(map(is_number, (state.seconds, state.loss_sum)))
+        and all(
+            type(step) is int and all(loss is None or is_number(loss) for loss in losses)
+            for step, *losses in state.history
+        )
+        and all(len(line) == 3 for line in state.history)
+    )

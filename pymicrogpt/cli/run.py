@@ -20,19 +20,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from .._signals import Signals
 from .._words import counted, escaped
-from ..config import Config
+from ..config import Config, checked_float
 from ..corpus import Corpus
 from ..model import GPT
 from ..storage.checkpoint import CHECKPOINT_FILE, Checkpoint
-from ..storage.files import sync_directory
+from ..storage.files import has_room, sync_directory
 from ..storage.weights import CONFIG_FILE, WEIGHTS_FILE, NotFiniteError, save_model
-from ..trainer import Trainer, check_finite
+from ..trainer import Trainer, check_engine, check_finite
 from .arguments import CommandError, option
 from .display import Display, Event
 from .folder import FIRST, check_settings, check_training, own, state_of
@@ -42,6 +43,7 @@ from .terminal import waiting
 SAVE_SECONDS = 10.0  # of training that a kill may cost
 SAVE_TAKES = 1.0  # seconds; where saving takes longer, it is done more rarely in proportion
 CHUNK_SECONDS = 0.1  # of steps between two looks at the clock
+BYTES_SAVED = 4 + 4 + 8 + 8  # of a parameter, at least: model; checkpoint with two moments
 ENOUGH_DOCUMENTS = 8  # in a batch in which a hidden unit that lives is heard of
 MOST_HISTORY = 20_000  # records; a longer history is thinned out
 
@@ -76,8 +78,13 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._ownership.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ownership.__exit__(kind, error, traceback)
 
     @classmethod
     def start(
@@ -89,8 +96,8 @@ class Run:
         overwrite: bool = False,
     ) -> Run:
         """Begins at step 0. CommandError where the directory holds something else, unless
-        `overwrite`, or another process trains in it; ValueError for bad settings, OSError where it
-        cannot be written."""
+        `overwrite`, or another process trains in it, or it has no room; ValueError for bad
+        settings, OSError where it cannot be written."""
         if directory.exists() and not directory.is_dir():
             raise CommandError(f"--out-dir {directory} is not a directory")
         for name in (CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE):
@@ -99,11 +106,14 @@ class Run:
         with ExitStack() as ownership:
             ownership.enter_context(own(directory))
             checkpoint = None if overwrite else check_settings(directory, settings)
+            config = Config(settings.n_layer, settings.n_embd, settings.n_head, settings.block_size)
+            checked_float("learning_rate", settings.learning_rate, engine=True)
+            check_engine(settings.engine)
             corpus, held_out = settings.load_corpus()
             with waiting(f"preparing {counted(len(corpus), 'document')} and the model"):
                 trainer = Trainer(
                     corpus,
-                    Config(settings.n_layer, settings.n_embd, settings.n_head, settings.block_size),
+                    config,
                     engine=settings.engine,
                     batch_size=settings.batch_size,
                     learning_rate=settings.learning_rate,
@@ -113,6 +123,11 @@ class Run:
                 )
                 if not overwrite:
                     check_training(directory, checkpoint, trainer)
+            size = trainer.num_params * BYTES_SAVED
+            if not has_room(directory, size):
+                raise CommandError(
+                    f"{directory} has no room for the model and its checkpoint, {size:,} bytes"
+                )
             state = State(asdict(settings))
             rest = ownership.pop_all()
         return cls(directory, settings, state, trainer, held_out, True, rest)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._signals import Signals
 from .._words import counted, escaped
+from ..storage.files import owned
 from .arguments import CommandError, integer, new_parser, nonempty, number
 from .sweep_display import Display, describe, show_table
 from .terminal import lost, one_line, say, waiting
@@ -166,8 +167,11 @@ def run_sweep(args: argparse.Namespace, display: Display) -> int:
         raise CommandError(f"{out_dir / 'best'} is not a directory: choose another --out-dir")
     if args.scheduler is not None:
         check_address(args.scheduler)
-    with waiting("reading the text and holding out documents"):
-        train, held_out = load_corpus(args, space).split(args.val_fraction)
+    try:
+        with waiting("reading the text and holding out documents"), owned(out_dir):
+            train, held_out = load_corpus(args, space).split(args.val_fraction)
+    except BlockingIOError:
+        raise CommandError(f"another sweep is about to start in {out_dir}; wait for it") from None
     if not args.json:
         say(
             f"{counted(len(train), 'document')}, {len(held_out):,} more held out; "

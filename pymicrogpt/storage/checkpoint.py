@@ -150,6 +150,8 @@ class Checkpoint:
         for name, types in SETTINGS.items():
             if type(self.settings[name]) not in types:
                 raise TypeError(f"{name} is {self.settings[name]!r}")
+        if isinstance(self.settings["threads"], str) and self.settings["threads"] != "auto":
+            raise ValueError(f"threads is {self.settings['threads']!r}")
         if not (isinstance(self.engine, str) and isinstance(self.notes, dict)):
             raise TypeError("engine must be a name, and notes a JSON object")
         checked_int("step", self.step, 0, self.settings["num_steps"])

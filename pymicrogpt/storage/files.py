@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -69,7 +70,11 @@ def owned(directory: Path) -> Iterator[None]:
     try:
         if descriptor is not None:
             lock(descriptor)
-        tempfile.TemporaryFile(dir=directory).close()
+        try:
+            tempfile.TemporaryFile(dir=directory).close()
+        except OSError as error:
+            error.filename = os.fspath(directory)  # not a name that is chosen anew each time
+            raise
         yield
     except BaseException:
         if made:
@@ -79,6 +84,12 @@ def owned(directory: Path) -> Iterator[None]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def has_room(directory: Path, size: int) -> bool:
+    """Whether files of `size` bytes fit there, as far as the system says."""
+    usage = shutil.disk_usage(directory)
+    return usage.total == 0 or size <= usage.free
 
 
 def sync_directory(path: Path) -> None:

@@ -33,6 +33,7 @@ CARD_FILE = "README.md"
 FORMAT_VERSION = 1
 HEADER_KEY = "pymicrogpt"  # one key, so that equal models are equal files
 MOST_JSON_BYTES = 100_000_000  # safetensors allows headers no longer than this either
+MOST_NESTED = 100  # levels of JSON
 CARD_MARK = "<!-- Written by pymicrogpt; saving the model again replaces this file. -->"
 DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 
@@ -297,7 +298,20 @@ def _parse_object(data: str | bytes, origin: str) -> dict[str, Any]:
         raise WeightsError(f"{origin} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise WeightsError(f"{origin} is not a JSON object")
+    if _is_deep(value):
+        raise WeightsError(f"{origin} holds values that are nested too deeply")
     return value
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a walk through it that calls itself might end in RecursionError."""
+    level = [value]
+    for _ in range(MOST_NESTED):
+        inner = (v.values() if isinstance(v, dict) else v for v in level)
+        level = [x for values in inner for x in values if isinstance(x, (dict, list, tuple))]
+        if not level:
+            return False
+    return True
 
 
 def _check_finite(path: Path, name: str, array: NDArray[np.floating]) -> None:
@@ -313,8 +327,10 @@ def _digest(description: dict[str, Any], tensors: Tensors) -> str:
 
 
 def to_json(value: Any, what: str, **layout: Any) -> str:
-    """ValueError for NaN and infinity, TypeError for what else JSON does not have."""
+    """ValueError for NaN, infinity and deep nesting, TypeError for what else JSON does not have."""
     try:
+        if isinstance(value, dict) and _is_deep(value):
+            raise ValueError("they are nested too deeply")
         return json.dumps(value, allow_nan=False, **layout)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{what} must be of JSON values: {error}") from None

@@ -12,7 +12,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
 
 from .._signals import signals_held
 from .space import Settings
@@ -41,7 +43,8 @@ def run_local(
             with _signals_blocked():  # the helper of multiprocessing must outlive its users
                 resource_tracker.ensure_running()
         for _ in range(min(workers, len(todo))):
-            slots.append(_Slot(data, done))
+            slots.append(_Slot(data, done))  # where `finally` finds it, before it has a process
+            slots[-1].start()
         for slot in slots:
             slot.wait_until_ready()
         for _ in range(AHEAD):
@@ -86,11 +89,12 @@ class _Slot:
         self.done = done
         self.held: deque[tuple[Settings, Future[Row]]] = deque()
         self.false_starts = 0
-        self._start()
-
-    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # forking a process with threads is unsafe
-        self.pool = ProcessPoolExecutor(1, context, _begin, (self.data,))
+        self._new_pool = partial(ProcessPoolExecutor, 1, context, _begin, (data,))
+        self.pool = self._new_pool()
+        self.processes: set[BaseProcess] = set()
+
+    def start(self) -> None:
         before = set(multiprocessing.active_children())
         with _signals_blocked():
             self.pid = self.pool.submit(os.getpid)
@@ -131,7 +135,8 @@ class _Slot:
             raise SweepError("worker processes die as they start; is there no memory left?")
         self.held.clear()
         self.pool.shutdown()
-        self._start()
+        self.pool = self._new_pool()
+        self.start()
 
     def kill(self) -> None:
         """Ends the process, in the middle of a trial if there is one: rows are on the disk."""
@@ -156,13 +161,15 @@ def _end_with_parent() -> None:
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
     """Processes started inside never see Ctrl-C and a closed terminal, which all of them are told,
-    nor SIGTERM: it is the parent that ends them. In the parent they come after the block."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    nor SIGTERM: it is the parent that ends them. In the parent they come after the block, even if
+    another of its threads has received them."""
+    with signals_held():
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            yield
+            return
+        signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
 import os
 import random
 import sys
@@ -36,6 +35,8 @@ DEFAULTS: Settings = {
 SHAPE = ("n_layer", "n_embd", "n_head", "block_size")
 FLOATS = ("learning_rate", "beta1", "beta2", "seconds")
 DRAWS = 1000  # of shapes, until one is valid
+INT_MAX = 2**63 - 1  # of settings: results.parquet has no larger integers
+MOST_TRIALS = 1_000_000  # a slip of the finger asks for more than memory holds
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Range:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError(f"{name} of a range must be a number, not {value!r}")
+            if isinstance(value, int) and abs(value) > INT_MAX:
+                raise ValueError(f"{name} of a range must be at most {INT_MAX}")
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise ValueError(f"a range needs finite low < high, not {self.low} and {self.high}")
         if self.log and self.low <= 0:
@@ -90,7 +93,8 @@ class Space:
             if isinstance(axis, Range):
                 raise ValueError(f"{name} is a range, which only a random space can draw from")
         combinations = itertools.product(*(values[name] for name in values))  # type: ignore[arg-type]
-        return cls._of((dict(zip(values, c, strict=True)) for c in combinations), seeds)
+        number = math.prod(map(len, values.values()))  # type: ignore[arg-type]
+        return cls._of((dict(zip(values, c, strict=True)) for c in combinations), number, seeds)
 
     @classmethod
     def random(
@@ -101,7 +105,7 @@ class Space:
         trials = checked_int("trials", trials)
         rng = random.Random(checked_int("draw_seed", draw_seed, minimum=0))
         values = _axes(axes)
-        return cls._of((_draw(values, rng) for _ in range(trials)), seeds)
+        return cls._of((_draw(values, rng) for _ in range(trials)), trials, seeds)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], **changes: Any) -> Space:
@@ -141,14 +145,21 @@ class Space:
         return cls.random(random, draw_seed=draw_seed, **axes)
 
     @classmethod
-    def _of(cls, combinations: Iterator[Settings], seeds: int | Sequence[int]) -> Space:
+    def _of(
+        cls, combinations: Iterator[Settings], number: int, seeds: int | Sequence[int]
+    ) -> Space:
+        chosen: Sequence[int]
         if isinstance(seeds, Sequence) and not isinstance(seeds, (str, bytes)):
             chosen = [_checked("seed", seed) for seed in seeds]
         else:
             first = DEFAULTS["seed"]
-            chosen = list(range(first, first + checked_int("seeds", seeds)))
+            chosen = range(first, first + checked_int("seeds", seeds))
         if not chosen:
             raise ValueError("seeds is empty")
+        if number * len(chosen) > MOST_TRIALS:
+            raise ValueError(
+                f"these are {number * len(chosen):,} trials; a sweep has at most {MOST_TRIALS:,}"
+            )
         return cls(tuple({**DEFAULTS, "seed": s, **c} for c in combinations for s in chosen))
 
     def __len__(self) -> int:
@@ -214,12 +225,12 @@ def _checked(name: str, value: Any) -> Any:
             number = float(value)
         except (TypeError, ValueError):
             raise TypeError(f"{name} must be a number, not {value!r}") from None
+        except OverflowError:
+            number = math.inf
         if not math.isfinite(number):
             raise ValueError(f"{name} must be finite, not {value!r}")
         return number
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, not {value!r}")
-    return operator.index(value)
+    return checked_int(name, value, -INT_MAX, INT_MAX)
 
 
 def _draw(axes: Mapping[str, Range | list[Any]], rng: random.Random) -> Settings:
@@ -254,7 +265,10 @@ def _load_toml(path: Path) -> dict[str, Any]:
         tomllib = importlib.import_module(name)
     except ImportError:
         raise ValueError(f"TOML needs {name}: pip install 'pymicrogpt[sweep]'") from None
-    content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
     return content
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from ..storage.files import lock
-from .space import Settings
+from .space import INT_MAX, Settings
 from .trial import Row, SweepError, empty_row
 
 
@@ -30,17 +33,25 @@ class Store:
             raise
 
     def check(self, settings: Settings, key: str) -> None:
-        """SweepError where the row of this trial lacks what a row has."""
+        """SweepError where the row of this trial lacks something, or has it of another type."""
         fields = empty_row(settings, "")
         if missing := [name for name in fields if name not in self.rows[key]]:
             raise SweepError(
                 f"{self.path} has a trial {key} that lacks {missing[0]}; remove its line, or "
                 "choose another folder"
             )
-        if self.rows[key]["settings"] != settings:
+        # As text, as True and 1.0 are 1.
+        if json.dumps(self.rows[key]["settings"], sort_keys=True) != json.dumps(
+            settings, sort_keys=True
+        ):
             raise SweepError(
                 f"{self.path} has a trial {key} with other settings than its key says; remove "
                 "its line, or choose another folder"
+            )
+        if name := _unfit(self.rows[key]):
+            raise SweepError(
+                f"{self.path} has a trial {key} with a {name} that no trial has; remove its line, "
+                "or choose another folder"
             )
 
     def append(self, row: Row) -> None:
@@ -95,3 +106,33 @@ class Store:
                 )
             rows[row["key"]] = row
         return rows
+
+
+def _unfit(row: Row) -> str:
+    """What in a row is not as run_trial() makes it; empty where all is well."""
+
+    def is_number(value: Any) -> bool:
+        return type(value) in (int, float) and math.isfinite(value)
+
+    def is_count(value: Any) -> bool:
+        return type(value) is int and 0 < value <= INT_MAX
+
+    def is_curve(value: Any) -> bool:
+        points = value if isinstance(value, list) else [None]
+        return all(isinstance(p, list) and len(p) == 3 and all(map(is_number, p)) for p in points)
+
+    kinds: dict[str, Callable[[Any], bool]] = {
+        **dict.fromkeys(("engine", "error", "worker"), lambda value: isinstance(value, str)),
+        **dict.fromkeys(("num_params", "num_steps"), is_count),
+        **dict.fromkeys(("train_seconds", "held_out_loss", "train_loss"), is_number),
+        **dict.fromkeys(("started", "ended"), is_number),
+    }
+    if not isinstance(row["data"], str):
+        return "data"
+    if not is_curve(row["curve"]) or not (row["curve"] or row["error"]):
+        return "curve"
+    may_lack = kinds if row["error"] else ("error",)
+    for name, fits in kinds.items():
+        if not (name in may_lack if row[name] is None else fits(row[name])):
+            return name
+    return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -206,3 +207,44 @@ def test_a_full_standard_output_is_one_line():
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert done.returncode == 2
     assert done.stderr == f"bench.run_all: [Errno 28] {os.strerror(28)}\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_keep_what_rows_found_and_are_the_exit_code(name, tmp_path, monkeypatch, capsys):
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+    def measure(args, variants, workloads, corpus, results):
+        results.rows += of_rows(workloads=("d16",)).rows
+        results.workloads |= of_rows(workloads=("d16",)).workloads
+        for _ in range(3):
+            signal.raise_signal(getattr(signal, name))
+
+    monkeypatch.setenv("PYMICROGPT_OFFLINE", "1")
+    monkeypatch.setattr(write.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(run_all, "measure", measure)
+    code, (line,) = ended(run_all.main, ["--out", "out"], capsys)
+    assert code == 128 + getattr(signal, name)
+    assert line.startswith("bench.run_all: measuring ended (interrupted); the results are kept")
+    (file,) = tmp_path.glob("pymicrogpt-results-*/results.json")
+    assert Results.load(file).rows
+    assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+@pytest.mark.parametrize("command", [["bench.run_all", "--list"], ["bench", "report"]])
+def test_ctrl_c_while_modules_load_is_no_traceback(command, tmp_path):
+    (tmp_path / "numpy.py").write_text("import time; print('now', flush=True); time.sleep(9)\n")
+    loading = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert loading.stdout.readline() == "now\n"
+    loading.send_signal(signal.SIGINT)
+    assert loading.communicate() == ("", "")
+    assert loading.returncode == -signal.SIGINT

@@ -9,6 +9,7 @@ import pytest
 
 from pymicrogpt import cli
 from pymicrogpt.cli._main import build_parser
+from pymicrogpt.cli.settings import Settings
 
 from .command import SMALL, command, process
 
@@ -100,3 +101,17 @@ def test_what_a_file_says_stays_as_it_is(capsys):
     assert command("train", "--resume") == 2
     expected = f"pymicrogpt: {file}: n_embd must be divisible by n_head: 8 is not divisible by 3\n"
     assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--n-embd", "6"], "--n-embd must be divisible by --n-head"),
+        (["--learning-rate", "1e39"], "--learning-rate must lie in"),
+        (["--engine", "nonsense"], "--engine 'nonsense' is unknown"),
+    ],
+)
+def test_settings_are_refused_before_the_text_is_read(args, message, monkeypatch, capsys):
+    monkeypatch.setattr(Settings, "load_corpus", None)
+    assert command("train", *args) == 2
+    assert message in capsys.readouterr().err

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ import pytest
 
 import pymicrogpt as mg
 from pymicrogpt.cli import run
+from pymicrogpt.cli.settings import Settings
 from pymicrogpt.storage import files
 from pymicrogpt.storage.checkpoint import Checkpoint
 
@@ -171,3 +174,59 @@ def test_directories_where_files_go_are_refused_before_the_work(capsys):
     Path("other/loss.png").mkdir(parents=True)
     assert command("train", *SMALL, "--plot", "--out-dir", "other") == 2
     assert "loss.png, which is a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"history": None},
+        {"history": [[2, 1.5, "x"]]},
+        {"history": [[2, 1.5]]},
+        {"history": [["2", 1.5, None]]},
+        {"seconds": None},
+        {"loss_sum": "x"},
+        {"loss_count": None},
+        {"best_val_loss": [1]},
+        {"best_step": 2, "best_val_loss": None},
+        {"evals_since_best": 1.5},
+        {"ended": 3},
+        {"settings": None},
+        {"settings": {"max_steps": 7}},
+        {"settings": {**asdict(Settings()), "log_interval": "x"}},
+        {"settings": {**asdict(Settings()), "corpus": 3}},
+    ],
+)
+def test_a_checkpoint_with_notes_that_are_none_of_a_run(note, capsys):
+    assert command("train", *SMALL, "--max-steps", "9") == 0
+    whole = Checkpoint.load("out")
+    notes = {**whole.notes, "ended": "", **note}
+    dataclasses.replace(whole, notes=notes, step=5, next_document=5).save("out", "float32")
+    capsys.readouterr()
+    assert command("train", "--resume") == 2
+    assert "was not written by this command" in capsys.readouterr().err
+
+
+def test_a_disk_without_room_is_known_before_the_work(monkeypatch, capsys):
+    usage = SimpleNamespace(total=2**30, used=0, free=1072 * 24 - 1)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(run.Run, "train", None)
+    assert command("train", *SMALL) == 2
+    assert "out has no room for the model and its checkpoint, 25,728" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named_itself(monkeypatch, capsys):
+    def fail(dir):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(dir / "tmp123"))
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", fail)
+    monkeypatch.setattr(mg.Corpus, "load", None)  # the text is read later
+    for args in (["train"], ["sweep", "--n-embd", "8,16", "--out-dir", "out"]):
+        assert command(*args) == 2
+        assert capsys.readouterr().err == f"pymicrogpt: out: {os.strerror(errno.EROFS)}\n"
+        assert not Path("out").exists()
+
+
+def test_a_training_that_fails_leaves_no_folder(monkeypatch):
+    assert command("train", *SMALL, "--learning-rate", "1e30") == 2
+    assert not Path("out").exists()

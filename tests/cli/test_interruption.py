@@ -162,3 +162,11 @@ def test_history_does_not_depend_on_interruptions(monkeypatch, capsys):
         assert command("train", "--resume", *args) == 130
     assert command("train", "--resume", *args) == 0
     assert notes("out") == notes("through")
+
+
+def test_the_package_loads_nothing_before_ctrl_c_is_provided_for():
+    code = "import os, sys; before = {*sys.modules}; import pymicrogpt.__main__\n"
+    code += "print(*sorted({*sys.modules} - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    loaded = [name for name in done.stdout.split() if name != "__future__"]
+    assert loaded == ["pymicrogpt", "pymicrogpt.__main__", "pymicrogpt.engines"]

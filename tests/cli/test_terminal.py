@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import pymicrogpt as mg
+from pymicrogpt._words import escaped
 from pymicrogpt.cli import display, terminal
 from pymicrogpt.storage.checkpoint import Checkpoint
 
@@ -168,3 +169,9 @@ def test_silence_is_broken_on_a_terminal_alone(monkeypatch, capsys):
         with terminal.waiting("counting"):
             time.sleep(0.1)
         assert capsys.readouterr().err == ("counting ...\n" if there else "")
+
+
+@pytest.mark.parametrize("order", "\x07\x7f\x9b\u061c\u200e\u200f\u2028\u202e\u2066\u2069")
+def test_no_order_to_a_terminal_gets_through(order):
+    number = order.encode("unicode_escape").decode()
+    assert escaped(f"a{order}b") == f"a{number}b"

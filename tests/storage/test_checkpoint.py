@@ -225,6 +225,7 @@ def test_an_engine_that_is_not_here(tmp_path):
         (lambda t, d: d["training"]["settings"].pop("eps"), "settings must be .*eps"),
         (lambda t, d: d["training"]["settings"].update(batch_size=True), "batch_size is True"),
         (lambda t, d: d["training"]["settings"].update(skip_zeros=1), "skip_zeros is 1"),
+        (lambda t, d: d["training"]["settings"].update(threads="x"), "threads is 'x'"),
         (lambda t, d: d["training"]["settings"].update(more=1), "settings must be .*skip_zeros"),
         (lambda t, d: d.update(training=[]), "no state of a training"),
         (lambda t, d: d["config"].update(n_head=5), "divisible"),

@@ -181,6 +181,22 @@ def test_what_json_does_not_hold_is_not_saved(saved):
     assert_same(mg.GPT.load(saved), make())
 
 
+def test_values_that_are_nested_too_deeply(saved):
+    nested: list = []
+    for _ in range(500):
+        nested = [nested]
+    model = make(training={"more": nested})
+    with pytest.raises(ValueError, match="training must be of JSON values: they are nested too"):
+        model.save(saved)
+    assert_same(mg.GPT.load(saved), make())
+    header = json.loads(metadata_of(saved)["pymicrogpt"])
+    header["training"]["more"] = nested
+    rewrite(saved, lambda tensors: None, {"pymicrogpt": json.dumps(header)})
+    (saved / "config.json").unlink()
+    with pytest.raises(mg.WeightsError, match="its header holds values that are nested too deepl"):
+        mg.GPT.load(saved)
+
+
 # Whenever it stops, one model is there
 
 

@@ -118,3 +118,32 @@ def test_bad_toml_names_the_file(tmp_path, text, message):
     with pytest.raises(ValueError, match=message) as info:
         Space.from_toml(file)
     assert str(file) in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"n_embd": [16, 2**63]}, "n_embd must be at most 9223372036854775807"),
+        ({"batch_size": -(2**63)}, "batch_size must be at least -9223372036854775807"),
+        ({"seeds": [2**70]}, "seed must be at most"),
+        ({"learning_rate": 10**400}, "learning_rate must be finite"),
+        ({"beta1": -(10**400)}, "beta1 must be finite"),
+        ({"seeds": 2**31 - 1}, "these are 2,147,483,647 trials; a sweep has at most 1,000,000"),
+        ({"n_layer": range(1, 2000), "seeds": 600}, "these are 1,199,400 trials"),
+    ],
+)
+def test_numbers_that_no_report_or_memory_could_hold(axes, message):
+    with pytest.raises(ValueError, match=message):
+        Space.grid(**axes)
+
+
+def test_more_numbers_that_no_report_or_memory_could_hold(tmp_path):
+    for low, high in ((1, 10**400), (-(10**400), 1)):
+        with pytest.raises(ValueError, match="of a range must be at most 9223372036854775807"):
+            Range(low, high)
+    with pytest.raises(ValueError, match="a sweep has at most 1,000,000"):
+        Space.random(2**31 - 1, n_embd=[8, 16])
+    path = tmp_path / "space.toml"
+    path.write_text("[axes]\nn_embd = " + "[" * 100_000)
+    with pytest.raises(ValueError, match=r"space\.toml: its values are nested too deeply"):
+        Space.from_toml(path)

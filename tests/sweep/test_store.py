@@ -11,6 +11,7 @@ import pytest
 from pymicrogpt import sweep
 from pymicrogpt.sweep import Space, SweepError
 from pymicrogpt.sweep.store import Store
+from pymicrogpt.sweep.trial import Data, receive, run_trial
 
 from .common import HELD_OUT, QUICK, TRAIN, posix
 
@@ -92,3 +93,35 @@ def test_damaged_rows_are_told_with_what_they_lack(tmp_path):
         (tmp_path / "trials.jsonl").write_text(json.dumps(damaged) + "\n")
         with pytest.raises(SweepError, match=f"has a trial {row['key']} {reason}"):
             sweep.run(space, TRAIN, HELD_OUT, tmp_path, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("curve", value) for value in (None, [], 3, [[1, 2]], [[1, None, 2.0]], [[1, 2, "x"]])),
+        *(("num_params", value) for value in (None, True, 1.5, 0, 2**63)),
+        *(("held_out_loss", value) for value in (None, "2", float("nan"), [1])),
+        *(("train_seconds", value) for value in (None, True, float("inf"))),
+        *((name, 3) for name in ("data", "engine", "error", "worker")),
+        ("started", "now"),
+    ],
+)
+def test_rows_that_no_trial_has_are_told_by_the_name(name, value, tmp_path, monkeypatch):
+    [settings] = Space.grid(**QUICK).trials
+    receive(data := Data(TRAIN, HELD_OUT))
+    row = run_trial(settings, data.digest)
+    (tmp_path / "trials.jsonl").write_text(json.dumps({**row, name: value}) + "\n")
+    with pytest.raises(SweepError, match=f"a trial {row['key']} with a {name} that no trial has"):
+        sweep.run(Space.grid(**QUICK), TRAIN, HELD_OUT, tmp_path, workers=1)
+
+
+def test_rows_with_equal_settings_of_other_types(tmp_path):
+    space = Space.grid(**QUICK)
+    receive(data := Data(TRAIN, HELD_OUT))
+    row = run_trial(space.trials[0], data.digest)
+    (tmp_path / "trials.jsonl").write_text(json.dumps(row) + "\n")
+    assert sweep.run(space, TRAIN, HELD_OUT, tmp_path, workers=1) == [row]
+    row["settings"] = {**row["settings"], "n_layer": True}
+    (tmp_path / "trials.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(SweepError, match="with other settings than its key says"):
+        sweep.run(space, TRAIN, HELD_OUT, tmp_path, workers=1)
