@@ -342,7 +342,8 @@ PYMICROGPT_INLINE void dot_tile(const DotProduct<Then>& args, int row, int panel
   const int lane_panels = panels_of(args.k);
   PYMICROGPT_UNROLL for (int four = 0; four < 4; ++four) {
     Vec sum[R][4];
-    clear(sum);
+    PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
+      PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[r][i] = Vec::set(0.0f);
     for (int p = 0; p < lane_panels; ++p) {
       const float* x = args.x.at(p, int64_t{row} * kPanel);
       const float* w = args.w.at(p, (int64_t{panel} * kPanel + four * 4) * kPanel);

@@ -102,7 +102,8 @@ struct Hidden {
 template <int U, class F>
 PYMICROGPT_INLINE void dots4(Panels x, int n, const Strips& w, int panels, int unit, F f) {
   Vec sum[U][4];
-  clear(sum);
+  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
+    PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[u][i] = Vec::set(0.0f);
   const float* weight = w.at(0, unit);
   for (int p = 0; p < panels; ++p, weight += kPanel) {
     const float* row = x.at(p, int64_t{n} * kPanel);

@@ -92,7 +92,20 @@ void tile_scores(const QueryBlock& b, Panels s, Panels x, Panels of) {
             Store{Panels{s.at(p, 0), s.stride}});
 }
 
-// to[q] = scale[q] * sum over the keys j of s[q][j] x[j]
+// to[q] = scale[q] * sum over the keys j of s[q][j] x[j], of R queries and P panels of features
+template <int R, int P>
+PYMICROGPT_INLINE void values_tile(Panels s, Panels x, Panels to, const float* scale, int query,
+                                   int keys, int panel) {
+  Vec sum[R][P * kVectors];
+  PYMICROGPT_UNROLL for (int i = 0; i < R; ++i)
+    PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u) sum[i][u] = Vec::set(0.0f);
+  outer_products<R, P>(sum, x, panel, s, query, {0, keys});
+  PYMICROGPT_UNROLL for (int i = 0; i < R; ++i)
+    PYMICROGPT_UNROLL for (int c = 0; c < P; ++c)
+      (sixteen_of(sum[i], c) * Vec16::set(scale[query + i]))
+          .store(to.at(panel + c, int64_t{query + i} * kPanel));
+}
+
 void tile_values(const QueryBlock& b, Panels s, Panels x, Panels to, const float* scale) {
   const auto rows_by = [&](auto P, int panel) {
     constexpr int fit = Vec::accumulators / (P.value * kVectors),
@@ -100,14 +113,7 @@ void tile_values(const QueryBlock& b, Panels s, Panels x, Panels to, const float
     for (int p = 0; p < b.panels(); ++p)
       split_evenly(b.queries(p), most, [&](int r, int some) {
         with_up_to<most>(some, [&](auto R) {
-          Vec sum[R.value][P.value * kVectors];
-          const int query = p * kPanel + r;
-          clear(sum);
-          outer_products<R.value, P.value>(sum, x, panel, s, query, {0, b.keys(p)});
-          PYMICROGPT_UNROLL for (int i = 0; i < R.value; ++i)
-            PYMICROGPT_UNROLL for (int c = 0; c < P.value; ++c)
-              (sixteen_of(sum[i], c) * Vec16::set(scale[query + i]))
-                  .store(to.at(panel + c, int64_t{query + i} * kPanel));
+          values_tile<R.value, P.value>(s, x, to, scale, p * kPanel + r, b.keys(p), panel);
         });
       });
   };

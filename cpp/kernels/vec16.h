@@ -212,12 +212,5 @@ PYMICROGPT_INLINE Vec16 max_across_quads(const Vec16& a) {
 }
 #undef EACH
 
-// The sums of a register tile, before the first term.
-template <int R, int U>
-PYMICROGPT_INLINE void clear(Vec (&sum)[R][U]) {
-  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
-    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = Vec::set(0.0f);
-}
-
 }  // namespace
 }  // namespace microgpt
