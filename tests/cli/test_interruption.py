@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import REPO
 
 import pymicrogpt as mg
 from pymicrogpt.cli import run
@@ -167,6 +168,9 @@ def test_history_does_not_depend_on_interruptions(monkeypatch, capsys):
 def test_the_package_loads_nothing_before_ctrl_c_is_provided_for():
     code = "import os, sys; before = {*sys.modules}; import pymicrogpt.__main__\n"
     code += "print(*sorted({*sys.modules} - before))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    # Without site: what an editable install hooks into it would be counted too.
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, cwd=REPO
+    )
     loaded = [name for name in done.stdout.split() if name != "__future__"]
     assert loaded == ["pymicrogpt", "pymicrogpt.__main__", "pymicrogpt.engines"]
