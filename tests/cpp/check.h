@@ -216,18 +216,17 @@ inline Corpus random_corpus(Random& random, int count, int vocab_size, int longe
 
 // A PrefixBuilder with its memory.
 class Builder {
-  static PrefixBuilder::Order order(bool share) {
-    return share ? PrefixBuilder::Order::shared : PrefixBuilder::Order::separate;
-  }
-
  public:
-  Builder(const Config& config, int batch_size, bool share) {
+  using Order = PrefixBuilder::Order;
+  Builder(const Config& config, int batch_size, Order order) {
     Arena counting{nullptr};
-    builder.create(counting, config, batch_size, order(share));
+    builder.create(counting, config, batch_size, order);
     memory_.resize(counting.used / kLine);
     Arena arena{memory_.data()->bytes};
-    builder.create(arena, config, batch_size, order(share));
+    builder.create(arena, config, batch_size, order);
   }
+  Builder(const Config& config, int batch_size, bool share)
+      : Builder(config, batch_size, share ? Order::shared : Order::separate) {}
   const Prefixes& build(const Batch& batch) {
     builder.build(batch);
     return builder.prefixes();

@@ -306,11 +306,11 @@ void test_exp_log() {
 
 // ---- Activations ------------------------------------------------------------------------------
 
-// (features, rows) in panels, with room for three more rows at least, poisoned.
+// (features, rows) in panels, with room for some more rows at least, poisoned.
 class Activations {
  public:
-  Activations(int features, int rows)
-      : features_(features), rows_(rows), capacity_(panels_of(rows + 3) * kPanel),
+  Activations(int features, int rows, int room = 3)
+      : features_(features), rows_(rows), capacity_(panels_of(rows + room) * kPanel),
         block_(int64_t{panels_of(features)} * kPanel * capacity_) {}
   Activations(int features, int rows, Random& random, float deviation = 1)
       : Activations(features, rows) {
@@ -713,9 +713,10 @@ struct TestPrefixes {
   Corpus corpus;
   Builder built;
   const Prefixes& prefixes;
-  TestPrefixes(const Config& c, Random& random, int documents, int batch_size, bool share)
+  template <class Order>  // PrefixBuilder::Order, or whether prefixes are shared
+  TestPrefixes(const Config& c, Random& random, int documents, int batch_size, Order order)
       : config(c), corpus(random_corpus(random, documents, c.vocab_size, c.block_size + 3)),
-        built(c, batch_size, share),
+        built(c, batch_size, order),
         prefixes(built.build(corpus.batch(random.below(documents), batch_size))) {}
 };
 
@@ -809,7 +810,8 @@ void test_embedding() {
 
 // ---- Attention --------------------------------------------------------------------------------
 
-// One layer's attention, by layer 0's maps (keys are pairs) or those of the layers above (nodes).
+// One layer's attention, by layer 0's maps (keys are pairs) or those of the layers above (nodes);
+// of prefixes by document, that of tiles, which may read as many rows as a panel has beyond.
 struct AttentionCase {
   Heads heads;
   const Prefixes& prefixes;
@@ -819,10 +821,10 @@ struct AttentionCase {
   Block p, ds;
 
   AttentionCase(const Config& c, const Prefixes& r, bool pairs, Random& random)
-      : heads(c), prefixes(r), by_pair(pairs), keys(pairs ? r.pairs : r.nodes),
-        lanes(heads.width()), qkv(3 * lanes, keys), dqkv(3 * lanes, keys), y(lanes, r.nodes),
-        dy(lanes, r.nodes), p(int64_t{r.nodes} * heads.groups * r.path_stride / 4 * kPanel),
-        ds(p.size()) {
+      : heads(c, r.documents > 0), prefixes(r), by_pair(pairs), keys(pairs ? r.pairs : r.nodes),
+        lanes(heads.width()), qkv(3 * lanes, keys, kPanel), dqkv(3 * lanes, keys, kPanel),
+        y(lanes, r.nodes, kPanel), dy(lanes, r.nodes, kPanel),
+        p(int64_t{r.nodes} * heads.groups * r.path_stride / 4 * kPanel), ds(p.size()) {
     fill(qkv, 3, keys, c.n_embd, random);
     fill(dy, 1, prefixes.nodes, c.n_embd, random);
   }
@@ -848,77 +850,94 @@ struct AttentionCase {
             by_pair ? prefixes.pair_path : prefixes.node_path,
             &prefixes};
   }
+  // What a node attends to: so many rows, the last of them its own.
+  int count(int node) const {
+    const int32_t* begin = prefixes.documents > 0 ? prefixes.document_begin : prefixes.level_begin;
+    int i = 0;  // its document or level
+    while (begin[i + 1] <= node) ++i;
+    return prefixes.documents > 0 ? node - begin[i] + 1 : i + 1;
+  }
   int key(int node, int j) const {
+    if (prefixes.documents > 0) return node - count(node) + 1 + j;
     const int32_t* path = by_pair ? prefixes.pair_path : prefixes.node_path;
     return path[int64_t{node} * prefixes.path_stride + j] / kPanel;
   }
   int own(int node) const { return by_pair ? prefixes.pair_of[node] / kPanel : node; }
 };
 
+// Whether `backward` gives the gradients that follow from what `forward` was given. kept: it has the
+// probabilities from there; else it computes them from the logarithm of their sum.
+void expect_attention(AttentionCase& a, const Config& c, bool kept, const char* forward,
+                      const char* backward) {
+  const int C = c.n_embd, D = c.head_dim(), nodes = a.prefixes.nodes;
+  std::vector<Approx> out(static_cast<size_t>(nodes) * a.lanes);
+  std::vector<Total> gradient(static_cast<size_t>(a.keys) * 3 * a.lanes);
+  const Approx scale(1 / std::sqrt(static_cast<double>(D)), 2 * kUnit);
+  for (int n = 0; n < nodes; ++n)
+    for (int head = 0; head < C; head += D) {
+      const int own = a.own(n), keys = a.count(n);
+      // Feature d of this head in q, k or v of a row, and where its gradient goes.
+      const auto lane = [&](int part, int d) { return part * a.lanes + a.heads.at(head + d); };
+      const auto at = [&](int part, int row, int d) {
+        return Approx(a.qkv.at(lane(part, d), row));
+      };
+      const auto sum_of = [&](int part, int row, int d) -> Total& {
+        return gradient[static_cast<size_t>(row) * 3 * a.lanes + lane(part, d)];
+      };
+      const auto dout = [&](int d) { return Approx(a.dy.at(a.heads.at(head + d), n)); };
+      std::vector<Approx> s, p, dp;
+      double most = -INFINITY;
+      for (int j = 0; j < keys; ++j) {
+        Total score, g;
+        for (int d = 0; d < D; ++d) {
+          score.add(at(0, own, d) * at(1, a.key(n, j), d));
+          g.add(dout(d) * at(2, a.key(n, j), d));
+        }
+        s.push_back(Approx(score) * scale);
+        dp.push_back(g);
+        most = std::fmax(most, s.back().value);
+      }
+      Total total, dot;
+      for (const Approx& score : s) {
+        p.push_back(exp(score - Approx(most)));
+        total.add(p.back());
+      }
+      for (Approx& pj : p) pj = pj * (Approx(1) / Approx(total));
+      for (int d = 0; d < D; ++d) {
+        Total y;
+        for (int j = 0; j < keys; ++j) y.add(p[j] * at(2, a.key(n, j), d));
+        out[static_cast<size_t>(n) * a.lanes + a.heads.at(head + d)] = y;
+      }
+      const Approx lse = Approx(most) + log(Approx(total));
+      for (int j = 0; j < keys; ++j) {
+        if (!kept) p[j] = exp(s[j] - lse);
+        dot.add(p[j] * dp[j]);
+      }
+      for (int j = 0; j < keys; ++j) {
+        const Approx ds = p[j] * (dp[j] - Approx(dot)) * scale;
+        const int row = a.key(n, j);
+        for (int d = 0; d < D; ++d) {
+          sum_of(0, own, d).add(ds * at(1, row, d));
+          sum_of(1, row, d).add(ds * at(0, own, d));
+          sum_of(2, row, d).add(p[j] * dout(d));
+        }
+      }
+    }
+  a.y.expect(forward, [&](int n, int i) { return out[static_cast<size_t>(n) * a.lanes + i]; });
+  a.dqkv.expect(backward, [&](int n, int i) {
+    return Approx(gradient[static_cast<size_t>(n) * 3 * a.lanes + i]);
+  });
+  check(a.p.intact() && a.ds.intact(), "memory around probabilities is left alone");
+}
+
 void test_attention_of(const Config& c, const Prefixes& prefixes, bool by_pair, Random& random) {
   AttentionCase a(c, prefixes, by_pair, random);
-  const int C = c.n_embd, D = c.head_dim();
   const Attention arguments = a.arguments();
   each_span(prefixes.nodes, [&](Span span) { attention_forward(arguments, span); });
   each_span(prefixes.nodes, [&](Span span) { scores_backward(arguments, span); });
   shared_out(1 + prefixes.nodes % 3,
              [&](Share share) { attention_backward(arguments, a.keys, share); });
-
-  std::vector<Approx> out(static_cast<size_t>(prefixes.nodes) * a.lanes);
-  std::vector<Total> gradient(static_cast<size_t>(a.keys) * 3 * a.lanes);
-  const Approx scale(1 / std::sqrt(static_cast<double>(D)), 2 * kUnit);
-  for (int level = 0, n = 0; level < prefixes.levels; ++level)
-    for (; n < prefixes.level_begin[level + 1]; ++n)
-      for (int head = 0; head < C; head += D) {
-        const int own = a.own(n), keys = level + 1;
-        // Feature d of this head in q, k or v of a row, and where its gradient goes.
-        const auto lane = [&](int part, int d) { return part * a.lanes + a.heads.at(head + d); };
-        const auto at = [&](int part, int row, int d) {
-          return Approx(a.qkv.at(lane(part, d), row));
-        };
-        const auto sum_of = [&](int part, int row, int d) -> Total& {
-          return gradient[static_cast<size_t>(row) * 3 * a.lanes + lane(part, d)];
-        };
-        const auto dout = [&](int d) { return Approx(a.dy.at(a.heads.at(head + d), n)); };
-        std::vector<Approx> p, dp;
-        double most = -INFINITY;
-        for (int j = 0; j < keys; ++j) {
-          Total s, g;
-          for (int d = 0; d < D; ++d) {
-            s.add(at(0, own, d) * at(1, a.key(n, j), d));
-            g.add(dout(d) * at(2, a.key(n, j), d));
-          }
-          p.push_back(Approx(s) * scale);
-          dp.push_back(g);
-          most = std::fmax(most, p.back().value);
-        }
-        Total total, dot;
-        for (Approx& s : p) total.add(s = exp(s - Approx(most)));
-        for (int j = 0; j < keys; ++j) {
-          p[j] = p[j] * (Approx(1) / Approx(total));
-          dot.add(p[j] * dp[j]);
-        }
-        for (int d = 0; d < D; ++d) {
-          Total y;
-          for (int j = 0; j < keys; ++j) y.add(p[j] * at(2, a.key(n, j), d));
-          out[static_cast<size_t>(n) * a.lanes + a.heads.at(head + d)] = y;
-        }
-        for (int j = 0; j < keys; ++j) {
-          const Approx ds = p[j] * (dp[j] - Approx(dot)) * scale;
-          const int row = a.key(n, j);
-          for (int d = 0; d < D; ++d) {
-            sum_of(0, own, d).add(ds * at(1, row, d));
-            sum_of(1, row, d).add(ds * at(0, own, d));
-            sum_of(2, row, d).add(p[j] * dout(d));
-          }
-        }
-      }
-  a.y.expect("attention_forward",
-             [&](int n, int i) { return out[static_cast<size_t>(n) * a.lanes + i]; });
-  a.dqkv.expect("attention_backward", [&](int n, int i) {
-    return Approx(gradient[static_cast<size_t>(n) * 3 * a.lanes + i]);
-  });
-  check(a.p.intact() && a.ds.intact(), "memory around probabilities is left alone");
+  expect_attention(a, c, true, "attention_forward", "attention_backward");
 }
 
 void test_attention() {
@@ -943,6 +962,34 @@ void test_attention() {
         }
       }
   report("attention");
+}
+
+// Documents of all lengths up to the context, which need not be long for the kernel itself.
+void test_tiled_attention() {
+  Random random;
+  for (const int H : {1, 2, 3})
+    for (const int D : {12, 16, 20, 32})
+      for (const int T : {1, 15, 16, 17, 63, 64, 65, 130}) {
+        at_case("tiles, H %d, D %d, T %d", H, D, T);
+        const Config config{1, H * D, H, T, 4};
+        const TestPrefixes built(config, random, 4, 3, PrefixBuilder::Order::by_document);
+        const Prefixes& prefixes = built.prefixes;
+        AttentionCase a(config, prefixes, false, random);
+        const int64_t capacity = panels_of(prefixes.nodes + kPanel) * kPanel;
+        Block scratch(TileScratch::floats(config)), lse(a.heads.groups * capacity);
+        const TiledMemory memory{lse.data(), capacity, TileScratch(config, scratch.data())};
+        const Attention arguments = a.arguments();
+        each_span(prefixes.nodes,
+                  [&](Span span) { tiled_attention_forward(arguments, memory, span); });
+        shared_out(1 + prefixes.nodes % 3,
+                   [&](Share share) { tiled_attention_backward(arguments, memory, share); });
+        expect_attention(a, config, false, "tiled_attention_forward", "tiled_attention_backward");
+        check(scratch.intact() && lse.intact(), "memory around tiles is left alone");
+        for (int head = 0; head < a.heads.groups; ++head)
+          for (int64_t n = prefixes.nodes; n < capacity; ++n)
+            check(is_poison(lse[head * capacity + n]), "rows beyond have no sum");
+      }
+  report("tiled attention");
 }
 
 // ---- Loss -------------------------------------------------------------------------------------
@@ -1082,6 +1129,7 @@ int run_tests() {
   test_norm();
   test_embedding();
   test_attention();
+  test_tiled_attention();
   test_loss();
   test_sampling();
   return result();
