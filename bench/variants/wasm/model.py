@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import time
 from collections.abc import Sequence
@@ -27,6 +28,9 @@ def loaded(path: Path) -> tuple[Any, Any]:
     config.wasm_relaxed_simd = True
     engine = wasmtime.Engine(config)
     return engine, wasmtime.Module.from_file(engine, str(path))
+
+
+atexit.register(loaded.cache_clear)  # wasmtime lets go of nothing once the interpreter ends
 
 
 class WasmTraining:
