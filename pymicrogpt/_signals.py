@@ -40,6 +40,10 @@ class Signals:
     come. One that the process was started to ignore stays ignored, and outside the main thread
     there are none."""
 
+    # Set by a command that owns its process: after the first signal it only leaves, and those that
+    # come meanwhile are ignored.
+    one_is_enough = False
+
     def __init__(self) -> None:
         self.received = 0
         self._unless: Callable[[], bool] | None = None  # in an at_once() block
@@ -53,8 +57,9 @@ class Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
+        leaves = self.one_is_enough and self.received
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if leaves else handler)
 
     @contextmanager
     def at_once(self, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:

@@ -12,13 +12,15 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NoReturn
 
+from .._signals import Signals
 from . import info, sample, sweep, train, web
 from .arguments import CommandError, Parser
 from .terminal import flushed, lost, say, tell
 
 
 def run(argv: list[str] | None = None, ready: Callable[[], object] | None = None) -> int:
-    """As main(). ready: called when all is loaded, before the command begins"""
+    """As main(). ready: called when all is loaded, before the command begins, by a caller that ends
+    the process after it."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell: `>&-`
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
@@ -26,6 +28,7 @@ def run(argv: list[str] | None = None, ready: Callable[[], object] | None = None
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="pymicrogpt")
     lost.clear()
+    Signals.one_is_enough = ready is not None
     try:
         code = run_command(argv, ready)
     except SystemExit as stop:

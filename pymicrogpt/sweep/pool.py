@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 
@@ -89,10 +88,13 @@ class _Slot:
         self.done = done
         self.held: deque[tuple[Settings, Future[Row]]] = deque()
         self.false_starts = 0
-        context = multiprocessing.get_context("spawn")  # forking a process with threads is unsafe
-        self._new_pool = partial(ProcessPoolExecutor, 1, context, _begin, (data,))
         self.pool = self._new_pool()
         self.processes: set[BaseProcess] = set()
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")  # forking a process with threads is unsafe
+        with signals_held():  # half a queue would leave its semaphores
+            return ProcessPoolExecutor(1, context, _begin, (self.data,))
 
     def start(self) -> None:
         before = set(multiprocessing.active_children())

@@ -116,6 +116,25 @@ def test_signals_in_quick_succession():
 
 
 @posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    "task", [["train", *SMALL, *LONG], ["sweep", "--n-embd", "8,12"]], ids=lambda task: task[0]
+)
+def test_another_signal_while_it_leaves(name, task):
+    """Between the end of the work, where Python's handlers are back, and that of the process."""
+    code = "import signal; from pymicrogpt.cli import _main; flushed = _main.flushed\n"
+    code += f"_main.flushed = lambda: (signal.raise_signal(signal.{name}), flushed())[1]\n"
+    code += "from pymicrogpt.__main__ import main; raise SystemExit(main())"
+    command_line = [sys.executable, "-c", code, *task, "--json"]
+    work = subprocess.Popen(command_line, stdout=-1, stderr=-1, text=True)
+    work.stdout.readline()
+    work.send_signal(getattr(signal, name))
+    _, err = work.communicate()
+    assert err.count("\n") == 1 and ("stopped after" in err or "go on with" in err)
+    assert work.returncode == 128 + getattr(signal, name)
+
+
+@posix
 def test_interrupted_while_it_loads():
     slow = "import builtins, time; wait = builtins.__import__\n"
     slow += "def late(name, *args, **kinds):\n"
