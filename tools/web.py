@@ -14,9 +14,11 @@ import base64
 import gzip
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -201,7 +203,9 @@ def page(modules: dict[str, bytes], sources: dict[str, str]) -> str:
 
 
 def build(folder: Path) -> Path:
-    modules = {name: compile_module(name, folder).read_bytes() for name in MODULES}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # compilers are processes
+        files = pool.map(lambda name: compile_module(name, folder), MODULES)
+        modules = {name: file.read_bytes() for name, file in zip(MODULES, files, strict=True)}
     file = folder / "index.html"
     file.write_text(page(modules, sources_of_web()), encoding="utf-8")
     return file
