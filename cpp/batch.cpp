@@ -17,23 +17,21 @@ inline void extend(int32_t* paths, int stride, int node, int parent, int t, int3
 
 }  // namespace
 
-void PrefixBuilder::create(Arena& arena, const Config& config, int batch_size, Order order) {
+void PrefixBuilder::create(Arena& arena, const Config& config, int batch_size, bool share,
+                           int by_level) {
   *this = PrefixBuilder();
   const int64_t B = batch_size, T = config.block_size, V = config.vocab_size;
   const int64_t most = B * T;  // nodes, where none is shared
-  const int64_t stride = (T + 3) / 4 * 4;
+  const int64_t levels = by_level < T ? by_level : T, stride = (levels + 3) / 4 * 4;
   const auto take = [&](auto*& pointer, int64_t count) {
     pointer = arena.take<std::remove_reference_t<decltype(*pointer)>>(count);
   };
   take(prefixes_.level_begin, T + 1);
   take(prefixes_.pair_of, most);
   take(prefixes_.self, most);
-  if (order == Order::by_document) {
-    take(prefixes_.document_begin, B + 1);
-  } else {
-    take(prefixes_.pair_path, most * stride);
-    if (config.n_layer > 1) take(prefixes_.node_path, most * stride);
-  }
+  if (levels < T) take(prefixes_.document_begin, B + 1);
+  take(prefixes_.pair_path, B * levels * stride);
+  if (config.n_layer > 1) take(prefixes_.node_path, B * levels * stride);
   take(prefixes_.weight, most);
   take(prefixes_.pair_token, most);
   take(prefixes_.pair_position, most);
@@ -52,8 +50,8 @@ void PrefixBuilder::create(Arena& arena, const Config& config, int batch_size, O
   prefixes_.path_stride = static_cast<int>(stride);
   block_size_ = config.block_size;
   vocab_size_ = config.vocab_size;
-  share_ = order == Order::shared;
-  by_document_ = order == Order::by_document;
+  share_ = share;
+  by_level_ = static_cast<int>(levels);
   batch_size_ = batch_size;
   for (int i = 0; i < most; ++i) prefixes_.self[i] = i * kPanel;
 }
@@ -70,6 +68,7 @@ void PrefixBuilder::start() {
     base_ += most;
   }
   prefixes_.nodes = prefixes_.pairs = prefixes_.entries = prefixes_.levels = 0;
+  prefixes_.documents = 0;
   prefixes_.level_begin[0] = 0;
 }
 
@@ -129,7 +128,13 @@ void PrefixBuilder::build_by_document(const Batch& batch) {
 }
 
 void PrefixBuilder::build(const Batch& batch) {
-  if (by_document_) return build_by_document(batch);
+  for (int i = 0; by_level_ < block_size_ && i < batch.size; ++i)
+    if (batch.documents.positions(batch.at(i), block_size_) > by_level_)
+      return build_by_document(batch);
+  build_by_level(batch);
+}
+
+void PrefixBuilder::build_by_level(const Batch& batch) {
   start();
   Prefixes p = prefixes_;  // a local copy: the stores below could alias the counters of a member
   int active = batch.size;

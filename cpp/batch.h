@@ -13,6 +13,8 @@ namespace microgpt {
 
 constexpr int kPanel = 16;  // features of a panel: see kernels/vec16.h
 
+constexpr int kLongContext = 64;  // positions of a document from which on attention by tiles pays
+
 // The prefixes of one batch; each is a row of the activations. Nodes are in level order (level =
 // position in the document), so that all of a level attend to the same number of keys; or, by
 // document, every position of every document is a node and a pair of its own, and there are neither
@@ -36,16 +38,16 @@ struct Prefixes {
   int32_t* entry_target;  // (entries) next token
   float* entry_weight;    // (entries) 1 / (B n_doc)
 
-  int path_stride;  // T rounded up to a multiple of 4
+  int path_stride;  // positions by level, rounded up to a multiple of 4
 };
 
 // Builds the prefixes of a batch inside one block of memory, sized once for the largest batch.
 class PrefixBuilder {
  public:
-  enum class Order { shared, separate, by_document };  // the first two by level
-
-  // Takes its memory, which is zeroed, from the arena; from one that only counts, nothing else.
-  void create(Arena& arena, const Config& config, int batch_size, Order order);
+  // Batches go by level, with prefixes shared or not, if all their documents have at most
+  // `by_level` positions, and by document otherwise. Takes its memory, which is zeroed, from the
+  // arena; from one that only counts, nothing else.
+  void create(Arena& arena, const Config& config, int batch_size, bool share, int by_level);
   void build(const Batch& batch);
   // The same by level for documents that are not known yet: after start(), grow() adds to
   // each document i of active[0 .. count - 1] its next token, token_of[i], and moves node_of[i] on.
@@ -62,11 +64,12 @@ class PrefixBuilder {
   };
   Level open_level(const Prefixes& prefixes) const;
   int place(Prefixes& prefixes, const Level& level, int parent, int token, float weight);
+  void build_by_level(const Batch& batch);
   void build_by_document(const Batch& batch);
 
   Prefixes prefixes_{};
-  int block_size_ = 0, vocab_size_ = 0, batch_size_ = 0;
-  bool share_ = false, by_document_ = false;
+  int block_size_ = 0, vocab_size_ = 0, batch_size_ = 0, by_level_ = 0;
+  bool share_ = false;
   // Marks are row indices plus a base that grows from step to step, so that those of earlier steps
   // and levels are recognised by being smaller and nothing needs clearing.
   uint32_t base_ = 1;

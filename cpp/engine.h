@@ -95,11 +95,12 @@ constexpr const char* kPhaseNames[] = {"batch and trie",
 struct Setup {
   Config config;
   int batch_size;
-  bool prefix_sharing;     // where attention goes by levels: not in kernels/tiled_attention.h
+  bool prefix_sharing;     // not of batches that attention takes by tiles
   bool skip_zeros;         // else every hidden unit counts as active, with the same results
   double beta1, beta2;     // of Adam: engines may keep its moments scaled by them
   bool generates = false;  // for generate() alone: rows come token by token
   int threads = 1;         // at most, of a call
+  int longest = 1 << 30;   // positions of a training document: what batches to be fast for
 };
 
 // One call of a table's run, made by `size` threads together, each with its rank.

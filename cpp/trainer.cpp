@@ -50,10 +50,12 @@ Trainer::Trainer(const std::string& engine, const Config& config, const Settings
   require(settings.num_steps >= 1, "num_steps must be at least 1");
   require(execution.threads >= 1 || execution.threads == kAutoThreads,
           "threads must be at least 1");
-  engine_ = make_engine(record_,
-                        {config, settings.batch_size, execution.prefix_sharing,
-                         execution.skip_zeros, settings.beta1, settings.beta2},
-                        execution.threads);
+  Setup setup{config,         settings.batch_size, execution.prefix_sharing, execution.skip_zeros,
+              settings.beta1, settings.beta2};
+  setup.longest = 0;
+  for (int64_t d = 0; d < documents.count; ++d)
+    setup.longest = std::max(setup.longest, documents.positions(d, config.block_size));
+  engine_ = make_engine(record_, setup, execution.threads);
 }
 
 Batch Trainer::next() const {

@@ -50,8 +50,7 @@ struct State {
   Panels dx0;     // (C, pairs)
   Panels dnorm;   // (C, rows) gradient of m, then of a
   float* ds;      // gradients of attention scores, reused from layer to layer
-  bool tiled;     // attention goes by tiles, in place of ds:
-  float* tiles;   // (threads, TileScratch)
+  float* tiles;   // (threads, TileScratch) for attention by tiles
 };
 
 // The one list of everything in the block, walked to count and to lay out.
@@ -60,21 +59,25 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   s.config = c;
   s.beta1 = setup.beta1;
   s.beta2 = setup.beta2;
-  s.tiled = tiled(c) && !setup.generates;
-  s.heads = Heads(c, s.tiled);
+  // Attention goes by levels in batches of documents of so many positions, by tiles in others. Text
+  // in blocks has no short documents, and needs no memory for levels.
+  const bool by_tiles = tiled(c) && !setup.generates;
+  const int levels = !by_tiles                       ? c.block_size
+                     : setup.longest >= kLongContext ? 0
+                                                     : kLongContext - 1;
+  s.heads = Heads(c, by_tiles);
   const int C = c.n_embd, A = s.heads.width(), V = c.vocab_size;
   // Rows are worked on in fours, from any row on.
-  s.capacity = (setup.batch_size * c.block_size + 3 + kPanel - 1) / kPanel * kPanel;
-  s.key_groups = (c.block_size + 3) / 4;
+  const auto capacity = [&](int positions) {
+    return (setup.batch_size * positions + 3 + kPanel - 1) / kPanel * kPanel;
+  };
+  s.capacity = capacity(c.block_size);
+  s.key_groups = (levels + 3) / 4;
 
   Arena arena{block};
   arena.take<State>(1);
   s.layers = arena.take<Layer>(c.n_layer);
-  using Order = PrefixBuilder::Order;
-  const Order order = s.tiled                ? Order::by_document
-                      : setup.prefix_sharing ? Order::shared
-                                             : Order::separate;
-  s.builder.create(arena, c, setup.batch_size, order);
+  s.builder.create(arena, c, setup.batch_size, setup.prefix_sharing, levels);
 
   // Panels of a power of two do not all start in the same set of the cache. And a load waits for an
   // earlier store whose address has the same last twelve bits: arrays that are walked side by side
@@ -144,8 +147,8 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     return mlp;
   };
   const auto scalars = [&] { return arena.take<float>(s.capacity); };
-  const int64_t scores = int64_t{s.capacity + (s.tiled ? kPanel : 0)} * s.heads.groups *
-                         (s.tiled ? 1 : s.key_groups * kPanel);
+  const int64_t scores = int64_t{capacity(levels)} * s.heads.groups * s.key_groups * kPanel;
+  const int64_t sums = by_tiles ? int64_t{s.capacity + kPanel} * s.heads.groups : 0;
 
   s.wte = table(V);
   s.wpe = table(c.block_size);
@@ -179,7 +182,7 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     l.mlp = mlp_of(shared_mlp);
     l.a = panels(C);
     l.qkv = panels(3 * A);
-    l.p = arena.take<float>(scores);
+    l.p = arena.take<float>(scores > sums ? scores : sums);
     l.y = panels(A);
     l.m = panels(C);
     l.ra = scalars();
@@ -193,8 +196,8 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   s.nll = scalars();
   s.dx0 = panels(C);
   s.dnorm = panels(C);
-  if (s.tiled) s.tiles = arena.take<float>(setup.threads * TileScratch::floats(c));
-  else s.ds = arena.take<float>(scores);
+  s.ds = arena.take<float>(scores);
+  if (by_tiles) s.tiles = arena.take<float>(setup.threads * TileScratch::floats(c));
   return arena.used;
 }
 
@@ -270,7 +273,7 @@ void logits(Worker<Clock>& w, Span pairs, Span nodes) {
     w.clock.mark(Phase::qkv);
     w.wait();
     const Attention attend = attention(s, l, i, prefixes);
-    if (!Vec::compact && s.tiled)
+    if (!Vec::compact && prefixes.documents > 0)
       tiled_attention_forward(attend, tiled_memory(s, l, w.share), nodes);
     else attention_forward(attend, nodes);
     w.clock.mark(Phase::attention_forward);
@@ -314,10 +317,10 @@ void backward(Worker<Clock>& w, const Adam* adam, bool calm) {
     w.clock.mark(Phase::norms_backward);
     input_gradient(l.wo, l.dx1, nodes, Store{l.dy});
     w.clock.mark(Phase::input_gradients);
-    if (!s.tiled) scores_backward(attend, nodes);
+    if (prefixes.documents == 0) scores_backward(attend, nodes);
     w.clock.mark(Phase::attention_backward);
     w.wait();
-    if (!Vec::compact && s.tiled)
+    if (!Vec::compact && prefixes.documents > 0)
       tiled_attention_backward(attend, tiled_memory(s, l, w.share), w.share);
     else attention_backward(attend, keys, w.share);
     w.clock.mark(Phase::attention_backward);

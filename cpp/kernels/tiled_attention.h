@@ -12,10 +12,9 @@
 namespace microgpt {
 namespace {
 
-constexpr int kLongContext = 64;  // from here on tiles are faster
-constexpr int kQueries = 64;      // of a block
+constexpr int kQueries = 64;  // of a block
 
-// Whether attention goes by tiles: a head must fill most of a panel, and code need not be small.
+// Whether long documents go by tiles: a head must fill most of a panel, and code need not be small.
 bool tiled(const Config& c) {
   return !Vec::compact && c.block_size >= kLongContext && c.head_dim() >= 12;
 }

@@ -217,16 +217,13 @@ inline Corpus random_corpus(Random& random, int count, int vocab_size, int longe
 // A PrefixBuilder with its memory.
 class Builder {
  public:
-  using Order = PrefixBuilder::Order;
-  Builder(const Config& config, int batch_size, Order order) {
+  Builder(const Config& config, int batch_size, bool share, int by_level = 1 << 30) {
     Arena counting{nullptr};
-    builder.create(counting, config, batch_size, order);
+    builder.create(counting, config, batch_size, share, by_level);
     memory_.resize(counting.used / kLine);
     Arena arena{memory_.data()->bytes};
-    builder.create(arena, config, batch_size, order);
+    builder.create(arena, config, batch_size, share, by_level);
   }
-  Builder(const Config& config, int batch_size, bool share)
-      : Builder(config, batch_size, share ? Order::shared : Order::separate) {}
   const Prefixes& build(const Batch& batch) {
     builder.build(batch);
     return builder.prefixes();

@@ -111,6 +111,28 @@ void test_batches(const Config& config, const Corpus& corpus, int batch_size, in
   }
 }
 
+// Batches of short documents go by level, in memory for those alone, and others by document.
+void test_short_and_long() {
+  Random random;
+  const Config config{2, 4, 1, 9, 6};
+  Corpus corpus = random_corpus(random, 12, config.vocab_size, 5);  // at most 6 positions
+  corpus.add({5, 0, 1, 2, 3, 4, 0, 5});                             // 7
+  Builder whole(config, 4, true), cut(config, 4, true, 6);
+  for (int first = 0; first < 13; ++first) {
+    at_case("short and long, batch at %d", first);
+    const Batch batch = corpus.batch(first, 4);
+    const Prefixes& prefixes = cut.build(batch);
+    CHECK((prefixes.documents > 0) == (first > 8));
+    if (prefixes.documents == 0) {
+      expect_prefixes(prefixes, config, batch, true);
+      CHECK(prefixes.path_stride == 8);
+    } else {
+      CHECK(prefixes.documents == 4 && prefixes.nodes == prefixes.entries);
+      CHECK(prefixes.entries == whole.build(batch).entries);
+    }
+  }
+}
+
 // Access to the private base of marks, by which those of earlier steps are known to be stale.
 template <uint32_t PrefixBuilder::* member>
 struct Access {
@@ -210,6 +232,7 @@ int main() {
   // Many tokens under one parent.
   test_batches({1, 4, 1, 3, 5000}, random_corpus(random, 400, 5000, 4), 350, 2);
   test_prefixes();
+  test_short_and_long();
   test_marks_wrap();
   test_grow();
   return result();

@@ -713,10 +713,10 @@ struct TestPrefixes {
   Corpus corpus;
   Builder built;
   const Prefixes& prefixes;
-  template <class Order>  // PrefixBuilder::Order, or whether prefixes are shared
-  TestPrefixes(const Config& c, Random& random, int documents, int batch_size, Order order)
+  TestPrefixes(const Config& c, Random& random, int documents, int batch_size, bool share,
+               int by_level = 1 << 30)
       : config(c), corpus(random_corpus(random, documents, c.vocab_size, c.block_size + 3)),
-        built(c, batch_size, order),
+        built(c, batch_size, share, by_level),
         prefixes(built.build(corpus.batch(random.below(documents), batch_size))) {}
 };
 
@@ -972,7 +972,7 @@ void test_tiled_attention() {
       for (const int T : {1, 15, 16, 17, 63, 64, 65, 130}) {
         at_case("tiles, H %d, D %d, T %d", H, D, T);
         const Config config{1, H * D, H, T, 4};
-        const TestPrefixes built(config, random, 4, 3, PrefixBuilder::Order::by_document);
+        const TestPrefixes built(config, random, 4, 3, true, 0);
         const Prefixes& prefixes = built.prefixes;
         AttentionCase a(config, prefixes, false, random);
         const int64_t capacity = panels_of(prefixes.nodes + kPanel) * kPanel;

@@ -1,6 +1,7 @@
 // Whole models: every table of the build against the f64 reference, which itself must agree with
 // the f64 tape, an independent implementation. Run as: test_model reference, or test_model TABLE
 // [few], for emulators and sanitizers, where all cases take minutes.
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <string>
@@ -193,7 +194,13 @@ struct Case {
   Batch batch(int step = 0) const {
     return corpus.batch(int64_t{step} * batch_size % corpus.count(), batch_size);
   }
-  Setup setup() const { return {config, batch_size, sharing, true, kBeta1, kBeta2}; }
+  Setup setup() const {
+    Setup setup{config, batch_size, sharing, true, kBeta1, kBeta2};
+    setup.longest = 0;
+    for (int64_t d = 0; d < corpus.count(); ++d)
+      setup.longest = std::max(setup.longest, corpus.documents().positions(d, config.block_size));
+    return setup;
+  }
   std::unique_ptr<Model32> model(const Kernels& kernels, int threads = 1) const {
     auto made = std::make_unique<Model32>(kernels, setup(), threads);
     made->write(Slot::parameter, parameters.data());
@@ -261,6 +268,21 @@ void test_gradients(const Kernels& kernels) {
     CHECK(same(read(*model, Slot::second_moment, c.config), zero));
     CHECK(model->guards_intact());
   });
+  // A context for long documents, trained on short ones and then asked for long ones.
+  for (const Config& config : {Config{2, 32, 2, 80, 9}, Config{1, 48, 3, 67, 9}}) {
+    const Case longer(config, 9, true);
+    Case c(config, 9, true);
+    c.corpus = random_corpus(c.random, 23, config.vocab_size, 30);
+    ReferenceEngine reference(config, c.batch_size);
+    reference.write(Slot::parameter, c.parameters.data());
+    const auto model = c.model(kernels);
+    for (const Batch& batch : {c.batch(), longer.batch(), c.batch(1)}) {
+      expect_loss(model->gradient(batch), reference.gradient(batch), kLossBound, "loss");
+      expect_tensors(config, read(*model, Slot::gradient, config),
+                     read(reference, Slot::gradient, config), kGradientBound, "gradient");
+    }
+    CHECK(model->guards_intact());
+  }
   report("gradients");
 }
 
