@@ -111,6 +111,16 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimat
     return estimate([a / b for a, b in zip(numerators, denominators, strict=False)])
 
 
+def per_time(work: float, time: Estimate) -> Estimate:
+    """Work per time, with the interval that follows from that of the time."""
+    return Estimate(work / time.value, work / time.high, work / time.low, time.rounds)
+
+
+def exact(value: float) -> Estimate:
+    """What has no interval."""
+    return Estimate(value, value, value, 1)
+
+
 def mean_share(steps: Sequence[int], shares: Sequence[float]) -> float:
     """Of a share that was sampled after some steps, over all steps: linear between the samples."""
     return float(np.interp(range(1, steps[-1] + 1), steps, shares).mean())
@@ -246,6 +256,10 @@ class Results:
     def probed(self, name: str) -> list[Probe]:
         """Those of that name that have values."""
         return [probe for probe in self.probes if probe.name == name and probe.status == "ok"]
+
+    def cases(self, name: str) -> list[tuple[str, Any]]:
+        """Their cases, each with its workload."""
+        return [(probe.workload, case) for probe in self.probed(name) for case in probe.cases]
 
     def peak(self, engine: str) -> float | None:
         """GFLOP/s that one core was measured to do with the vectors of an engine."""
