@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pymicrogpt
 from bench.command import Refused, described, end, say, writable
 from bench.guard import compare, instructions, repeatability
 from bench.measure import pareto
@@ -29,8 +30,6 @@ class Pareto:
 
     @staticmethod
     def run(args: argparse.Namespace) -> int:
-        import pymicrogpt
-
         if not args.report.is_dir():
             raise Refused(f"there is no report in {args.report}")
         results = Results.load(args.report)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
+
+from pymicrogpt._signals import Signals
+from pymicrogpt._words import escaped
 
 
 class Refused(Exception):
@@ -74,7 +74,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def show(text: str) -> None:
     """Prints what was asked for."""
-    print(printable(text), flush=True)
+    print(escaped(text, keep="\n"), flush=True)
 
 
 def say(text: str) -> None:
@@ -83,24 +83,13 @@ def say(text: str) -> None:
         show(text)
 
 
-def printable(text: str) -> str:
-    """For a terminal: a variant's label, or a file's name, moves no cursor and sets no colour."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
-
-
 def end(name: str, run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Exit code: that of `run`, 2 with one line where it was refused or could not say what it had
     to (standard output full, or gone), 128 + the signal after Ctrl-C, SIGTERM or SIGHUP, which are
     a KeyboardInterrupt in `run`."""
-    received: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) == 1:  # the others must not spoil what is saved after this one
-            raise KeyboardInterrupt
-
+    signals = Signals()
     try:
-        with handled(stop):
+        with signals, signals.at_once():
             code = run(args)
         sys.stdout.flush()
         return code
@@ -108,29 +97,12 @@ def end(name: str, run: Callable[[argparse.Namespace], int], args: argparse.Name
         code, words = 2, f"{name}: {error}"
     except KeyboardInterrupt:
         code, words = 130, f"\n{name}: interrupted; what was there before is as it was"
-    if received:
-        code = 128 + received[0]
+    if signals.received:
+        code = 128 + signals.received
     with suppress(OSError):
-        print(printable(words), file=sys.stderr, flush=True)
+        print(escaped(words, keep="\n"), file=sys.stderr, flush=True)
     try:
         sys.stdout.flush()
     except OSError:  # else the interpreter complains once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
-
-
-@contextmanager
-def handled(handler: Any) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP go to `handler`, unless this process was started to ignore them;
-    other threads than the main one have no signals."""
-    previous = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                previous[number] = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, before in previous.items():
-            signal.signal(number, before)

@@ -111,6 +111,16 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimat
     return estimate([a / b for a, b in zip(numerators, denominators, strict=False)])
 
 
+def per_time(work: float, time: Estimate) -> Estimate:
+    """Work per time, with the interval that follows from that of the time."""
+    return Estimate(work / time.value, work / time.high, work / time.low, time.rounds)
+
+
+def exact(value: float) -> Estimate:
+    """What has no interval."""
+    return Estimate(value, value, value, 1)
+
+
 def mean_share(steps: Sequence[int], shares: Sequence[float]) -> float:
     """Of a share that was sampled after some steps, over all steps: linear between the samples."""
     return float(np.interp(range(1, steps[-1] + 1), steps, shares).mean())
@@ -131,6 +141,20 @@ class Round:
     documents: int
     positions: int
     activity: dict[str, float] = field(default_factory=dict)  # machine.Watch.facts(), if recorded
+
+    def facts(self) -> dict[str, float]:
+        """As the metadata of a run of pyperf."""
+        return {"duration": self.seconds, "steps": self.steps, "loops": self.documents,
+                "positions": self.positions,
+                **{f"round_{key}": value for key, value in self.activity.items()}}  # fmt: skip
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any], what: str) -> Round:
+        """From them. ValueError, which names what is missing."""
+        wanted = ("duration", "steps", "loops", "positions")
+        seconds, steps, documents, positions = _members(facts, what, *wanted)
+        activity = {key: facts[f"round_{key}"] for key in ACTIVITY if f"round_{key}" in facts}
+        return cls(seconds, steps, documents, positions, activity)
 
 
 @dataclass
@@ -247,6 +271,10 @@ class Results:
         """Those of that name that have values."""
         return [probe for probe in self.probes if probe.name == name and probe.status == "ok"]
 
+    def cases(self, name: str) -> list[tuple[str, Any]]:
+        """Their cases, each with its workload."""
+        return [(probe.workload, case) for probe in self.probed(name) for case in probe.cases]
+
     def peak(self, engine: str) -> float | None:
         """GFLOP/s that one core was measured to do with the vectors of an engine."""
         rate: float | None = self.run.get(f"peak_{engine}_gfma_flops")
@@ -257,46 +285,24 @@ class Results:
 
         benchmarks = []
         for row in self.rows:
-            if not (row.ok and row.values):
-                continue
-            facts = {**self.run, **row.info, "name": row.name, "unit": "second",
-                     "variant": row.variant, "workload": row.workload, "batch_size": row.batch,
-                     "loss": row.loss}  # fmt: skip
-            known = {k: _one_line(v) for k, v in _finite(facts).items() if v is not None}
-            runs = [
-                pyperf.Run(
-                    [value],
-                    metadata={
-                        **known,
-                        "duration": r.seconds,
-                        "loops": r.documents,
-                        "steps": r.steps,
-                        "positions": r.positions,
-                        **{f"round_{key}": value for key, value in r.activity.items()},
-                    },
-                    collect_metadata=False,
-                )
-                for value, r in zip(row.values, row.rounds, strict=True)
-            ]
-            benchmarks.append(pyperf.Benchmark(runs))
-
+            if row.ok and row.values:
+                facts = {**self.run, **row.info, "name": row.name, "unit": "second",
+                         "variant": row.variant, "workload": row.workload, "batch_size": row.batch,
+                         "loss": row.loss}  # fmt: skip
+                known = {k: _one_line(v) for k, v in _finite(facts).items() if v is not None}
+                rounds = zip(row.values, row.rounds, strict=True)
+                benchmarks.append(pyperf.Benchmark([
+                    pyperf.Run([value], metadata={**known, **r.facts()}, collect_metadata=False)
+                    for value, r in rounds
+                ]))  # fmt: skip
         data: dict[str, Any] = {"version": "1.0", "benchmarks": []}
         if benchmarks:  # of none pyperf makes no suite
             buffer = io.StringIO()
             pyperf.BenchmarkSuite(benchmarks).dump(buffer)
             data = json.loads(buffer.getvalue())
-        rows = [asdict(row) for row in self.rows]
-        for record in rows:
+        data["pymicrogpt"] = {"format": FORMAT, **asdict(self)}
+        for record in data["pymicrogpt"]["rows"]:
             del record["rounds"], record["values"]  # they are in the benchmarks
-        data["pymicrogpt"] = {
-            "format": FORMAT,
-            "run": self.run,
-            "workloads": self.workloads,
-            "rows": rows,
-            "published": self.published,
-            "published_source": self.published_source,
-            "probes": [asdict(probe) for probe in self.probes],
-        }
         text = json.dumps(_finite(data), indent=0, separators=(",", ":"), allow_nan=False)
         path.write_text(text + "\n", encoding="utf-8")
 
@@ -348,12 +354,8 @@ def _load_rounds(path: Path, rows: dict[str, Row], benchmarks: list[Any]) -> Non
             raise ValueError(f"it has a benchmark {name!r} and no such row")
         row = rows[name]
         for run in benchmark.get_runs():
-            facts = run.get_metadata()
-            wanted = ("duration", "steps", "loops", "positions")
-            seconds, steps, documents, positions = _members(facts, f"a run of {name}", *wanted)
-            activity = {key: facts[f"round_{key}"] for key in ACTIVITY if f"round_{key}" in facts}
             row.values += run.values
-            row.rounds.append(Round(seconds, steps, documents, positions, activity))
+            row.rounds.append(Round.of(run.get_metadata(), f"a run of {name}"))
 
 
 def _members(found: Any, what: str, *names: str) -> list[Any]:

@@ -37,6 +37,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pymicrogpt
 from bench.command import Refused, names, positive, show, writable
 from bench.measure.process import ROOT, Worker, WorkerFailed
 from bench.measure.timing import middles, steps_for, turn, warm_up
@@ -170,16 +171,9 @@ class Sides:
     """Measures rounds with a process for each of the two builds."""
 
     def __init__(self, sites: list[Path]):
-        import pymicrogpt
-
-        self.jobs = [
-            {
-                "site": str(site),
-                "packages": [p for p in sys.path if p and Path(p).resolve() != ROOT],
-                "documents": pymicrogpt.Corpus.load().documents,
-            }
-            for site in sites
-        ]
+        packages = [p for p in sys.path if p and Path(p).resolve() != ROOT]
+        common = {"packages": packages, "documents": pymicrogpt.Corpus.load().documents}
+        self.jobs = [{"site": str(site), **common} for site in sites]
         self.steps: dict[Case, int] = {}
 
     def __call__(self, cases: list[Case]) -> dict[Case, list[list[list[float]] | None]]:
@@ -279,8 +273,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import pymicrogpt
-
     known = [info.name for info in pymicrogpt.engines() if info.dtype == "float32"]
     engines = args.engines or known
     if unknown := set(engines) - set(known):

@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pymicrogpt
 from bench.command import read_toml
 from bench.measure.checked import CheckedSession
 from bench.measure.timing import per_sample, turn
 from bench.task.task import Task
 from bench.task.workload import WORKLOADS
 from bench.variants.variant import Variant, load_variants
+from pymicrogpt import _core
 
 FLOORS = read_toml(Path(__file__).with_name("gates.toml"))
 SLICES = 20  # of a training
@@ -48,8 +50,6 @@ BASELINES = {
 def simd_engines() -> list[str]:
     """Those that this CPU can run. One that was left out of the build is there still, and fails
     when it is opened."""
-    import pymicrogpt
-
     return [info.name for info in pymicrogpt.engines() if info.simd and info.supported]
 
 
@@ -117,13 +117,9 @@ class Match:
     def of(cls, workload: str, batch: int, folder: Path) -> Match:
         """Every engine of required(batch) with its baselines, its first loss and gradients right.
         WrongResult where they are not; ValueError where one is missing from this build."""
-        import pymicrogpt
-        from pymicrogpt import _core
-
         corpus = pymicrogpt.Corpus.load()
         tasks = {b: Task.prepare(WORKLOADS[workload], b, corpus, folder) for b in {1, batch}}
         variants = load_variants()
-
         names = ["tape32"]
         for name, baselines in required(batch).items():
             names.append(name)

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure.process import ROOT
+from pymicrogpt import _core, engines
 
 
 def describe() -> dict[str, Any]:
     """Metadata of a run. The keys that pyperf has too carry pyperf's names."""
-    from pymicrogpt import _core
-
     facts: dict[str, Any] = {
         "cpu_model_name": cpu_model(),
         "cpu_count": os.cpu_count() or 1,
@@ -37,8 +36,6 @@ def describe() -> dict[str, Any]:
 
 def peaks() -> dict[str, float]:
     """Measured roofs of one core: those of each ISA, and "peak_gflops", the highest for FMA."""
-    from pymicrogpt import _core, engines
-
     roofs = {}
     for engine in engines():
         if engine.simd and engine.available:

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+import pymicrogpt
 from bench.cases import BatchCase, DensityCase, PhasesCase, ShapeCase, ThreadsCase
 from bench.measure.effort import EFFORTS, Effort
 from bench.measure.process import Answer, Worker, WorkerFailed, serve
@@ -289,8 +290,6 @@ OF_NO_WORKLOAD = ("density", "shapes")  # they choose their own
 
 def best_engine(variants: Mapping[str, Variant]) -> str | None:
     """The best SIMD engine that runs here, of the variants given; None where there is none."""
-    import pymicrogpt
-
     for info in pymicrogpt.engines():  # best first
         if info.available and info.name in variants and variants[info.name].group == "SIMD":
             return info.name

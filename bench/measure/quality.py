@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +27,7 @@ from bench.task.task import Task
 from bench.task.workload import HELD_OUT, SPLIT_SEED, Workload
 from bench.variants.sessions import EngineSession
 from bench.variants.variant import Variant, load_variants
-
-if TYPE_CHECKING:
-    from pymicrogpt import Corpus
+from pymicrogpt import Corpus, Tokenizer
 
 POINTS = 14
 COMMAND = ["-m", "bench.measure.quality"]
@@ -98,10 +96,7 @@ def held_out_file(task: Task) -> Path:
 
 
 def save_held_out(task: Task, train: Corpus, held_out: Corpus) -> None:
-    from pymicrogpt.tokenizer import Tokenizer
-
-    tokenizer = Tokenizer.from_documents(train.documents)
-    tokens, offsets = tokenizer.encode_all(held_out.documents)
+    tokens, offsets = Tokenizer.from_documents(train.documents).encode_all(held_out.documents)
     np.savez(held_out_file(task), tokens=tokens, offsets=offsets)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +20,6 @@ from bench.report.plot import layout
 from bench.results import Results
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from matplotlib.figure import Figure
 
 Table = list[tuple[str, ...]]  # head first

@@ -60,9 +60,9 @@ def size(points: float) -> float:
     return points if not _narrow else 0.85 * points
 
 
-def log_axis(axis: Any) -> None:
-    """A log scale, with ticks at 1, 10, 100, 1k and so on."""
-    from matplotlib.ticker import FuncFormatter, NullLocator
+def log_axis(axis: Any, ticks: tuple[int, ...] = (1,)) -> None:
+    """A log scale, with ticks at 1, 10, 100, 1k and so on, times each of `ticks`."""
+    from matplotlib.ticker import LogLocator, NullLocator
 
     def compact(value: float, _: int) -> str:
         for size, unit in ((1e6, "M"), (1e3, "k")):
@@ -71,7 +71,9 @@ def log_axis(axis: Any) -> None:
         return f"{value:g}"
 
     getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
-    axis.set_major_formatter(FuncFormatter(compact))
+    axis.set_major_formatter(compact)
+    if len(ticks) > 1:
+        axis.set_major_locator(LogLocator(subs=ticks))
     axis.set_minor_locator(NullLocator())
 
 
@@ -160,17 +162,16 @@ def name_bars(axes: Axes, names: list[str]) -> None:
     axes.set_yticks([])
     axes.set_ylim(len(names) - 0.6, -0.9)
     for y, name in enumerate(names):
-        axes.annotate(
-            name,
-            (0, y - 0.45),
-            xycoords=axes.get_yaxis_transform(),
-            xytext=(3, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=size(12),
-            color=INK,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-        )
+        text_on_white(axes, 0, y - 0.45, name, (3, 0), fontsize=size(12), zorder=3,
+                      xycoords=axes.get_yaxis_transform())  # fmt: skip
+
+
+def bar(axes: Axes, y: int, found: Estimate, colour: Any, text: str, left: float = 0.0,
+        **how: Any) -> None:  # fmt: skip
+    """A horizontal bar from `left` on, with its interval, and a text behind both."""
+    axes.barh(y, found.value - left, left=left, height=bar_height(), color=colour)
+    whisker(axes, found.value, y, found, "x")
+    text_on_white(axes, max(left, found.high), y, text, (6, 0), fontsize=size(12), **how)
 
 
 def whisker(axes: Axes, x: float, y: float, found: Estimate, along: str) -> None:
@@ -217,10 +218,10 @@ def text_on_white(
         text,
         (x, y),
         xytext=offset,
-        textcoords="offset points",
-        **{"fontsize": size(11), "color": INK, "va": "center", "zorder": 1.5, **how},
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-    )
+        **{"textcoords": "offset points", "fontsize": size(11), "color": INK, "va": "center",
+           "zorder": 1.5, **how},
+    )  # fmt: skip
 
 
 def paler(colour: str) -> Any:

@@ -8,17 +8,14 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from bench.command import Refused, handled, show, writable
+from bench.command import Refused, show, writable
 from bench.report.markdown import markdown
-from bench.report.page import page
 from bench.report.part import all_parts, modules
 from bench.results import Results
+from pymicrogpt._signals import Signals
 
 
 def write(results: Results, out: Path) -> None:
@@ -27,6 +24,8 @@ def write(results: Results, out: Path) -> None:
     Figures of an older report that this one lacks are removed; files that are no finding's are left
     alone.
     """
+    from bench.report.page import page  # needs Jinja
+
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
@@ -37,7 +36,7 @@ def write(results: Results, out: Path) -> None:
         (fresh / "README.md").write_text(markdown(results, parts), encoding="utf-8")
         data = (fresh / "results.json").read_bytes()
         (fresh / "index.html").write_text(page(results, parts, data), encoding="utf-8")
-        with uninterrupted():
+        with Signals():  # ignored for the moments in which the old report becomes the new one
             out.mkdir(exist_ok=True)
             for module in modules():
                 name = module.__name__.rpartition(".")[2]
@@ -68,13 +67,6 @@ def kept(results: Results, what: str, error: BaseException) -> Refused:
         f"{what} ({why}); the results are kept, to be drawn by: "
         f"python -m bench report {file} --out DIR"
     )
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Keeps signals from the block: moments, in which the old report becomes the new one."""
-    with handled(signal.SIG_IGN):
-        yield
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,14 +8,11 @@ holds losses and gradients against the tape's, to the tolerance of float64, at a
 tape is fast; at "nanogpt-cpu" the gradients of the first batch were 8e-16 apart.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from bench.task.workload import Workload
+from bench.task.workload import Workload
 
 Tensors = dict[str, np.ndarray]
 
@@ -106,16 +103,10 @@ def train(
     steps: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Losses (steps,) of the first steps, and the gradient (P,) of the first batch."""
-    shapes = workload.config.parameter_shapes(vocab_size)
-
-    def views(flat: np.ndarray) -> Tensors:
-        places = np.cumsum([rows * cols for rows, cols in shapes.values()])[:-1]
-        parts = zip(shapes.items(), np.split(flat, places), strict=True)
-        return {name: part.reshape(shape) for (name, shape), part in parts}
-
     o: dict[str, Any] = workload.optimizer
     flat, gradient = parameters.copy(), np.zeros_like(parameters)
     moment1, moment2 = np.zeros_like(flat), np.zeros_like(flat)
+    weights, gradients = (workload.config.tensors(x, vocab_size) for x in (flat, gradient))
     losses, first = [], np.empty(0)
     for step in range(steps):
         gradient[:] = 0
@@ -123,7 +114,7 @@ def train(
         for i in range(batch_size):
             at = (step * batch_size + i) % (len(offsets) - 1)
             document = tokens[offsets[at] : offsets[at + 1]]
-            loss += backward(views(flat), workload, document, views(gradient)) / batch_size
+            loss += backward(weights, workload, document, gradients) / batch_size
         gradient /= batch_size
         losses.append(loss)
         if not step:

@@ -43,78 +43,32 @@ The file, little-endian, with no gaps but the one named:
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from pymicrogpt.config import Config
+from bench.task.workload import Workload
 
 MAGIC = b"MGPTPROB"
 
 
-def write_problem(
-    path: str | os.PathLike[str],
-    *,
-    config: Config,
-    vocab_size: int,
-    tokens: ArrayLike,
-    offsets: ArrayLike,
-    parameters: ArrayLike,
+def encoded(
+    workload: Workload,
     batch_size: int,
-    num_steps: int,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-) -> None:
-    """Write one problem file, whole or not at all.
-
-    `tokens` (num_tokens,) and `offsets` (num_docs + 1,) are integers, `parameters` (num_params,)
-    is float64 in the natural layout. ValueError where they do not fit together.
-    """
-    tokens = _flat("tokens", tokens, "<i4")
-    offsets = _flat("offsets", offsets, "<i8")
-    parameters = _flat("parameters", parameters, "<f8")
-    c = config.n_embd
-    num_params = (2 * vocab_size + config.block_size) * c + 12 * c * c * config.n_layer
-    if len(parameters) != num_params:
-        raise ValueError(f"parameters has {len(parameters)} values; this config has {num_params}")
-    if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(tokens):
-        raise ValueError(f"offsets must run from 0 to the number of tokens, {len(tokens)}")
-    if np.diff(offsets).min() < 2:
-        raise ValueError("every document needs BOS at both ends: offsets must rise by 2 or more")
-    if tokens.min() < 0 or tokens.max() >= vocab_size:
-        raise ValueError(f"tokens must lie in 0 .. {vocab_size - 1}")
-
-    shape = [config.n_layer, config.n_embd, config.n_head, config.block_size, vocab_size]
-    header = [*shape, batch_size, num_steps, len(offsets) - 1, len(tokens), len(parameters)]
+    vocab_size: int,
+    tokens: np.ndarray,
+    offsets: np.ndarray,
+    parameters: np.ndarray,
+) -> bytes:
+    """The bytes of a problem file; the arrays are those of a Task."""
+    w = workload
+    header = [w.n_layer, w.n_embd, w.n_head, w.block_size, vocab_size, batch_size]
+    header += [w.num_steps, len(offsets) - 1, len(tokens), len(parameters)]
+    tokens = tokens.astype("<i4")
     parts = [
-        MAGIC,
-        np.array(header, "<i8").tobytes(),
-        np.array([learning_rate, beta1, beta2, eps], "<f8").tobytes(),
-        offsets.tobytes(),
-        tokens.tobytes(),
-        bytes(-tokens.nbytes % 8),
-        parameters.tobytes(),
+        np.array(header, "<i8"),
+        np.array([w.learning_rate, w.beta1, w.beta2, w.eps], "<f8"),
+        offsets.astype("<i8"),
+        tokens,
+        np.zeros(-tokens.nbytes % 8, "u1"),
+        parameters.astype("<f8"),
     ]
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(b"".join(parts))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _flat(name: str, values: ArrayLike, dtype: str) -> np.ndarray:
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be flat, not of shape {array.shape}")
-    if dtype != "<f8" and not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"{name} must be integers, not {array.dtype}")
-    return np.ascontiguousarray(array, dtype)
+    return MAGIC + b"".join(part.tobytes() for part in parts)

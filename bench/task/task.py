@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.task import float64
-from bench.task.problem import write_problem
+from bench.task.problem import encoded
 from bench.task.workload import WORKLOADS, Workload
+from pymicrogpt import Corpus, Trainer
 
 
 def truth_steps(workload: Workload) -> int:
@@ -69,12 +70,10 @@ class Task:
     problem: Path  # the same in the file format of bench/task/problem.py, for external programs
 
     @classmethod
-    def prepare(cls, workload: Workload, batch_size: int, corpus, folder: Path) -> Task:
+    def prepare(cls, workload: Workload, batch_size: int, corpus: Corpus, folder: Path) -> Task:
         """Compute the truth and write the files of a task into `folder`. A workload of running text
         takes a corpus of blocks of its block_size."""
-        import pymicrogpt
-
-        trainer = pymicrogpt.Trainer(
+        trainer = Trainer(
             corpus,
             workload.config,
             engine="autovec" if workload.running_text else "tape",
@@ -103,16 +102,9 @@ class Task:
 
     def write_problem(self) -> None:
         """Writes the file for external programs."""
-        write_problem(
-            self.problem,
-            config=self.workload.config,
-            vocab_size=self.vocab_size,
-            tokens=self.tokens,
-            offsets=self.offsets,
-            parameters=self.parameters,
-            batch_size=self.batch_size,
-            **self.workload.optimizer,
-        )
+        documents = self.vocab_size, self.tokens, self.offsets
+        content = encoded(self.workload, self.batch_size, *documents, self.parameters)
+        self.problem.write_bytes(content)
 
     @property
     def mean_positions(self) -> float:
@@ -163,12 +155,9 @@ class Task:
         self._check_loss(0, loss, allowed["loss"])
         if gradients.shape != self.gradients.shape:
             raise WrongResult(f"{gradients.size} gradients instead of {self.gradients.size}")
-        start = 0
-        for name, (rows, cols) in self.workload.config.parameter_shapes(self.vocab_size).items():
-            tensor = slice(start, start + rows * cols)
-            start = tensor.stop
-            error = np.linalg.norm(gradients[tensor] - self.gradients[tensor])
-            error /= np.linalg.norm(self.gradients[tensor])
+        found = self.workload.config.tensors(gradients, self.vocab_size)
+        for name, truth in self.workload.config.tensors(self.gradients, self.vocab_size).items():
+            error = np.linalg.norm(found[name] - truth) / np.linalg.norm(truth)
             if not error <= bound:
                 raise WrongResult(
                     f"gradient of {name} is off by {error:.1e} relative, allowed is {bound:.0e}"

@@ -7,16 +7,12 @@ have nowhere in the sonnets, so that a model cannot just learn a short list by h
 their pairs are about as frequent as in the sonnets.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from importlib.resources import files
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pymicrogpt import Corpus
+from pymicrogpt import Corpus
 
 CHARACTERS = 600_000
 SEED = 42
@@ -48,6 +44,4 @@ def running_text(characters: int = CHARACTERS, seed: int = SEED) -> str:
 
 def text_corpus(block_size: int) -> Corpus:
     """The text in blocks of so many characters."""
-    from pymicrogpt import Corpus
-
     return Corpus.from_text(running_text(), block_size)

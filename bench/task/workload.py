@@ -1,14 +1,11 @@
 """The workloads: the one place that says which models are timed, and how much work a step is."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from pymicrogpt import Config
+from pymicrogpt import Config
 
 
 @dataclass(frozen=True)
@@ -32,8 +29,6 @@ class Workload:
 
     @property
     def config(self) -> Config:
-        from pymicrogpt import Config
-
         return Config(self.n_layer, self.n_embd, self.n_head, self.block_size)
 
     @property

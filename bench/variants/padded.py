@@ -1,4 +1,4 @@
-"""What the sessions in array libraries share: padded documents, and the loop around a step.
+"""What sessions in this process share: how steps are timed, and for libraries padded documents.
 
 A batch is a rectangle of (batch, positions) in which the positions after the end of a document
 weigh nothing. The rectangle of all documents is made as a corpus is loaded, once; a batch is rows
@@ -12,6 +12,7 @@ import time
 import numpy as np
 
 from bench.task.task import Task
+from bench.variants.variant import Session
 from pymicrogpt import _core
 
 
@@ -66,20 +67,19 @@ def tensor_places(task: Task) -> dict[str, tuple[slice, tuple[int, int]]]:
     return found
 
 
-class PaddedSession:
-    """A session whose library offers a step at a time."""
+class InProcess(Session):
+    """A session in float32 that trains in this thread."""
 
-    def __init__(self, task: Task, info: dict[str, str]):
-        self.task, self.info = task, info
-        self.documents = Documents(task)
+    def __init__(self, task: Task, library: str):
+        self.task, self.info = task, {"library": library, "dtype": "float32"}
         self.restart()
 
     def reset(self, parameters: np.ndarray) -> None:
         """Begin with these parameters, flat in float32, and moments of zero."""
         raise NotImplementedError
 
-    def step(self, step: int):
-        """One training step; its loss as a float, or what float() makes one of."""
+    def train(self, steps: int) -> list[float]:
+        """Losses of so many steps after the `done` first ones."""
         raise NotImplementedError
 
     def restart(self) -> None:
@@ -92,16 +92,28 @@ class PaddedSession:
         start = time.perf_counter()
         _core.flush_denormals(True)
         try:
-            losses = [self.step(self.done + i) for i in range(steps)]
-            losses = [float(loss) for loss in losses]
+            losses = self.train(steps)
         finally:
             _core.flush_denormals(False)
         seconds = time.perf_counter() - start
         self.done += steps
         return losses, seconds
 
-    def close(self) -> None:
-        pass
+
+class PaddedSession(InProcess):
+    """A session whose library offers a step at a time."""
+
+    def __init__(self, task: Task, library: str):
+        self.documents = Documents(task)
+        super().__init__(task, library)
+
+    def step(self, step: int):
+        """One training step; its loss as a float, or what float() makes one of."""
+        raise NotImplementedError
+
+    def train(self, steps: int) -> list[float]:
+        losses = [self.step(self.done + i) for i in range(steps)]
+        return [float(loss) for loss in losses]
 
 
 def rates(task: Task, step: int) -> tuple[float, float]:

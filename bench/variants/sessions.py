@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from importlib.util import find_spec
 from pkgutil import resolve_name
+from typing import Any
 
 import numpy as np
 
+import pymicrogpt
 from bench.task.task import Task
-from bench.variants.variant import Session
+from bench.task.workload import WORKLOADS
+from bench.variants.variant import Session, Variant
+from pymicrogpt import _core
 
 
-class EngineSession:
+class EngineSession(Session):
     """An engine of pymicrogpt._core, without the Python layer above it that draws parameters."""
+
+    core: Any  # _core.Trainer, or what has its interface
 
     def __init__(
         self,
@@ -27,18 +35,12 @@ class EngineSession:
         threads: int = 1,
         skip_zeros: bool = True,
     ):
-        from pymicrogpt import _core
-
-        config = task.workload.config
         self.task = task
         self.core = _core.Trainer(
             engine,
             task.tokens,
             task.offsets,
-            n_layer=config.n_layer,
-            n_embd=config.n_embd,
-            n_head=config.n_head,
-            block_size=config.block_size,
+            **asdict(task.workload.config),
             vocab_size=task.vocab_size,
             batch_size=task.batch_size,
             threads=threads,
@@ -71,11 +73,8 @@ class EngineSession:
             self.core.set(moment, np.zeros_like(self.task.parameters))
         self.core.step = 0
 
-    def close(self) -> None:
-        pass
 
-
-class ProgramSession:
+class ProgramSession(Session):
     """A program in any language; the protocol is described in bench/task/problem.py."""
 
     def __init__(self, command: list[str], task: Task, gradients: bool = True):
@@ -126,11 +125,11 @@ class ProgramSession:
         self.process.wait()
 
 
-def session_of(where: str) -> Callable[[Task], Session]:
+def session_of(where: str, *settings: Any) -> Callable[[Task], Session]:
     """For Variant.open: a class as "module:name", whose libraries are imported as it is opened."""
 
     def open_session(task: Task) -> Session:
-        session: Session = resolve_name(where)(task)
+        session: Session = resolve_name(where)(*settings, task)
         return session
 
     return open_session
@@ -140,8 +139,6 @@ def engine_available(engine: str) -> Callable[[], str | None]:
     """For Variant.available: why this engine of pymicrogpt cannot run here."""
 
     def available() -> str | None:
-        import pymicrogpt
-
         for info in pymicrogpt.engines():
             if info.name == engine:
                 return None if info.available else info.reason
@@ -160,3 +157,32 @@ def packages_available(*names: str, pip: str = "") -> Callable[[], str | None]:
         return None
 
     return available
+
+
+def program_available(name: str, *, apt: str, brew: str) -> Callable[[], str | None]:
+    """For Variant.available: that this program is missing, and the package that has it."""
+
+    def available() -> str | None:
+        if shutil.which(name):
+            return None
+        return (
+            f"no {name} on the PATH; install it with `apt install {apt}` or `brew install {brew}`"
+        )
+
+    return available
+
+
+def library(
+    name: str,
+    label: str,
+    session: str,
+    package: str,
+    *,
+    pip: str = "",
+    group: str = "array libraries",
+    **settings: Any,
+) -> Variant:
+    """A row on every workload whose `session` is "module:name" and needs a package."""
+    available = packages_available(package, pip=pip)
+    every = tuple(WORKLOADS)
+    return Variant(name, label, group, session_of(session), available, every, **settings)

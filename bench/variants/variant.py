@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+import numpy as np
+
+import bench.variants
 from bench.results import GROUPS
+from bench.task.task import Task
 from bench.task.workload import WIDTHS, WORKLOADS, Workload
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from bench.task.task import Task
 
 
 class Session(Protocol):
     """One training run of one implementation, inside the worker process.
 
-    It may have `nbytes`, the memory that the implementation says it takes, and `process`, the
-    subprocess.Popen that trains where that is not the worker itself.
+    It may have `nbytes`, the memory that the implementation says it takes, `process`, the
+    subprocess.Popen that trains where that is not the worker itself, and `parameters()`, flat as in
+    verify(), which bench/measure/quality.py evaluates.
     """
 
     info: dict[str, str]  # what built or runs it ("compiler", "isa"): kept in the result file
@@ -38,10 +38,9 @@ class Session(Protocol):
     def restart(self) -> None:
         """Back to step 0 and the initial parameters. Not timed."""
 
-    def close(self) -> None: ...
-
-    # A session may have `parameters() -> np.ndarray`, flat as in verify(): bench/measure/quality.py
-    # evaluates them.
+    def close(self) -> None:
+        """Ends what it started."""
+        return
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,6 @@ def load_variants(extra: Iterable[str] = ()) -> dict[str, Variant]:
 
     ValueError for a file that cannot be loaded or has none, or for a name used twice.
     """
-    import bench.variants
-
     modules = [
         import_module(f"bench.variants.{module.name}")
         for module in pkgutil.iter_modules(bench.variants.__path__)

@@ -52,8 +52,6 @@ def rows_left(probe: Probe) -> dict[int, float]:
 
 
 def figure(results: Results, probes: list[Probe]) -> plot.Figure:
-    from matplotlib.ticker import LogLocator
-
     drawn, (axes, below) = plot.new_panels(4.6 + 0.8 * len(probes), rows=(3, 1), sharex=True)
     sizes = list(line(probes[0], True))
     for probe in probes:
@@ -61,8 +59,7 @@ def figure(results: Results, probes: list[Probe]) -> plot.Figure:
         for sharing, dashes in ((False, "--"), (True, "-")):
             plot.line(axes, line(probe, sharing), dashes, color=colour, markersize=5)
         label_line(axes, probe, colour)
-    plot.log_axis(axes.yaxis)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    plot.log_axis(axes.yaxis, ticks=(1, 2, 5))
     axes.margins(y=0.12)
     axes.set_ylabel("µs per sample (log scale)")
 

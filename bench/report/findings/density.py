@@ -47,7 +47,7 @@ def table(cases: list[DensityCase]) -> Table:
 
 
 def collect(results: Results) -> list[DensityCase]:
-    return [case for probe in results.probed("density") for case in probe.cases]
+    return [case for _, case in results.cases("density")]
 
 
 def at(case: DensityCase, step: int) -> float:

@@ -19,7 +19,7 @@ from bench.report.format import (
     whisker_note,
 )
 from bench.report.part import Drawing, Part, Table
-from bench.results import BASELINE, Estimate, Results, Row, over
+from bench.results import BASELINE, Estimate, Results, Row, exact, over
 
 WORDS = """\
 Factors between rows, each the median of the ratios of its rounds. A warning stands where the
@@ -126,7 +126,7 @@ def rungs(results: Results, workload: str) -> list[Rung]:
 
 def waterfall(results: Results, workload: str, steps: list[Rung]) -> plot.Figure:
     start = steps[0].row
-    reached = [over(rung.row, start) for rung in steps]
+    reached = [exact(1.0), *(over(rung.row, start) for rung in steps[1:])]
     gains = [over(b.row, a.row) for a, b in pairwise(steps)]
     largest = sorted(range(len(gains)), key=lambda i: -gains[i].value)[:2]
     draw_stairs = stairs_across if plot.narrow() else stairs_upwards
@@ -167,8 +167,7 @@ def stairs_upwards(
         colour = plot.COLOURS[rung.row.group][0]
         axes.bar(x, here.value - below, bottom=below, width=0.8, color=colour)
         axes.hlines(here.value, x - 0.4, min(x + 1.4, len(steps) - 0.6), plot.INK, linewidth=1.2)
-        if x:
-            plot.whisker(axes, x, here.value, here, "y")
+        plot.whisker(axes, x, here.value, here, "y")
         plot.text_on_white(axes, x, max(below, here.high), text, (0, 6), ha="center", va="bottom",
                             fontsize=12, fontweight="bold" if x in bold else "normal")  # fmt: skip
     axes.set_xticks(range(len(steps)), [rung.tick for rung in steps], fontsize=11)
@@ -187,11 +186,8 @@ def stairs_across(
     for y, (rung, text) in enumerate(zip(steps, labels(steps, gains, "   "), strict=True)):
         here, below = reached[y], reached[max(0, y - 1)].value
         colour = plot.COLOURS[rung.row.group][0]
-        axes.barh(y, here.value - below, left=below, height=plot.bar_height(), color=colour)
-        if y:
-            plot.whisker(axes, here.value, y, here, "x")
-        plot.text_on_white(axes, max(below, here.high), y, text, (6, 0), fontsize=plot.size(12),
-                            fontweight="bold" if y in bold else "normal")  # fmt: skip
+        weight = "bold" if y in bold else "normal"
+        plot.bar(axes, y, here, colour, text, below, fontweight=weight)
     plot.name_bars(axes, [" ".join(rung.tick.split()) for rung in steps])
     axes.set_xlabel(f"{TIMES} over CPython (log scale)")
     return figure, axes

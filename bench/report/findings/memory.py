@@ -8,7 +8,7 @@ from functools import partial
 from bench.report import plot
 from bench.report.format import megabytes
 from bench.report.part import Drawing, Part, Table
-from bench.results import Results, Row
+from bench.results import Results, Row, exact
 
 WORDS = """\
 *Process* is the most that the process had in memory at once: interpreter, libraries and corpus
@@ -46,14 +46,12 @@ def bars(results: Results, rows: list[Row]) -> plot.Figure:
     right = 1e-6 * rows[0].peak_memory
     for y, row in enumerate(rows):
         colour = plot.COLOURS[row.group][0]
-        height = plot.bar_height()
-        process, engine = 1e-6 * row.peak_memory, 1e-6 * row.engine_memory
-        axes.barh(y, process - left, left=left, height=height, color=plot.paler(colour))
         text = megabytes(row.peak_memory)
-        if engine:
-            axes.barh(y, engine - left, left=left, height=height, color=colour)
+        if row.engine_memory:
             text += f", engine {megabytes(row.engine_memory)}"
-        plot.text_on_white(axes, process, y, text, (6, 0), fontsize=plot.size(12))
+        plot.bar(axes, y, exact(1e-6 * row.peak_memory), plot.paler(colour), text, left)
+        if row.engine_memory:
+            plot.bar(axes, y, exact(1e-6 * row.engine_memory), colour, "", left)
     plot.log_axis(axes.xaxis)
     axes.set_xlim(left, right * (right / left) ** (0.9 if plot.narrow() else 0.5))
     plot.name_bars(axes, [row.title for row in rows])

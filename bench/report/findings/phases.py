@@ -47,10 +47,8 @@ def bars(results: Results, probe: Probe) -> plot.Figure:
         step = sum(time.value for time in times.values())
         for y, name in enumerate(names):
             time = times[name]
-            axes.barh(y, time.value, height=plot.bar_height(), color=plot.COLOURS["SIMD"][0])
-            plot.whisker(axes, time.value, y, time, "x")
             label = f"{digits(time.value)} µs, {per_cent(time.value / step)}"
-            plot.text_on_white(axes, time.high, y, label, (5, 0), fontsize=plot.size(12))
+            plot.bar(axes, y, time, plot.COLOURS["SIMD"][0], label)
         axes.set_xlim(0, 1.6 * max(time.high for time in times.values()))  # room for the labels
         plot.name_bars(axes, names)
         axes.xaxis.get_major_locator().set_params(nbins=5)

@@ -28,7 +28,7 @@ from typing import Any
 from bench.report import plot
 from bench.report.format import digits, per_cent, whisker_note
 from bench.report.part import Drawing, Part, Table
-from bench.results import Estimate, Results, Row, mean_share
+from bench.results import Results, Row, mean_share, per_time
 
 WORDS = """\
 The roofs are what one core was measured to do: multiply-adds in registers, and reads from its L1
@@ -92,15 +92,13 @@ def executed_share(results: Results, row: Row) -> float | None:
     workload = results.workloads[row.workload]
     left = [
         case["rows_left"]
-        for probe in results.probed("batch")
-        for case in probe.cases
-        if (probe.workload, case["batch"]) == (row.workload, row.batch) and case["sharing"]
+        for of, case in results.cases("batch")
+        if (of, case["batch"]) == (row.workload, row.batch) and case["sharing"]
     ]
     shape = (workload["n_embd"], row.batch, workload["learning_rate"])
     found = [
         mean_share(case["steps"], case["values"])
-        for probe in results.probed("density")
-        for case in probe.cases
+        for _, case in results.cases("density")
         if (case["n_embd"], case["batch"], case["learning_rate"]) == shape
     ]
     if not left or not found:
@@ -111,8 +109,6 @@ def executed_share(results: Results, row: Row) -> float | None:
 
 
 def figure(results: Results, rows: list[Row]) -> plot.Figure:
-    from matplotlib.ticker import LogLocator
-
     engine = rows[0].variant
     peak = results.peak(engine) or math.nan
     first, second = (results.run[f"peak_{engine}_g{cache}_bytes"] for cache in ("l1", "l2"))
@@ -127,7 +123,7 @@ def figure(results: Results, rows: list[Row]) -> plot.Figure:
     heights = [y for *_, y in points] + [done for *_, done in executed]
     drawn, axes = plot.new_figure(5.6)
     axes.set_xscale("log", base=2)
-    plot.log_axis(axes.yaxis)
+    plot.log_axis(axes.yaxis, ticks=(1, 2, 5))
     axes.set_xlim(left, right)
     axes.set_ylim(0.7 * min(left * second, *heights), 1.5 * max(peak, *heights))
     axes.hlines(peak, peak / first, right, plot.INK, linewidth=2)
@@ -147,7 +143,6 @@ def figure(results: Results, rows: list[Row]) -> plot.Figure:
         colour = plot.WORKLOAD_COLOURS[row.workload]
         axes.plot([x, x], [done, y], color=colour, linewidth=1.4, zorder=1.2)
         axes.plot(x, done, "_", markersize=11, markeredgewidth=2.4, color=colour)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("useful FLOPs per byte of weights, moments and activations")
     axes.set_ylabel("GFLOP/s (log scale)")
@@ -173,21 +168,12 @@ def label_points(
     wanted = [math.log(min(y, ceiling)) for *_, y in points]
     heights = plot.spread(wanted, 0.05 * (high - low), low, max(wanted))
     for (row, x, y), height in zip(points, heights, strict=True):
-        time = row.estimate
-        rate = Estimate(y, y * time.value / time.high, y * time.value / time.low, time.rounds)
-        plot.point(axes, x, rate, row, 11)
+        plot.point(axes, x, per_time(y * row.microseconds, row.estimate), row, 11)
         name = row.workload if plot.narrow() else f"{row.workload}, batch {row.batch}"
-        axes.annotate(
-            f"{name}: {digits(y)}, {per_cent(y / peak)}",
-            (x, y),
-            xytext=(column, math.exp(height)),
-            fontsize=plot.size(11),
-            va="center",
-            color=plot.INK,
-            zorder=1.5,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-            arrowprops=plot.leader(plot.WORKLOAD_COLOURS[row.workload]),
-        )
+        text = f"{name}: {digits(y)}, {per_cent(y / peak)}"
+        leader = plot.leader(plot.WORKLOAD_COLOURS[row.workload])
+        plot.text_on_white(axes, x, y, text, (column, math.exp(height)), textcoords="data",
+                           arrowprops=leader)  # fmt: skip
 
 
 def title(points: list[tuple[Row, float, float]], peak: float) -> str:

@@ -21,7 +21,7 @@ from bench.report.format import (
     whisker_note,
 )
 from bench.report.part import Drawing, Part, Table
-from bench.results import BASELINE, Results, Row, over
+from bench.results import BASELINE, Results, Row, exact, over
 
 HEADER = (
     "implementation", "batch", "µs per sample", "interval", f"{TIMES} CPython", "its interval",
@@ -103,13 +103,9 @@ def bars(results: Results, workload: str) -> plot.Figure:
     for y, (row, factor) in enumerate(zip(rows, factors, strict=True)):
         full = plot.COLOURS[row.group][0]
         colour = plot.paler(full) if row.batch == 1 else full
-        axes.barh(y, factor.value - left, left=left, height=plot.bar_height(), color=colour)
-        if row is not base:
-            plot.whisker(axes, factor.value, y, factor, "x")
-        doubts = row.estimate.doubts() + (factor.doubts() if row is not base else [])
         text = f"{times(factor.value)}   {micro(row.microseconds)}"
-        end = factor.value if row is base else factor.high
-        plot.text_on_white(axes, end, y, warned(text, doubts), (6, 0), fontsize=plot.size(12))
+        text = warned(text, row.estimate.doubts() + factor.doubts())
+        plot.bar(axes, y, exact(1.0) if row is base else factor, colour, text, left)
     plot.log_axis(axes.xaxis)
     axes.set_xlim(left, right)
     plot.name_bars(axes, [row.title for row in rows])

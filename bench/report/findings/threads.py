@@ -54,11 +54,8 @@ def speedup(case: ThreadsCase) -> Estimate:
 
 def collect(results: Results) -> list[tuple[str, ThreadsCase]]:
     """(name of the step, case), by workload and batch."""
-    return [
-        (f"{probe.workload}, batch {case['batch']}", case)
-        for probe in results.probed("threads")
-        for case in probe.cases
-    ]
+    cases = results.cases("threads")
+    return [(f"{workload}, batch {case['batch']}", case) for workload, case in cases]
 
 
 def figure(results: Results, bars: list[tuple[str, ThreadsCase]]) -> plot.Figure:
@@ -66,11 +63,9 @@ def figure(results: Results, bars: list[tuple[str, ThreadsCase]]) -> plot.Figure
     factors = [speedup(case) for _, case in bars]
     for y, ((name, case), factor) in enumerate(zip(bars, factors, strict=True)):
         colour = plot.WORKLOAD_COLOURS[name.partition(",")[0]]
-        axes.barh(y, factor.value, height=plot.bar_height(), color=colour)
-        plot.whisker(axes, factor.value, y, factor, "x")
         text = warned(f"{factor.value:.2f}{TIMES}", factor.doubts_as_ratio())
         text += f"   {' to '.join(microseconds(case))} µs per sample"
-        plot.text_on_white(axes, factor.high, y, text, (8, 0), fontsize=plot.size(12))
+        plot.bar(axes, y, factor, colour, text)
     axes.axvline(1, color=plot.INK, linewidth=1.2, zorder=1.2)
     axes.axvline(2, color=plot.QUIET, linewidth=1.2, linestyle=":", zorder=1.2)
     axes.set_xlim(0, (2.1 if plot.narrow() else 1.6) * max(2.0, *(f.high for f in factors)))

@@ -12,7 +12,7 @@ from functools import partial
 from bench.report import plot
 from bench.report.format import digits, per_cent, whisker_note
 from bench.report.part import Drawing, Part, Table
-from bench.results import Estimate, Results, Row
+from bench.results import Estimate, Results, Row, per_time
 
 WORDS = """\
 Useful FLOPs of a training step over the multiply-adds that one core was measured to do with the
@@ -47,9 +47,8 @@ def place(results: Results, row: Row) -> tuple[int, int, int]:
 
 def share(results: Results, row: Row, engine: str) -> Estimate:
     """Useful FLOPs of a row over the FMA peak of an engine."""
-    time = row.estimate
     most = results.gflops(row) * row.microseconds / (results.peak(engine) or math.nan)
-    return Estimate(most / time.value, most / time.high, most / time.low, time.rounds)
+    return per_time(most, row.estimate)
 
 
 def table(results: Results, rows: list[Row]) -> Table:

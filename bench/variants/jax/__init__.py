@@ -14,18 +14,10 @@ Compiling is not timed.
 """
 
 from bench.task.workload import WORKLOADS
-from bench.variants.sessions import packages_available, session_of
-from bench.variants.variant import Variant
+from bench.variants.sessions import library
 
+SESSION = "bench.variants.jax.model:JaxSession"
 VARIANTS = [
-    Variant(
-        "jax",
-        "JAX, jit of the whole loop",
-        "array libraries",
-        session_of("bench.variants.jax.model:JaxSession"),
-        packages_available("jax"),
-        workloads=tuple(WORKLOADS),
-        slow_on=tuple(WORKLOADS),
-        timeout=600.0,
-    )
-]
+    library("jax", "JAX, jit of the whole loop", SESSION, "jax", slow_on=tuple(WORKLOADS),
+            timeout=600.0)
+]  # fmt: skip

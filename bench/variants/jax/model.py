@@ -20,6 +20,7 @@ from jax import Array
 
 from bench.task.task import Task
 from bench.variants.padded import Documents, tensor_places
+from bench.variants.variant import Session
 
 BUCKETS = 3  # each is compiled on its own, some seconds
 
@@ -28,7 +29,7 @@ def rms(x: Array) -> Array:
     return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-5)
 
 
-class JaxSession:
+class JaxSession(Session):
     """All batches are on the device before the first step, and a call runs them in one loop.
 
     The loop is lax.fori_loop, whose number of steps is an argument, so that nothing is compiled
@@ -121,6 +122,3 @@ class JaxSession:
         seconds = time.perf_counter() - start
         self.done = end
         return losses, seconds
-
-    def close(self) -> None:
-        pass

@@ -6,18 +6,11 @@ side: weights are kept transposed as well.
 """
 
 from bench.task.workload import WORKLOADS
-from bench.variants.sessions import packages_available, session_of
-from bench.variants.variant import Variant
+from bench.variants.sessions import library
 
+SESSION = "bench.variants.numba.model:NumbaSession"
 VARIANTS = [
-    Variant(
-        "numba",
-        "Numba, derived by hand",
-        "hand-derived",
-        session_of("bench.variants.numba.model:NumbaSession"),
-        packages_available("numba"),
-        workloads=tuple(WORKLOADS),
-        slow_on=tuple(WORKLOADS),  # to compile
-        timeout=300.0,
-    )
-]
+    library("numba", "Numba, derived by hand", SESSION, "numba", group="hand-derived",
+            slow_on=tuple(WORKLOADS),  # to compile
+            timeout=300.0)
+]  # fmt: skip

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from bench.task.task import Task
-from pymicrogpt import _core
+from bench.variants.padded import InProcess
 
 compiled = numba.njit(error_model="numpy")
 EPSILON, ZERO, ONE = np.float32(1e-5), np.float32(0), np.float32(1)
@@ -273,22 +273,19 @@ def train(flat, moments, shape, optimizer, tokens, offsets, first_step, losses):
             flat[k] -= rate * m[k] / (sqrt(v[k] * unbias) + eps)
 
 
-class NumbaSession:
+class NumbaSession(InProcess):
     def __init__(self, task: Task):
-        w, self.task = task.workload, task
+        w = task.workload
         self.shape = (w.n_layer, w.n_embd, w.n_head, w.block_size, task.vocab_size, task.batch_size)
         self.optimizer = (w.learning_rate, float(w.num_steps), w.beta1, w.beta2, w.eps)
-        self.restart()
+        super().__init__(task, f"numba {numba.__version__}")
         start = time.perf_counter()
         self.run(0)
         self.verify()
-        seconds = time.perf_counter() - start
-        library = f"numba {numba.__version__}"
-        self.info = {"library": library, "dtype": "float32", "compilation": f"{seconds:.1f} s"}
+        self.info["compilation"] = f"{time.perf_counter() - start:.1f} s"
 
-    def restart(self) -> None:
-        self.done = 0  # steps
-        self.flat = self.task.parameters.astype(np.float32)
+    def reset(self, parameters: np.ndarray) -> None:
+        self.flat = parameters
         self.moments = np.zeros((2, len(self.flat)), np.float32)
 
     def parameters(self) -> np.ndarray:
@@ -301,21 +298,8 @@ class NumbaSession:
         loss = backward(self.flat, transposed, gradient, self.shape, *documents, self.done)
         return loss, gradient.astype(float)
 
-    def run(self, steps: int) -> tuple[list[float], float]:
-        """Denormals flushed, as in the engines."""
+    def train(self, steps: int) -> list[float]:
         losses = np.empty(steps)
         documents = self.task.tokens, self.task.offsets
-        start = time.perf_counter()
-        _core.flush_denormals(True)
-        try:
-            train(
-                self.flat, self.moments, self.shape, self.optimizer, *documents, self.done, losses
-            )
-        finally:
-            _core.flush_denormals(False)
-        seconds = time.perf_counter() - start
-        self.done += steps
-        return losses.tolist(), seconds
-
-    def close(self) -> None:
-        pass
+        train(self.flat, self.moments, self.shape, self.optimizer, *documents, self.done, losses)
+        return losses.tolist()

@@ -12,17 +12,7 @@ batch. What was tried, microseconds of processor time per sample on one core of 
     no padding outside of attention (kept)         145  21  253  54
 """
 
-from bench.task.workload import WORKLOADS
-from bench.variants.sessions import packages_available, session_of
-from bench.variants.variant import Variant
+from bench.variants.sessions import library
 
-VARIANTS = [
-    Variant(
-        "numpy",
-        "NumPy, derived by hand",
-        "array libraries",
-        session_of("bench.variants.numpy.model:NumpySession"),
-        packages_available("threadpoolctl"),
-        workloads=tuple(WORKLOADS),
-    )
-]
+SESSION = "bench.variants.numpy.model:NumpySession"
+VARIANTS = [library("numpy", "NumPy, derived by hand", SESSION, "threadpoolctl")]

@@ -44,7 +44,7 @@ class NumpySession(PaddedSession):
         self.places = tensor_places(task)
         self.one_hot = np.eye(task.vocab_size, dtype=np.float32)
         self.one_hot_position = np.eye(task.workload.block_size, dtype=np.float32)
-        super().__init__(task, {"library": f"numpy {np.__version__}", "dtype": "float32"})
+        super().__init__(task, f"numpy {np.__version__}")
 
     def reset(self, parameters: np.ndarray) -> None:
         self.flat = parameters

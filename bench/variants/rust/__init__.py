@@ -2,13 +2,12 @@
 
 import hashlib
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 from bench.task.task import Task
-from bench.variants.sessions import ProgramSession
+from bench.variants.sessions import ProgramSession, program_available
 from bench.variants.variant import Variant
 
 SOURCE = Path(__file__).with_name("rust_tape.rs")
@@ -38,19 +37,13 @@ def open_session(task: Task) -> ProgramSession:
     return ProgramSession([str(compiled())], task)
 
 
-def available() -> str | None:
-    if shutil.which("rustc"):
-        return None
-    return "no rustc on the PATH; install it with `apt install rustc` or `brew install rust`"
-
-
 VARIANTS = [
     Variant(
         "rust-tape",
         "Rust tape, f32",
         "autograd tape",
         open_session,
-        available,
+        program_available("rustc", apt="rustc", brew="rust"),
         batches=(1,),
     )
 ]

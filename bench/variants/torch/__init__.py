@@ -17,34 +17,17 @@ Of a compiled step at batch 1 most is Python around it: the C++ wrapper (kept) t
 160 microseconds at n_embd 16. Compiling is not timed.
 """
 
-from typing import Any
+from functools import partial
 
 from bench.task.workload import WORKLOADS
-from bench.variants.sessions import packages_available, session_of
-from bench.variants.variant import Variant
+from bench.variants.sessions import library
 
+MODEL = "bench.variants.torch.model"
 PIP = "torch --index-url https://download.pytorch.org/whl/cpu"  # without a GPU's libraries
 
-
-COMMON: dict[str, Any] = {
-    "group": "array libraries",
-    "available": packages_available("torch", pip=PIP),
-    "workloads": tuple(WORKLOADS),
-}
-
+row = partial(library, package="torch", pip=PIP)
 VARIANTS = [
-    Variant(
-        "torch-eager",
-        "PyTorch, eager",
-        open=session_of("bench.variants.torch.model:EagerSession"),
-        **COMMON,
-    ),
-    Variant(
-        "torch-compile",
-        "PyTorch, compiled",
-        open=session_of("bench.variants.torch.model:CompiledSession"),
-        slow_on=tuple(WORKLOADS),
-        timeout=600.0,
-        **COMMON,
-    ),
-]
+    row("torch-eager", "PyTorch, eager", f"{MODEL}:EagerSession"),
+    row("torch-compile", "PyTorch, compiled", f"{MODEL}:CompiledSession",
+        slow_on=tuple(WORKLOADS), timeout=600.0),
+]  # fmt: skip

@@ -26,7 +26,7 @@ class EagerSession(PaddedSession):
         self.names = list(places)
         self.shapes = [shape for _, shape in places.values()]
         self.sizes = [rows * cols for rows, cols in self.shapes]
-        super().__init__(task, {"library": f"torch {torch.__version__}", "dtype": "float32"})
+        super().__init__(task, f"torch {torch.__version__}")
         self.tokens = torch.from_numpy(self.documents.tokens)
         self.weights = torch.from_numpy(self.documents.weights)
 

@@ -7,18 +7,11 @@ multiplies and adds by relaxed SIMD, as the page does where the browser has it (
 from functools import partial
 from pathlib import Path
 
-from bench.task.task import Task
 from bench.task.workload import WORKLOADS
-from bench.variants.sessions import packages_available
-from bench.variants.variant import Session, Variant
+from bench.variants.sessions import packages_available, session_of
+from bench.variants.variant import Variant
 
 MODULES = Path(__file__).parents[3] / "build" / "web"
-
-
-def open_session(module: str, task: Task) -> Session:
-    from bench.variants.wasm.model import WasmSession
-
-    return WasmSession(MODULES / f"{module}.wasm", task)
 
 
 def available(module: str) -> str | None:
@@ -29,10 +22,9 @@ def available(module: str) -> str | None:
 
 
 def row(name: str, label: str, module: str, workloads: tuple[str, ...]) -> Variant:
-    return Variant(
-        name, f"WebAssembly {label} (wasmtime)", "WebAssembly", partial(open_session, module),
-        partial(available, module), workloads,
-    )  # fmt: skip
+    session = session_of("bench.variants.wasm.model:WasmSession", MODULES / f"{module}.wasm")
+    label = f"WebAssembly {label} (wasmtime)"
+    return Variant(name, label, "WebAssembly", session, partial(available, module), workloads)
 
 
 VARIANTS = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.task.task import Task
+from bench.variants.sessions import EngineSession
 
 SLOTS = {"parameter": 0, "first_moment": 1, "second_moment": 2, "gradient": 3}
 ADAM = {"beta1": 0.85, "beta2": 0.99, "eps": 1e-8}  # written into cpp/wasm/module.cpp
@@ -34,7 +34,7 @@ atexit.register(loaded.cache_clear)  # wasmtime lets go of nothing once the inte
 
 
 class WasmTraining:
-    """The exports of cpp/wasm/module.cpp, in an instance of their own.
+    """The exports of cpp/wasm/module.cpp, in an instance of their own: a pymicrogpt._core.Trainer.
 
     `sizes` are n_layer, n_embd, n_head, block_size, vocab_size and batch_size. MemoryError where
     the module has no more memory. Parameters, moments and gradients are flat, in the layout of
@@ -59,6 +59,7 @@ class WasmTraining:
         self.memory: Any = self.exports["memory"]
         self.sizes, self.num_params = sizes, num_params
         self.call("_initialize")
+        self.nbytes = int(self.call("bytes", *sizes))
         documents = self.put(tokens.astype("<i4")), self.put(offsets.astype("<i8"))
         self.scratch = self.allocate(8 * max(num_params, num_steps))
         settings = float(learning_rate), float(num_steps)
@@ -98,6 +99,8 @@ class WasmTraining:
     def seek(self, step: int) -> None:
         self.call("seek", self.training, float(step))
 
+    step = property(fset=seek)
+
     def run(self, count: int) -> NDArray[np.float64]:
         """Losses (count,) of so many more steps, each before its update."""
         self.call("steps", self.training, count, self.scratch)
@@ -110,8 +113,10 @@ class WasmTraining:
     def loss_and_gradients(self) -> tuple[float, NDArray[np.float64]]:
         return self.call("gradient", self.training), self.get("gradient")
 
+    gradients = loss_and_gradients
 
-class WasmSession:
+
+class WasmSession(EngineSession):
     """A row of the benchmark. Denormals are left as they are, since a sandbox cannot flush them."""
 
     def __init__(self, path: Path, task: Task) -> None:
@@ -120,31 +125,7 @@ class WasmSession:
             raise ValueError(f"the WebAssembly modules know no other Adam than {ADAM}")
         sizes = [w.n_layer, w.n_embd, w.n_head, w.block_size, task.vocab_size, task.batch_size]
         count, rate = len(task.parameters), w.learning_rate
-        self.training = WasmTraining(
-            path, sizes, count, rate, w.num_steps, task.tokens, task.offsets
-        )
-        self.nbytes = int(self.training.call("bytes", *sizes))
+        self.core = WasmTraining(path, sizes, count, rate, w.num_steps, task.tokens, task.offsets)
         runtime = f"wasmtime {version('wasmtime')}"
         self.info = {"library": runtime, "module": path.name, "dtype": "float32"}
         self.restart()
-
-    def verify(self) -> tuple[float, NDArray[np.float64]]:
-        return self.training.loss_and_gradients()
-
-    def parameters(self) -> NDArray[np.float64]:
-        return self.training.get("parameter")
-
-    def run(self, steps: int) -> tuple[list[float], float]:
-        start = time.perf_counter()
-        losses = self.training.run(steps)
-        seconds = time.perf_counter() - start
-        return losses.tolist(), seconds
-
-    def restart(self) -> None:
-        self.training.set("parameter", self.task.parameters)
-        for moment in ("first_moment", "second_moment"):
-            self.training.set(moment, np.zeros(len(self.task.parameters)))
-        self.training.seek(0)
-
-    def close(self) -> None:
-        pass
