@@ -89,3 +89,14 @@ class ParetoCase(TypedDict):
     budget: float  # seconds that it was to take
     seconds: float
     held_out: float | None  # loss; None where it diverged
+
+
+CASES = {
+    "phases": PhasesCase,
+    "batch": BatchCase,
+    "threads": ThreadsCase,
+    "density": DensityCase,
+    "shapes": ShapeCase,
+    "quality": QualityCase,
+    "pareto": ParetoCase,
+}

@@ -22,14 +22,26 @@ import gzip
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from types import UnionType
+from typing import (
+    Any,
+    TypedDict,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 import numpy as np
+
+from bench.cases import CASES
 
 FORMAT = 3  # 1 had no `activity` of rounds and no `engine_memory` of rows, 2 no `coverage`
 BASELINE = "cpython"
@@ -39,6 +51,8 @@ GROUPS = (
     "pure Python", "autograd tape", "array libraries", "hand-derived", "WebAssembly", "SIMD",
     "other",
 )  # fmt: skip
+
+MOST = 1e30  # beyond what any number in a file can be
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -132,6 +146,15 @@ def _resamples(count: int) -> np.ndarray:
     return np.random.default_rng(SEED).integers(0, count, (RESAMPLES, count))
 
 
+class WorkloadFacts(TypedDict):
+    """Of Task.describe(), what tables and figures need."""
+
+    n_embd: int
+    num_params: int
+    mean_positions: float
+    flops_per_sample: float
+
+
 @dataclass
 class Round:
     """What was timed in one round."""
@@ -154,6 +177,9 @@ class Round:
         wanted = ("duration", "steps", "loops", "positions")
         seconds, steps, documents, positions = _members(facts, what, *wanted)
         activity = {key: facts[f"round_{key}"] for key in ACTIVITY if f"round_{key}" in facts}
+        check(activity, dict[str, float], what)
+        check(seconds, float, f"the duration of {what}")
+        check([steps, documents, positions], list[int], f"the counts of {what}")
         return cls(seconds, steps, documents, positions, activity)
 
 
@@ -321,10 +347,15 @@ class Results:
                 raise ValueError(f"its format is {version!r}; known are 1 to {FORMAT}")
             names = ("run", "workloads", "rows", "published", "published_source")
             run, workloads, records, published, source = _members(ours, "'pymicrogpt'", *names)
-            _members(run, "'run'", "cpu_model_name", "pymicrogpt_version", "date", "corpus")
-            for name, workload in workloads.items():
-                wanted = ("n_embd", "num_params", "mean_positions", "flops_per_sample")
-                _members(workload, f"workload {name!r}", *wanted)
+            wanted = ("cpu_model_name", "pymicrogpt_version", "date", "corpus")
+            for name, value in zip(wanted, _members(run, "'run'", *wanted), strict=True):
+                check(value, str, f"{name!r} of 'run'")
+            for name, value in run.items():
+                is_measured = name.startswith(("peak_", *ACTIVITY))
+                check(value, float if is_measured else str | float | None, f"{name!r} of 'run'")
+            check(workloads, dict[str, WorkloadFacts], "'workloads'")
+            check(published, dict[str, dict[str, float]], "'published'")
+            check(source, str, "'published_source'")
             rows = {row.name: row for row in _records(Row, "row", records)}
             for row in rows.values():
                 if row.group not in GROUPS or row.workload not in workloads:
@@ -334,12 +365,15 @@ class Results:
                 if version == 1:
                     row.peak_memory = 0  # it was that of the process which had started its own
             probes = _records(Probe, "probe", ours.get("probes", []))
+            for index, probe in enumerate(probes):
+                if kind := CASES.get(probe.name):
+                    check(probe.cases, list[kind], f"the cases of probe {index}")  # type: ignore[valid-type]
             _load_rounds(path, rows, *_members(data, "the file", "benchmarks"))
             for row in rows.values():
                 if row.ok and not row.values:
                     row.status, row.reason = "error", "its rounds are not in the result file"
             return cls(run, workloads, list(rows.values()), published, source, probes)
-        except Exception as error:  # pyperf fails in any way on what it does not expect
+        except Exception as error:  # gzip, JSON and pyperf have many ways to fail
             raise ValueError(f"{path} is not a result file of bench.run_all: {error}") from error
 
 
@@ -348,7 +382,11 @@ def _load_rounds(path: Path, rows: dict[str, Row], benchmarks: list[Any]) -> Non
 
     if not benchmarks:
         return
-    for benchmark in pyperf.BenchmarkSuite.load(str(path)):
+    try:
+        suite = pyperf.BenchmarkSuite.load(str(path))
+    except Exception as error:  # it fails in any way on what it does not expect
+        raise ValueError(f"pyperf cannot read its benchmarks ({error})") from error
+    for benchmark in suite:
         name = benchmark.get_name()
         if name not in rows:
             raise ValueError(f"it has a benchmark {name!r} and no such row")
@@ -370,14 +408,59 @@ def _members(found: Any, what: str, *names: str) -> list[Any]:
 Record = TypeVar("Record", Row, Probe)
 
 
-def _records(kind: type[Record], what: str, found: Iterable[Any]) -> list[Record]:
+IN_WORDS: dict[Any, str] = {
+    str: "text", int: "a whole number, 0 or more", float: "a number, 0 or more",
+    bool: "true or false", list: "a list", dict: "an object", type(None): "null",
+}  # fmt: skip
+
+
+def check(value: Any, kind: Any, what: str) -> None:
+    """ValueError, which says what and where it is, for a value of JSON that is not of this type.
+    Numbers are finite and not below 0, as all that is measured."""
+    origin, of = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        if any(_is(value, each) for each in of):
+            return
+    elif is_typeddict(kind):
+        _members(value, what, *sorted(kind.__required_keys__))
+        for name, each in get_type_hints(kind).items():
+            if name in value:
+                check(value[name], each, f"{name!r} of {what}")
+        return
+    elif origin is dict and isinstance(value, dict):
+        for name, item in value.items():
+            check(item, of[1], f"{name!r} of {what}")
+        return
+    elif origin is list and isinstance(value, list):
+        for index, item in enumerate(value):
+            check(item, of[0], f"[{index}] of {what}")
+        return
+    elif kind is Any or _is(value, kind):
+        return
+    kinds = of if origin in (Union, UnionType) else (kind if origin is None else origin,)
+    wanted = " or ".join(IN_WORDS[each] for each in kinds)
+    raise ValueError(f"{what} must be {wanted}, not {json.dumps(value)[:40]}")
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if kind is float:
+        return type(value) in (int, float) and 0 <= value < MOST
+    return type(value) is kind and (kind is not int or 0 <= value < MOST)
+
+
+def _records(kind: type[Record], what: str, found: Any) -> list[Record]:
     known = {f.name: f for f in fields(kind)}
+    hints = get_type_hints(kind)
     needed = [f.name for f in known.values() if f.default is f.default_factory is MISSING]
     records = []
+    check(found, list[dict[str, Any]], f"the {what}s")
     for index, values in enumerate(found):
         _members(values, f"{what} {index}", *needed)
         if unknown := set(values) - set(known):
             raise ValueError(f"{what} {index} has an unknown {min(unknown)!r}")
+        for name, value in values.items():
+            if name not in ("rounds", "values", "cases"):
+                check(value, hints[name], f"{name!r} of {what} {index}")
         records.append(kind(**values))
     return records
 
@@ -395,6 +478,6 @@ def _finite(value: Any) -> Any:
     return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _one_line(value: str | int | float) -> str | int | float:
-    """pyperf wants metadata on one line, and never empty."""
-    return (" ".join(value.split()) or "-") if isinstance(value, str) else value
+def _one_line(value: Any) -> str | int | float:
+    """pyperf wants metadata that is a number or on one line, and never empty."""
+    return value if isinstance(value, (int, float)) else " ".join(str(value).split()) or "-"

@@ -178,7 +178,7 @@ def new_row(variant: Variant, workload: Workload, batch: int, effort: str) -> Ro
         variant.name, variant.label, variant.group, workload.name, batch, variant.variation_of,
         variant.steady,
     )  # fmt: skip
-    reason = variant.available()
+    reason = variant.missing()
     if reason is not None:
         row.status, row.reason = "unavailable", reason
     elif workload.name not in variant.workloads:
@@ -196,7 +196,7 @@ def without_folders(text: str) -> str:
 def list_variants(variants: dict[str, Variant]) -> None:
     for variant in variants.values():
         batches = " and ".join(map(str, variant.batches))
-        here = variant.available() or "runs here"
+        here = variant.missing() or "runs here"
         show(f"{variant.name:17} {variant.label:29} batch {batches:8} {here}")
 
 

@@ -8,6 +8,7 @@ training, or {"finish": true}, which asks what the process needed.
 
 from __future__ import annotations
 
+import operator
 import os
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 from bench.measure.machine import peak_memory, processor_seconds
 from bench.measure.process import Answer, serve
 from bench.task.task import Task, WrongResult
-from bench.variants.variant import Variant, load_variants
+from bench.variants.variant import Variant, find_variant
 
 LOSS_WINDOW = 50  # steps over which the loss shown is averaged
 ONE_CORE = 1.1  # processor time over wall time that a row may take: one thread, and some room
@@ -33,6 +34,9 @@ class CheckedSession:
         self.losses: list[float] = []  # of the training that is going on
         self.final: dict[str, float | int] = {}  # loss at the end of the last whole training
         self.wall = self.processor = 0.0  # seconds of all steps so far
+        info = self.session.info
+        if not isinstance(info, dict) or {str} < {str, *map(type, (*info, *info.values()))}:
+            raise TypeError("the info of its session must be texts by name")
         first = self.session.verify()
         if first is not None:
             task.check_gradients(variant.dtype, *first)
@@ -44,6 +48,8 @@ class CheckedSession:
             losses, elapsed = self._watched(done)
             if len(losses) != done:
                 raise WrongResult(f"{len(losses)} losses for {done} steps")
+            if not elapsed > 0:
+                raise WrongResult(f"{done} steps in {elapsed} s")
             self.task.check_losses(self.variant.dtype, self.step, losses)
             seconds += elapsed
             positions += self.task.positions(self.step, done)
@@ -86,7 +92,7 @@ class CheckedSession:
         cores: processor time over wall time of all steps, 0 where the system does not tell."""
         return {
             "peak_memory": peak_memory(self.pid),
-            "engine_memory": getattr(self.session, "nbytes", 0),
+            "engine_memory": operator.index(getattr(self.session, "nbytes", 0)),
             "cores": self.processor / self.wall if self.wall else 0.0,
         }
 
@@ -109,7 +115,7 @@ class CheckedSession:
 
 
 def start(job: dict[str, Any]) -> tuple[dict[str, Any], Answer]:
-    variant = load_variants(job["extra"])[job["variant"]]
+    variant = find_variant(job["variant"], job["extra"])
     checked = CheckedSession(variant, Task.load(job["task"]))
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:

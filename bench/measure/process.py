@@ -31,6 +31,7 @@ class WorkerFailed(Exception):
     """The reason is for people: one line, of a length for a table."""
 
     def __init__(self, reason: str):
+        reason = reason.encode("utf-8", "backslashreplace").decode()  # no lone surrogates
         super().__init__(textwrap.shorten(" ".join(reason.split()), 240))
 
 
@@ -84,9 +85,14 @@ class Worker:
             code = self.process.wait()
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             raise WorkerFailed(f"its process ended with {how}{self._last_words()}")
-        reply: dict[str, Any] = json.loads(line)
+        try:
+            reply = json.loads(line)
+        except (ValueError, RecursionError):
+            reply = None
+        if not isinstance(reply, dict):
+            raise WorkerFailed(f"its answer is not one, but {line!r}")
         if "error" in reply:
-            raise WorkerFailed(reply["error"])
+            raise WorkerFailed(str(reply["error"]))
         return reply
 
     def kill(self) -> None:

@@ -26,7 +26,7 @@ from bench.results import Probe, Row
 from bench.task.task import Task
 from bench.task.workload import HELD_OUT, SPLIT_SEED, Workload
 from bench.variants.sessions import EngineSession
-from bench.variants.variant import Variant, load_variants
+from bench.variants.variant import Variant, find_variant
 from pymicrogpt import Corpus, Tokenizer
 
 POINTS = 14
@@ -141,7 +141,7 @@ def start(job: dict[str, Any]) -> tuple[dict[str, Any], Answer]:
     task = Task.load(job["task"])
     with np.load(held_out_file(task)) as arrays:
         held_out = dict(arrays)
-    variant = load_variants(job["extra"])[job["variant"]]
+    variant = find_variant(job["variant"], job["extra"])
     points = curve(job["engine"], variant, task, job["steps"], held_out)
     steps = more_steps(job["steps"], points[-1]["seconds"], job["seconds"])
     if steps > job["steps"]:

@@ -33,9 +33,10 @@ def write(results: Results, out: Path) -> None:
         parts = all_parts(results)
         for drawing in (drawing for part in parts for drawing in part.drawings):
             (fresh / drawing.file).write_bytes(drawing.wide.png)
-        (fresh / "README.md").write_text(markdown(results, parts), encoding="utf-8")
         data = (fresh / "results.json").read_bytes()
-        (fresh / "index.html").write_text(page(results, parts, data), encoding="utf-8")
+        texts = {"README.md": markdown(results, parts), "index.html": page(results, parts, data)}
+        for name, text in texts.items():  # a file name, or a reason, may hold what is no character
+            (fresh / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         with Signals():  # ignored for the moments in which the old report becomes the new one
             out.mkdir(exist_ok=True)
             for module in modules():
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     writable("--out", out, folder=True)
     try:
         write(results, out)
-    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {error}"
         raise Refused(f"{args.run} has values that cannot be drawn ({what})") from error
     show(str(out / "README.md"))

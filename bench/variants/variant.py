@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import pkgutil
+import re
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,6 +20,8 @@ import bench.variants
 from bench.results import GROUPS
 from bench.task.task import Task
 from bench.task.workload import WIDTHS, WORKLOADS, Workload
+
+NAME = r"[\w.+-]+"  # of a variant: it stands in lists with commas, and in the names of rows
 
 
 class Session(Protocol):
@@ -62,6 +67,24 @@ class Variant:
     variation_of: str = ""  # the variant that this one changes in one respect
 
     def __post_init__(self) -> None:
+        fits = {
+            "name": isinstance(self.name, str) and re.fullmatch(NAME, self.name),
+            "label": isinstance(self.label, str)
+            and re.search(r"\w", self.label)
+            and self.label.isprintable(),
+            "open": callable(self.open),
+            "available": callable(self.available),
+            "batches": are(int, self.batches) and self.batches and min(self.batches) > 0,
+            "workloads": are(str, self.workloads),
+            "slow_on": are(str, self.slow_on),
+            "warmup": is_number(self.warmup) and self.warmup >= 0,
+            "timeout": is_number(self.timeout) and 0 < self.timeout <= threading.TIMEOUT_MAX,
+            "variation_of": isinstance(self.variation_of, str),
+        }
+        for field, fit in fits.items():
+            if not fit:
+                value = getattr(self, field)
+                raise ValueError(f"variant {self.name!r}: {field} must not be {value!r}")
         if self.group not in GROUPS:
             raise ValueError(f"variant {self.name}: group must be one of {', '.join(GROUPS)}")
         if self.dtype not in ("float32", "float64"):
@@ -70,6 +93,14 @@ class Variant:
             raise ValueError(f"variant {self.name}: without a warm-up it must be steady")
         if unknown := set(self.workloads) - set(WORKLOADS):
             raise ValueError(f"variant {self.name}: unknown workloads {', '.join(sorted(unknown))}")
+
+    def missing(self) -> str | None:
+        """Why it cannot run here, or None: what `available` says, or fails with."""
+        try:
+            reason = self.available()
+        except (Exception, SystemExit) as error:
+            return f"available() failed: {in_words(error)}"
+        return reason if reason is None else str(reason)
 
     def batches_on(self, workload: Workload) -> tuple[int, ...]:
         return (workload.batch_size,) if workload.batch_size else self.batches
@@ -95,6 +126,14 @@ def load_variants(extra: Iterable[str] = ()) -> dict[str, Variant]:
     return dict(sorted(found.items(), key=lambda item: GROUPS.index(item[1].group)))
 
 
+def find_variant(name: str, extra: Iterable[str] = ()) -> Variant:
+    """The same for one, without the files that come after its own: these may do anything."""
+    for files in ((), *((file,) for file in extra)):
+        if found := load_variants(files).get(name):
+            return found
+    raise ValueError(f"there is no variant {name}")
+
+
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ValueError(f"no variant file {path}")
@@ -104,12 +143,31 @@ def _import_file(path: Path) -> ModuleType:
     try:
         exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
     except SyntaxError as error:
-        raise ValueError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:  # whatever the file raises
-        raise ValueError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise ValueError(f"{path}{line}: {error.msg}") from error
+    except (Exception, SystemExit) as error:  # whatever the file raises
+        raise ValueError(f"{path} cannot be loaded: {in_words(error)}") from error
     variants = getattr(module, "VARIANTS", None)
     if not isinstance(variants, list):
         raise ValueError(f"{path} has no list VARIANTS")
     if wrong := [item for item in variants if not isinstance(item, Variant)]:
-        raise ValueError(f"{path}: VARIANTS holds {wrong[0]!r}, which is no Variant")
+        kind = type(wrong[0]).__name__
+        raise ValueError(f"{path}: VARIANTS holds one of type {kind}, which is no Variant")
     return module
+
+
+def in_words(error: BaseException) -> str:
+    """In one line; an error of somebody else's class may not even have words."""
+    try:
+        words = " ".join(str(error).split())
+    except Exception:
+        words = ""
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def are(kind: type, values: object) -> bool:
+    return isinstance(values, (tuple, list)) and all(type(value) is kind for value in values)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)

@@ -118,7 +118,7 @@ def check_address(address: str) -> None:
     if scheme in ("inproc", "ucx", "ws", "wss"):
         return
     match = re.fullmatch(r"(\[[^\]]+\]|[^:/\s]+):(\d{1,5})", place)
-    if not match or scheme not in ("", "tcp", "tls"):
+    if not match or scheme not in ("", "tcp", "tls") or int(match[2]) > 65535:
         raise no_scheduler(address, "an address is tcp://host:port, as in tcp://127.0.0.1:8786")
     host, port = match[1].strip("[]"), int(match[2])
     result: list[str] = []

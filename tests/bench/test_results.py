@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -161,6 +162,38 @@ def test_other_files_are_not_results(text, tmp_path):
     file = tmp_path / "results.json"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"results\.json is not a result file"):
+        Results.load(file)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (["pymicrogpt", "run", "date"], [1], "'date' of 'run' must be text, not [1]"),
+        (["pymicrogpt", "run", "cpu_count"], {}, "'cpu_count' of 'run' must be text or a number"),
+        (["pymicrogpt", "workloads", "d16", "n_embd"], -1, "'n_embd' of 'd16' of 'workloads' must"),
+        (["pymicrogpt", "workloads"], None, "'workloads' must be an object, not null"),
+        (["pymicrogpt", "published", "d16"], 3, "'d16' of 'published' must be an object, not 3"),
+        (["pymicrogpt", "rows"], None, "the rows must be a list, not null"),
+        (["pymicrogpt", "rows", 0, "label"], 1e300, "'label' of row 0 must be text, not 1e+300"),
+        (["pymicrogpt", "rows", 0, "info"], {"a": None}, "'a' of 'info' of row 0 must be text"),
+        (["pymicrogpt", "probes", 0, "cases"], {}, "the cases of probe 0 must be a list, not {}"),
+        (["pymicrogpt", "probes", 0, "cases", 0], {}, "[0] of the cases of probe 0 has no 'batch'"),
+        (["benchmarks", 0, "runs"], 7, "pyperf cannot read its benchmarks ("),
+        (["benchmarks", 0, "runs", 0, "metadata", "steps"], -5, "a run of d16/b1/cpython must be"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_in_a_file_is_named(place, value, message, tmp_path):
+    file = tmp_path / "results.json"
+    of_rows().save(file)
+    data = found = json.loads(file.read_text(encoding="utf-8"))
+    probe = {"name": "phases", "workload": "d16", "engine": "avx2", "label": "AVX2"}
+    data["pymicrogpt"]["probes"] = [{**probe, "cases": [{"batch": 1, "phases": {}}]}]
+    for name in place[:-1]:
+        found = found[name]
+    found[place[-1]] = value
+    file.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(message)):
         Results.load(file)
 
 

@@ -84,6 +84,11 @@ class Broken(EngineSession):
             task = replace(task, workload=workload)
         super().__init__("tape32", task)
         print("a variant may print")
+        if how == "info":
+            self.info = {"compiler": ["a", "list"]}
+    @property
+    def nbytes(self):
+        return "many" if self.how == "nbytes" else super().nbytes
     def verify(self):
         loss, gradients = super().verify()
         if self.how == "gradients":
@@ -105,6 +110,16 @@ class Broken(EngineSession):
             losses[-1] = float("nan")
         if self.how == "short":
             losses = losses[1:]
+        if self.how == "clock":
+            seconds = -seconds
+        if self.how == "garbage":  # wherever the answers go
+            for descriptor in range(3, 20):
+                try:
+                    os.write(descriptor, b"garbage\\n")
+                except OSError:
+                    pass
+        if self.how == "words":
+            raise RuntimeError("\\udc80")
         return losses, seconds
 
 def variant(how):
@@ -113,14 +128,19 @@ def variant(how):
                    warmup=warmup, steady=not warmup)
 
 VARIANTS = [variant(how) for how in
-            "optimizer gradients crash exit hang raise late nan short healthy".split()]
+            "optimizer gradients crash exit hang raise late nan short healthy "
+            "clock garbage info nbytes words".split()]
 """
 
 
 def test_what_goes_wrong_is_a_row_with_a_reason_and_no_number():
     Path("broken.py").write_text(BROKEN, encoding="utf-8")
-    names = "optimizer,gradients,crash,exit,hang,raise,late,nan,short,healthy,tape"
-    code, results = run_bench("--extra", "broken.py", "--variants", names)
+    # Comes after the others, and fails in their processes alone.
+    worse = "import sys\nVARIANTS = []\nif 'bench.run_all' not in sys.modules: sys.exit(9)\n"
+    Path("worse.py").write_text(worse, encoding="utf-8")
+    names = "optimizer,gradients,crash,exit,hang,raise,late,nan,short,clock,garbage,info,nbytes"
+    names += ",words,healthy,tape"
+    code, results = run_bench("--extra", "broken.py", "--extra", "worse.py", "--variants", names)
     assert code == 1
     rows = {row.variant: row for row in results.rows}
     reasons = {
@@ -133,12 +153,19 @@ def test_what_goes_wrong_is_a_row_with_a_reason_and_no_number():
         "late": r"RuntimeError: in the second round",
         "nan": r"wrong: loss of step 1 is nan.*",
         "short": r"wrong: 0 losses for 1 steps",
+        "clock": r"wrong: 1 steps in -.* s",
+        "garbage": r"its answer is not one, but 'garbage\\n'",
+        "info": r"TypeError: the info of its session must be texts by name",
+        "nbytes": r"TypeError: 'str' object cannot be interpreted as an integer",
+        "words": r"RuntimeError: \\udc80",
     }
     for name, reason in reasons.items():
         assert rows[name].status == "error"
         assert re.fullmatch(reason, rows[name].reason), rows[name].reason
         assert not rows[name].values
-        assert f"error: {rows[name].reason}" in Path("out/README.md").read_text(encoding="utf-8")
+        if name not in ("garbage", "words"):  # which are escaped
+            shown = Path("out/README.md").read_text(encoding="utf-8")
+            assert f"error: {rows[name].reason}" in shown
     for name in ("healthy", "tape"):
         assert rows[name].ok
         assert len(rows[name].values) == 3

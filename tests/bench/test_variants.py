@@ -13,6 +13,8 @@ from bench.task.task import Task
 from bench.task.workload import WORKLOADS
 from bench.variants.variant import Variant, load_variants
 
+NEW = "from bench.variants.variant import Variant\nVARIANTS = [Variant"
+
 
 @pytest.fixture(autouse=True)
 def _small_corpus(tmp_path, monkeypatch):
@@ -72,9 +74,26 @@ def test_rows_without_sparsity_train_the_same_to_the_last_bit(tmp_path):
     [
         ("", "has no list VARIANTS"),
         ("from bench.variants.pure import VARIANTS", "there is a variant cpython already"),
+        ("raise SystemExit(0)", "cannot be loaded: SystemExit: 0"),
+        ("raise OSError('two\\nlines')", "cannot be loaded: OSError: two lines"),
+        ("VARIANTS = [1]", "VARIANTS holds one of type int, which is no Variant"),
+        (NEW + "('a,b', 'a', 'other', print)]", "name must not be 'a,b'"),
+        (NEW + "('a', 'a\\x1b', 'other', print)]", "label must not be 'a\\x1b'"),
+        (NEW + "('a', 'a', 'other', None)]", "open must not be None"),
+        (NEW + "('a', 'a', 'other', print, batches=1)]", "batches must not be 1"),
+        (NEW + "('a', 'a', 'other', print, workloads='d16')]", "workloads must not be 'd16'"),
+        (NEW + "('a', 'a', 'other', print, timeout=1e99)]", "timeout must not be 1e+99"),
     ],
 )
 def test_bad_variant_files_are_named(text, message, capsys):
     Path("extra.py").write_text(text, encoding="utf-8")
     assert main(["--list", "--extra", "extra.py"]) == 2
-    assert message in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_a_variant_that_cannot_even_say_why_it_is_not_here(capsys):
+    text = "import sys\n" + NEW + "('a', 'a', 'other', print, lambda: sys.exit('no'))]"
+    Path("extra.py").write_text(text, encoding="utf-8")
+    assert main(["--list", "--extra", "extra.py"]) == 0
+    assert "available() failed: SystemExit: no" in capsys.readouterr().out
