@@ -55,7 +55,6 @@ class Found(NamedTuple):
     block_size: int
     batch_size: int
     learning_rate: float
-    num_steps: int
     held_out: float
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             found.append(as_recipe(name, train, case))
     about = {
         "by": "python -m bench recipes: the best held-out loss for each corpus and time",
-        "on": f"{time.strftime('%Y-%m-%d')}, {cpu_model()}, one thread of engine {engine}",
+        "on": f"{time.strftime('%Y-%m-%d')}, {cpu_model()}, CPU time of one thread of {engine}",
         "seconds_per_step": recipes.step_of_original(engine, time.thread_time),
     }
     write_atomically(args.out, as_json(about, found).encode())
@@ -94,15 +96,15 @@ def paragraphs(text: str, block_size: int, every: int, first: int) -> tuple[Corp
 
 
 def best_by_time(cases: Iterable[ParetoCase]) -> Iterator[ParetoCase]:
-    """Of each time the training with the best loss."""
-    best: dict[float, ParetoCase] = {}
-    for case in cases:
-        if case["held_out"] is None:
-            continue
-        before = best.get(case["budget"])
-        if before is None or case["held_out"] < (before["held_out"] or 0.0):
-            best[case["budget"]] = case
-    return iter(best.values())
+    """Of each time, the shortest first, the training with the best loss; none of a time in which
+    nothing was better than before."""
+    least = math.inf
+    for _, of_time in groupby(cases, key=lambda case: case["budget"]):
+        found = [(case["held_out"], case) for case in of_time if case["held_out"] is not None]
+        loss, best = min(found, key=lambda pair: pair[0], default=(math.inf, None))
+        if best is not None and loss < least:
+            least = loss
+            yield best
 
 
 def as_recipe(name: str, train: Corpus, case: ParetoCase) -> dict[str, Any]:
@@ -120,7 +122,6 @@ def as_recipe(name: str, train: Corpus, case: ParetoCase) -> dict[str, Any]:
         **kept,
         "batch_size": case["batch"],
         "learning_rate": case["learning_rate"],
-        "num_steps": case["steps"],
         "held_out": round(case["held_out"] or 0.0, 4),
     }
 

@@ -6,13 +6,15 @@ import random
 from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from synthetic import of_trainings
 
 import pymicrogpt
-from bench.measure import pareto, quality
+from bench import __main__ as bench
+from bench.measure import pareto, quality, recipes
 from bench.measure.effort import EFFORTS
 from bench.report.findings import quality as finding
 from bench.report.findings.pareto import front
@@ -23,6 +25,7 @@ from bench.results import Results, Row
 from bench.task.task import Task
 from bench.task.workload import HELD_OUT, SPLIT_SEED, WORKLOADS
 from bench.variants.variant import load_variants
+from pymicrogpt import recipes as package
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +179,26 @@ def test_a_hill_is_climbed_to_its_top():
     assert len(tried) == 37  # 62 where all neighbours are tried before any of theirs
     assert [loss(setting) for setting in ranked] == sorted(map(loss, ranked))
     assert len(pareto.climb([start], 7, loss, names)) == 7
+
+
+def test_a_recipe_is_the_best_of_its_time_and_better_than_those_of_less():
+    found = ((0.1, 2.5), (0.1, 2.4), (0.1, None), (1.0, None), (3.0, 2.2), (60.0, 2.3))
+    cases = [{"budget": budget, "held_out": loss} for budget, loss in found]
+    assert list(recipes.best_by_time(cases)) == [cases[1], cases[4]]
+
+
+def test_the_file_of_recipes_is_as_the_package_reads_it(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "corpora", lambda: {"names": (lambda _: (corpus, corpus), False)})
+    monkeypatch.setattr(recipes, "TRIALS", {0.003: 2})
+    monkeypatch.setattr(recipes, "best_engine", lambda _: "autovec")
+    file = tmp_path / "recipes.json"
+    assert bench.main(["recipes", "--out", str(file)]) == 0
+    monkeypatch.setattr(package, "files", lambda _: SimpleNamespace(joinpath=lambda *_: file))
+    per_step, [found] = package.recipes.__wrapped__()
+    assert per_step > 0 and (found.corpus, found.mode, found.seconds) == ("names", "lines", 0.003)
+    assert (found.predictions, found.per_document) == pytest.approx(
+        package.extent(corpus, 16), 0.01
+    )
 
 
 def test_a_training_that_missed_its_time_is_done_again(corpus, monkeypatch):
