@@ -10,7 +10,7 @@ from typing import Any
 import pymicrogpt
 from bench.command import Refused, described, end, say, writable
 from bench.guard import compare, instructions, repeatability
-from bench.measure import pareto
+from bench.measure import pareto, recipes
 from bench.measure.probes import best_engine
 from bench.report import write
 from bench.results import Results
@@ -18,7 +18,7 @@ from bench.variants.variant import load_variants
 
 
 class Pareto:
-    """Adds the figure "the best model for a time" to the report in DIR, in about five minutes;
+    """Adds the figure "the best model for a time" to the report in DIR, in about six minutes;
     `bench.run_all --full` has it."""
 
     @staticmethod
@@ -49,6 +49,7 @@ COMMANDS: dict[str, Any] = {
     "report": write,
     "compare": compare,
     "pareto": Pareto,
+    "recipes": recipes,
     "repeatability": repeatability,
     "instructions": instructions,
 }

@@ -82,7 +82,9 @@ class QualityCase(TypedDict):
 class ParetoCase(TypedDict):
     """A whole training."""
 
+    n_layer: int
     n_embd: int
+    block_size: int
     batch: int
     learning_rate: float
     steps: int

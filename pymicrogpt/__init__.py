@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .corpus import Corpus, CorpusError, CorpusNotFoundError
     from .engine_info import EngineInfo
     from .model import GPT
+    from .recipes import Recipe, recipe
     from .storage.weights import WeightsError
     from .tokenizer import Tokenizer
     from .trainer import Activity, Trainer
@@ -45,11 +46,13 @@ __all__ = [
     "CorpusError",
     "CorpusNotFoundError",
     "EngineInfo",
+    "Recipe",
     "Tokenizer",
     "Trainer",
     "WeightsError",
     "__version__",
     "engines",
+    "recipe",
 ]
 
 
@@ -61,9 +64,11 @@ _HOMES = {
     "CorpusNotFoundError": "corpus",
     "EngineInfo": "engine_info",
     "GPT": "model",
+    "Recipe": "recipes",
     "Tokenizer": "tokenizer",
     "Trainer": "trainer",
     "WeightsError": "storage.weights",
+    "recipe": "recipes",
 }
 
 

@@ -16,7 +16,7 @@ FLOORS = [
         "_core _words _stream _pareto _signals config engines engine_info reference storage",
         "_documents _text _names corpus tokenizer _init _reference_engine",
         "storage.weights storage.checkpoint",
-        "model trainer",
+        "model trainer recipes",
         "pymicrogpt sweep",
         "cli __main__",
     )

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .._words import counted, escaped
+from .arguments import option
 from .terminal import SILENCE_SECONDS, new_console, on_terminal, say, waiting
 
 if TYPE_CHECKING:
@@ -148,6 +149,12 @@ def as_text(event: Event) -> str:
             f"{counted(event['vocab_size'], 'token')}, "
             f"{counted(event['num_params'], 'parameter')}, engine {event['engine']}"
             f"{threads}{resumed}"
+        )
+    if kind == "plan":
+        options = " ".join(f"{option(k)} {v:g}" for k, v in event["settings"].items())
+        return (
+            f"--seconds {event['seconds']:g} picks {options}: as the best for {event['found']}; "
+            f"{event['passes']:,.1f} times through the text"
         )
     if kind == "progress":
         columns = in_words(event)

@@ -73,6 +73,15 @@ def check_settings(directory: Path, settings: Settings) -> Checkpoint | None:
     return checkpoint
 
 
+def check_vacant(directory: Path) -> None:
+    """CommandError where a run is, for one whose settings are still to be picked."""
+    if (directory / CHECKPOINT_FILE).exists():
+        raise CommandError(
+            f"{directory} holds a run already, and --seconds begins another: go on with that one "
+            f"by --resume, {CONSENT}"
+        )
+
+
 def check_training(directory: Path, checkpoint: Checkpoint | None, trainer: Trainer) -> None:
     """CommandError unless what the directory holds is of this same training: a complete run, or a
     model whose checkpoint could not be written."""
@@ -131,7 +140,7 @@ def _is_of_a_run(state: State) -> bool:
         and state.ended in ("", "finished", "patience")
         and (best == (None, None) or (type(best[0]) is int and is_number(best[1])))
         and all(type(n) is int for n in (state.evals_since_best, state.loss_count))
-        and all(map(is_number, (state.seconds, state.loss_sum)))
+        and all(map(is_number, (state.seconds, state.budget, state.loss_sum)))
         and all(
             type(step) is int and all(loss is None or is_number(loss) for loss in losses)
             for step, *losses in state.history

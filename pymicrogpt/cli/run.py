@@ -27,7 +27,7 @@ import numpy as np
 
 from .._signals import Signals
 from .._words import counted, escaped
-from ..config import Config, checked_float
+from ..config import checked_float
 from ..corpus import Corpus
 from ..model import GPT
 from ..storage.checkpoint import CHECKPOINT_FILE, Checkpoint
@@ -36,7 +36,8 @@ from ..storage.weights import CONFIG_FILE, WEIGHTS_FILE, NotFiniteError, save_mo
 from ..trainer import Trainer, check_engine, check_finite
 from .arguments import CommandError, option
 from .display import Display, Event
-from .folder import FIRST, check_settings, check_training, own, state_of
+from .folder import FIRST, check_settings, check_training, check_vacant, own, state_of
+from .plan import Plan
 from .settings import CHANGEABLE, Settings, State
 from .terminal import waiting
 
@@ -67,6 +68,7 @@ class Run:
         self.state = state
         self.trainer = trainer
         self.held_out = held_out
+        self.planned: Event | None = None  # what there is to tell of a plan
         self.best: GPT | None = None
         if state.best_step is not None:
             self.best = GPT.load(directory)
@@ -94,10 +96,11 @@ class Run:
         *,
         threads: int | str = 1,
         overwrite: bool = False,
+        plan: Plan | None = None,
     ) -> Run:
-        """Begins at step 0. CommandError where the directory holds something else, unless
-        `overwrite`, or another process trains in it, or it has no room; ValueError for bad
-        settings, OSError where it cannot be written."""
+        """Begins at step 0, with what a plan picks where there is one. CommandError where the
+        directory holds something else, unless `overwrite`, or another process trains in it, or it
+        has no room; ValueError for bad settings, OSError where it cannot be written."""
         if directory.exists() and not directory.is_dir():
             raise CommandError(f"--out-dir {directory} is not a directory")
         for name in (CHECKPOINT_FILE, WEIGHTS_FILE, CONFIG_FILE):
@@ -105,11 +108,19 @@ class Run:
                 raise CommandError(f"{directory / name} is a directory: choose another --out-dir")
         with ExitStack() as ownership:
             ownership.enter_context(own(directory))
-            checkpoint = None if overwrite else check_settings(directory, settings)
-            config = Config(settings.n_layer, settings.n_embd, settings.n_head, settings.block_size)
+            checkpoint = None
+            if plan is not None and not overwrite:
+                check_vacant(directory)
+            elif not overwrite:
+                checkpoint = check_settings(directory, settings)
+            config = settings.config
             checked_float("learning_rate", settings.learning_rate, engine=True)
             check_engine(settings.engine)
             corpus, held_out = settings.load_corpus()
+            planned: Event | None = None
+            if plan is not None:
+                settings, planned = plan.settled(settings, corpus, held_out, threads)
+                config = settings.config
             with waiting(f"preparing {counted(len(corpus), 'document')} and the model"):
                 trainer = Trainer(
                     corpus,
@@ -129,16 +140,25 @@ class Run:
                     f"{directory} has no room for the model and its checkpoint, {size:,} bytes"
                 )
             state = State(asdict(settings))
+            if plan is not None and planned is not None:
+                state.budget, state.seconds = plan.seconds, planned["spent"]
             rest = ownership.pop_all()
-        return cls(directory, settings, state, trainer, held_out, True, rest)
+        run = cls(directory, settings, state, trainer, held_out, True, rest)
+        run.planned = planned
+        return run
 
     @classmethod
     def resume(
-        cls, directory: Path, given: Mapping[str, Any], *, threads: int | str | None = None
+        cls,
+        directory: Path,
+        given: Mapping[str, Any],
+        *,
+        threads: int | str | None = None,
+        seconds: float | None = None,
     ) -> Run:
         """Goes on from the checkpoint. CommandError where there is none, where another process
         trains in the directory, and for a `given` setting that is not the run's and not in
-        CHANGEABLE; the text of `corpus` must be the same."""
+        CHANGEABLE; the text of `corpus` and the `seconds` of a plan must be the same."""
         with ExitStack() as ownership:
             if directory.is_dir():
                 ownership.enter_context(own(directory))
@@ -166,6 +186,13 @@ class Run:
                         f"{directory} was begun with {option(name)} {before}, and keeps it; "
                         "another value is another run, in another --out-dir"
                     )
+            if seconds not in (None, state.budget):
+                steps = f"--max-steps {state.settings['max_steps']}"
+                begun = f"--seconds {state.budget:g}" if state.budget else steps
+                raise CommandError(
+                    f"{directory} was begun with {begun}, and keeps its number of steps: leave "
+                    "--seconds out"
+                )
             state.settings |= given
             settings = Settings(**state.settings)
             corpus, held_out = settings.load_corpus()
@@ -202,6 +229,8 @@ class Run:
         try:
             with signals.at_once():
                 display.show(self.start_event())
+                if self.planned is not None:
+                    display.show(self.planned)
             self.state.ended = self._steps(display, signals)
         except KeyboardInterrupt:
             self.state.ended = ""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .._words import escaped
+from ..config import Config
 from ..corpus import Corpus
 from .arguments import CommandError
 from .terminal import waiting
@@ -43,6 +44,10 @@ class Settings:
                 "--patience and --val-fraction need --eval-interval: without it nothing is held out"
             )
 
+    @property
+    def config(self) -> Config:
+        return Config(self.n_layer, self.n_embd, self.n_head, self.block_size)
+
     def load_corpus(self) -> tuple[Corpus, Corpus | None]:
         """What to train on, and what is held out."""
         with waiting(f"reading {escaped(self.corpus or 'names.txt')}"):
@@ -68,6 +73,7 @@ class State:
     settings: dict[str, Any]
     ended: str = ""  # "finished" or "patience"
     seconds: float = 0.0  # of training and evaluation
+    budget: float = 0.0  # seconds for which the number of steps was picked; 0: it was given
     best_step: int | None = None
     best_val_loss: float | None = None
     evals_since_best: int = 0

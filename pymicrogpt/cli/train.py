@@ -39,9 +39,9 @@ def add(subparsers: Any) -> None:
         help="UTF-8 text file, - for standard input (default: names.txt, as the original)",
     )
 
-    def option(flag: str, default: Any, help: str, **settings: Any) -> None:
+    def option(flag: str, default: Any, help: str, to: Any = parser, **settings: Any) -> None:
         # Absent unless given: a resumed run has its own.
-        parser.add_argument(
+        to.add_argument(
             flag, default=argparse.SUPPRESS, help=f"{help} (default: {default})", **settings
         )
 
@@ -64,7 +64,17 @@ def add(subparsers: Any) -> None:
         type=number(),
         metavar="X",
     )
-    option("--max-steps", 1000, "steps", **count)
+    length = parser.add_mutually_exclusive_group()
+    option("--max-steps", 1000, "steps", **count, to=length)
+    option(
+        "--seconds",
+        "none",
+        "of training, instead of --max-steps: picks layers, width, batch size and learning rate "
+        "for this text and time, where they are not given, and as many steps as fit",
+        type=number(),
+        metavar="X",
+        to=length,
+    )
     option("--seed", 42, "of all randomness", type=integer(-(2**63) + 1, 2**63 - 1), metavar="N")
     option(
         "--eval-interval",
@@ -121,6 +131,7 @@ def threads(text: str) -> int | str:
 
 
 def train(args: argparse.Namespace) -> int:
+    from .plan import Plan
     from .run import Run
     from .settings import Settings
 
@@ -133,18 +144,19 @@ def train(args: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(args).items() if name in names}
     if given.get("corpus", "-") != "-":
         given["corpus"] = os.path.abspath(given["corpus"])  # a resumed run may be elsewhere
-    threads = getattr(args, "threads", None)
+    threads, seconds = getattr(args, "threads", None), getattr(args, "seconds", None)
     warn_of_threads(threads)
     display = new_display(args.json)
     with ExitStack() as ownership, Signals() as signals:
         try:
             with signals.at_once():
                 if args.resume:
-                    run = Run.resume(out_dir, given, threads=threads)
+                    run = Run.resume(out_dir, given, threads=threads, seconds=seconds)
                 else:
-                    settings = Settings(**given)
+                    plan = None if seconds is None else Plan(seconds, given)
+                    settings = plan.to_begin_with() if plan else Settings(**given)
                     run = Run.start(
-                        out_dir, settings, threads=threads or 1, overwrite=args.overwrite
+                        out_dir, settings, threads=threads or 1, overwrite=args.overwrite, plan=plan
                     )
                 ownership.enter_context(run)
         except KeyboardInterrupt:

@@ -168,11 +168,12 @@ def of_trainings(workloads=("d16", "d64")) -> Results:
                                      "reason": reason})  # fmt: skip
         probes.append(Probe("quality", workload, "avx512", "avx512", cases=cases))
     grid = [
-        {"n_embd": width, "batch": batch, "learning_rate": rate, "budget": budget, "steps": 1234,
-         "seconds": budget * (1 + width / 1000), "held_out": None if rate > 0.02 and width > 100
-         else 3 - 0.3 * budget**0.3 - width / 2000 + 10 * abs(rate - 0.01) / batch}
-        for width in pareto.WIDTHS for batch in pareto.BATCHES for rate in pareto.LEARNING_RATES
-        for budget in pareto.SECONDS
+        {"n_layer": 1, "n_embd": width, "block_size": 16, "batch": batch, "learning_rate": rate,
+         "budget": budget, "steps": 1234, "seconds": budget * (1 + width / 1000),
+         "held_out": None if rate > 0.02 and width > 100 else
+         3 - 0.3 * budget**0.3 - width / 2000 + 10 * abs(rate - 0.01) / batch}
+        for width in (16, 32, 64, 128) for batch in (1, 4, 16, 64) for rate in (0.003, 0.01, 0.03)
+        for budget in pareto.TRIALS
     ]  # fmt: skip
     probes.append(Probe("pareto", "", "avx512", "AVX-512", cases=grid))
     about = {

@@ -6,13 +6,15 @@ import random
 from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from synthetic import of_trainings
 
 import pymicrogpt
-from bench.measure import pareto, quality
+from bench import __main__ as bench
+from bench.measure import pareto, quality, recipes
 from bench.measure.effort import EFFORTS
 from bench.report.findings import quality as finding
 from bench.report.findings.pareto import front
@@ -23,6 +25,7 @@ from bench.results import Results, Row
 from bench.task.task import Task
 from bench.task.workload import HELD_OUT, SPLIT_SEED, WORKLOADS
 from bench.variants.variant import load_variants
+from pymicrogpt import recipes as package
 
 
 @pytest.fixture(scope="module")
@@ -131,27 +134,92 @@ def test_a_corpus_that_cannot_be_split_says_so(tmp_path):
         assert "nothing can be held out" in part.missing[0]
 
 
-def test_pareto_trains_the_grid(corpus):
+def test_the_search_trains_as_often_as_it_may(corpus):
+    told = []
     probe = pareto.run_pareto(
-        corpus,
-        "autovec",
-        "auto-vectorised",
-        lambda *_: None,
-        widths=(16,),
-        batches=(1, 4),
-        learning_rates=(0.01,),
-        budgets=(0.003, 0.02),
+        corpus, "autovec", "auto-vectorised", lambda *words: told.append(words), {0.003: 9, 0.02: 2}
     )
-    assert [(case["batch"], case["budget"]) for case in probe.cases] == [
-        (1, 0.003), (1, 0.02), (4, 0.003), (4, 0.02),
-    ]  # fmt: skip
+    assert [case["budget"] for case in probe.cases] == [0.003] * 9 + [0.02] * 2
+    assert len(told) == 11
     train, held_out = corpus.split(HELD_OUT, SPLIT_SEED)
-    case = probe.cases[0]
+    case = probe.cases[1]  # more than the first, all of which are defaults
     trainer = pymicrogpt.Trainer(
-        train, pymicrogpt.Config(n_embd=16), engine="autovec", batch_size=1, num_steps=case["steps"]
+        train,
+        pymicrogpt.Config(case["n_layer"], case["n_embd"], block_size=case["block_size"]),
+        engine="autovec",
+        batch_size=case["batch"],
+        learning_rate=case["learning_rate"],
+        num_steps=case["steps"],
     )
     trainer.run()
     assert case["held_out"] == trainer.evaluate(held_out)
+    best = min(probe.cases[:9], key=lambda case: case["held_out"])
+    assert {**probe.cases[9], **SAME} == {**best, **SAME}  # where the next time begins
+
+
+SAME = dict.fromkeys(("steps", "budget", "seconds", "held_out"))
+
+
+def test_a_hill_is_climbed_to_its_top():
+    top = pareto.Setting(n_layer=3, n_embd=64, batch_size=32, learning_rate=0.003)
+    tried = []
+
+    def loss(setting: pareto.Setting) -> float:
+        """Steps away from the top, over ladders that have one between any two rungs."""
+        tried.append(setting)
+        return sum(
+            abs(ladder.index(getattr(setting, name)) - ladder.index(getattr(top, name)))
+            for name, ladder in pareto.LADDERS.items()
+        )
+
+    names = ["n_embd", "learning_rate", "n_layer", "batch_size"]
+    start = pareto.Setting()
+    ranked = pareto.climb([start, *start.larger(running_text=False)], 100, loss, names)
+    assert ranked[0] == top and len(tried) == len(set(tried)) == len(ranked)
+    assert len(tried) == 37  # 62 where all neighbours are tried before any of theirs
+    assert [loss(setting) for setting in ranked] == sorted(map(loss, ranked))
+    assert len(pareto.climb([start], 7, loss, names)) == 7
+
+
+def test_a_recipe_is_the_best_of_its_time_and_better_than_those_of_less():
+    found = ((0.1, 2.5), (0.1, 2.4), (0.1, None), (1.0, None), (3.0, 2.2), (60.0, 2.3))
+    cases = [{"budget": budget, "held_out": loss} for budget, loss in found]
+    assert list(recipes.best_by_time(cases)) == [cases[1], cases[4]]
+
+
+def test_the_file_of_recipes_is_as_the_package_reads_it(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "corpora", lambda: {"names": (lambda _: (corpus, corpus), False)})
+    monkeypatch.setattr(recipes, "TRIALS", {0.003: 2})
+    monkeypatch.setattr(recipes, "best_engine", lambda _: "autovec")
+    file = tmp_path / "recipes.json"
+    assert bench.main(["recipes", "--out", str(file)]) == 0
+    monkeypatch.setattr(package, "files", lambda _: SimpleNamespace(joinpath=lambda *_: file))
+    per_step, [found] = package.recipes.__wrapped__()
+    assert per_step > 0 and (found.corpus, found.mode, found.seconds) == ("names", "lines", 0.003)
+    assert (found.predictions, found.per_document) == pytest.approx(
+        package.extent(corpus, 16), 0.01
+    )
+
+
+def test_a_training_that_missed_its_time_is_done_again(corpus, monkeypatch):
+    """By a clock that only steps move, and many at once by more."""
+    now = 0.0
+    run = pymicrogpt.Trainer.run
+
+    def timed(trainer, k=None):
+        nonlocal now
+        k = trainer.num_steps if k is None else k
+        now += k * (0.001 if k < 300 else 0.002)
+        return run(trainer, k)
+
+    monkeypatch.setattr(pymicrogpt.Trainer, "run", timed)
+    halves = corpus.split(HELD_OUT, SPLIT_SEED)
+    setting = pareto.Setting(batch_size=1)
+    case = pareto.trained(setting, 1.0, lambda _: halves, "autovec", clock=lambda: now)
+    assert case["seconds"] == pytest.approx(1.0, rel=0.01)
+    assert case["steps"] == pytest.approx(480, rel=0.01)  # 960 by the pace of the first
+    long = pareto.trained(setting, 6.0, lambda _: halves, "autovec", clock=lambda: now)
+    assert long["seconds"] > 11.0
 
 
 # What follows from it
@@ -202,7 +270,7 @@ def test_titles_and_tables_say_what_was_found():
     titles = {drawing.name: drawing.wide.title for part in found for drawing in part.drawings}
     assert "after one second of training" in titles["quality_d16"]
     best = front(results.probed("pareto")[0].cases)[-1]
-    assert f"{best['held_out']:.2f} with n_embd {best['n_embd']}" in titles["pareto"]
+    assert f"{best['held_out']:.2f} with n_layer 1, n_embd {best['n_embd']}" in titles["pareto"]
     head, first, *_ = found[0].tables[0]
     assert head[5:] == ("seconds to 2.2", "seconds to 2.0")
     best = min(results.probed("quality")[0].cases[1:], key=lambda c: c["points"][-1]["held_out"])

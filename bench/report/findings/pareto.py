@@ -14,12 +14,14 @@ from bench.task.workload import HELD_OUT
 from pymicrogpt import _pareto
 
 WORDS = f"""\
-Whole trainings of one engine over a grid of n_embd, batch size and learning rate, each for several
-times. The table has those than which none was both faster and better. One training for each point
-and one seed, trained on {100 * (1 - HELD_OUT):g} % of the documents and evaluated on the others:
-differences of a hundredth are noise.
+Whole trainings of one engine on one thread, in a search over n_layer, n_embd, batch size and
+learning rate for the best held-out loss of each time. The table has those than which none was both
+faster and better. One training for each point and one seed, trained on
+{100 * (1 - HELD_OUT):g} % of the documents and evaluated on the others: differences of a hundredth
+are noise. The best of each time is a recipe, such as `pymicrogpt train --seconds` picks from.
 """
-MARKERS = "os^Dv*"
+MARKERS = "os^Dv*PX<"
+COLOURS = list(plot.WORKLOAD_COLOURS.values())
 
 
 def parts(results: Results) -> Iterator[Part]:
@@ -32,12 +34,19 @@ def parts(results: Results) -> Iterator[Part]:
 
 
 def table(cases: list[ParetoCase]) -> Table:
-    lines: Table = [("seconds", "held-out loss", "n_embd", "batch", "learning rate", "steps")]
+    lines: Table = [
+        ("seconds", "held-out loss", "n_layer", "n_embd", "batch", "learning rate", "steps")
+    ]
     for case in front(cases):
-        setting = str(case["n_embd"]), str(case["batch"]), f"{case['learning_rate']:g}"
+        shape = str(layers(case)), str(case["n_embd"])
+        setting = *shape, str(case["batch"]), f"{case['learning_rate']:g}"
         reached = f"{case['seconds']:.3f}", f"{case['held_out']:.3f}"
         lines.append((*reached, *setting, f"{case['steps']:,}"))
     return lines
+
+
+def layers(case: ParetoCase) -> int:
+    return case.get("n_layer", 1)  # which older results have not
 
 
 def finite(cases: list[ParetoCase]) -> list[tuple[float, ParetoCase]]:
@@ -54,9 +63,10 @@ def front(cases: list[ParetoCase]) -> list[ParetoCase]:
 def figure(results: Results, probe: Probe) -> plot.Figure:
     drawn, axes = plot.new_figure(6.0)
     batches = sorted({case["batch"] for case in probe.cases})
+    widths = sorted({case["n_embd"] for case in probe.cases})
     for loss, case in finite(probe.cases):
-        axes.plot(case["seconds"], loss, MARKERS[batches.index(case["batch"]) % 6],
-                  color=plot.workload_colour(case["n_embd"]),
+        axes.plot(case["seconds"], loss, MARKERS[batches.index(case["batch"]) % len(MARKERS)],
+                  color=COLOURS[widths.index(case["n_embd"]) % len(COLOURS)],
                   markersize=6, alpha=0.75, markeredgecolor="none")  # fmt: skip
     best = front(probe.cases)
     reached: list[Any] = [case["held_out"] for case in best]
@@ -68,18 +78,18 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
     axes.set_ylim(low - 0.28 * (high - low), high + 0.03 * (high - low))
     axes.margins(x=0.08)
     for case in labelled(best):
-        text = f"d{case['n_embd']}, b{case['batch']}\n{case['learning_rate']:g}"
+        text = f"{of_layers(case)}d{case['n_embd']}, b{case['batch']}\n{case['learning_rate']:g}"
         axes.annotate(text, (case["seconds"], case["held_out"]), xytext=(0, -8),
                       textcoords="offset points", ha="center", va="top",
                       fontsize=plot.size(10.5), color=plot.INK)  # fmt: skip
     axes.set_xlabel("seconds of training (log scale)")
     axes.set_ylabel("held-out loss")
-    legend(axes, probe, batches)
+    legend(axes, widths, batches)
     above = len(probe.cases) - sum(loss <= high for loss in losses)
     notes = [
         f"{probe.label}. Each point is a whole training; the learning rate falls to 0 over its "
-        "time. Black: the Pareto front. Below it: n_embd, batch size, learning rate of the best "
-        f"for each time. {above} of {len(probe.cases)} points lie above the figure."
+        "time. Black: the Pareto front. Below it: layers, n_embd, batch size and learning rate of "
+        f"the best for each time. {above} of {len(probe.cases)} points lie above the figure."
     ]
     return plot.finish(drawn, results, title(best), notes)
 
@@ -89,17 +99,27 @@ def labelled(best: list[ParetoCase]) -> list[ParetoCase]:
     return list({case["budget"]: case for case in best}.values())
 
 
-def legend(axes: plot.Axes, probe: Probe, batches: list[int]) -> None:
+def of_layers(case: ParetoCase) -> str:
+    return f"{layers(case)} x " if layers(case) > 1 else ""
+
+
+def legend(axes: plot.Axes, widths: list[int], batches: list[int]) -> None:
     from matplotlib.lines import Line2D
 
-    widths = sorted({case["n_embd"] for case in probe.cases})
     handles = [
         Line2D([], [], marker="s", linestyle="", markersize=8, label=f"n_embd {width}",
-               color=plot.workload_colour(width))
-        for width in widths
+               color=COLOURS[i % len(COLOURS)])
+        for i, width in enumerate(widths)
     ]  # fmt: skip
     handles += [
-        Line2D([], [], marker=MARKERS[i % 6], linestyle="", color=plot.QUIET, label=f"batch {b}")
+        Line2D(
+            [],
+            [],
+            marker=MARKERS[i % len(MARKERS)],
+            linestyle="",
+            color=plot.QUIET,
+            label=f"batch {b}",
+        )
         for i, b in enumerate(batches)
     ]
     axes.legend(handles=handles, loc="upper right", ncols=2, fontsize=plot.size(10.5),
@@ -112,6 +132,6 @@ def title(best: list[ParetoCase]) -> str:
     return (
         f"In {first['seconds']:.2g} s n_embd {first['n_embd']} reaches a held-out loss of "
         f"{first['held_out']:.2f}; the best of {last['seconds']:.2g} s is {last['held_out']:.2f} "
-        f"with n_embd {last['n_embd']}, batch {last['batch']} and learning rate "
-        f"{last['learning_rate']:g}"
+        f"with n_layer {layers(last)}, n_embd {last['n_embd']}, batch {last['batch']} "
+        f"and learning rate {last['learning_rate']:g}"
     )
