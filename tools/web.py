@@ -33,8 +33,8 @@ FLAGS = [
 ]
 LIBRARY = ["-mexec-model=reactor", "-Wl,--no-entry", "-Wl,--strip-all"]
 # Loop strength reduction would replace the addresses of loads by sums of many pointers, which
-# WebAssembly has no registers for.
-SIMD = ["-fno-exceptions", "-mllvm", "-disable-lsr", "-DPYMICROGPT_FULL"]
+# WebAssembly has no registers for. For size: register tiles are unrolled by their pragmas anyway.
+SIMD = ["-Os", "-fno-exceptions", "-mllvm", "-disable-lsr", "-DPYMICROGPT_FULL"]
 SCALAR = ["-mcpu=generic", "-fno-vectorize", "-fno-slp-vectorize", "-DPYMICROGPT_LANES=1"]
 
 

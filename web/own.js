@@ -169,9 +169,11 @@ export class Own {
         model = { ...model, parameters };
         this.#app.work.show(model, "Your model, while it trains.");
         const us = (1e6 * seconds) / step / batchSize, mean = smoothed(losses, 100).at(-1)[1];
+        const left = ((numSteps - step) * seconds) / step;
+        const time = left < 1 ? "under a second" : `${digits(left)} s`;
         status.textContent = `Step ${step.toLocaleString("en")} of ${numSteps.toLocaleString("en")}: loss ` +
-          `${mean.toFixed(3)}, ${digits(us)} µs per sample, ` +
-          `${digits(((numSteps - step) * seconds) / step)} s left.${training.going ? "" : " Stopped."}`;
+          `${mean.toFixed(3)}, ${digits(us)} µs per sample${left > 0 ? `, ${time} left` : ""}.` +
+          (training.going ? "" : " Stopped.");
         drawChart($("own-chart"), [{ color: "#3f90da", points: smoothed(losses, 100) }], { log: false,
           unit: "steps", describe: `Loss against steps; it is ${mean.toFixed(2)} after ${step}.` });
       },

@@ -17,10 +17,12 @@ function showNative({ machine, commit, microseconds }) {
 }
 
 async function main() {
-  const names = await unpackedText("names"), facts = JSON.parse(await unpackedText("facts"));
-  const source = new Blob([await unpacked("worker")], { type: "text/javascript" });
-  const modules = {};
-  for (const kind of KINDS) modules[kind] = await unpacked(`wasm-${kind}`);
+  const [names, facts, worker, ...packed] = await Promise.all([
+    unpackedText("names"), unpackedText("facts").then(JSON.parse), unpacked("worker"),
+    ...KINDS.map((kind) => unpacked(`wasm-${kind}`)),
+  ]);
+  const source = new Blob([worker], { type: "text/javascript" });
+  const modules = Object.fromEntries(KINDS.map((kind, i) => [kind, packed[i]]));
   const documents = documentsOf(names, "lines");
   const work = new Work();
   const probe = encodeAll(documents.slice(0, 30), alphabetOf(documents));
@@ -52,8 +54,8 @@ async function main() {
     document.body.dataset.runs = Number(document.body.dataset.runs ?? 0) + 1;
   });
   $("halt").addEventListener("click", () => ladder.stop());
-  $("facts").textContent = `${names.split("\n").length - 1} given names are in this page; it asks nothing ` +
-    "of the network.";
+  $("facts").textContent = `${digits(names.split("\n").length - 1)} given names are in this page; ` +
+    "it asks nothing of the network.";
   $("status").textContent = "Ready.";
   $("start").disabled = false;
 }

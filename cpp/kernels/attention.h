@@ -192,8 +192,8 @@ PYMICROGPT_INLINE void scores_backward_node(const Attention& attn, int n, int gr
 #undef EACH_GROUP
 
 // f(n, keys, G) for the nodes of a span. All nodes of a level have the same number of keys; G says
-// how many groups of four they are, or 0 for more than two.
-template <class F>
+// how many groups of four they are, or 0 for more than Most.
+template <int Most, class F>
 PYMICROGPT_INLINE void each_node(const Attention& attn, Span nodes, F f) {
   const Prefixes& r = *attn.prefixes;
   const auto each = [&](int level, auto G) {
@@ -202,16 +202,19 @@ PYMICROGPT_INLINE void each_node(const Attention& attn, Span nodes, F f) {
       f(n, level + 1, G);
   };
   for (int level = 0; level < r.levels; ++level) {
-    if (level < 4) each(level, Constant<1>());
-    else if (!Vec::compact && level < 8) each(level, Constant<2>());
+    if (Most > 0 && level < 4) each(level, Constant<(Most > 0)>());
+    else if (Most > 1 && level < 8) each(level, Constant<(Most > 1 ? 2 : 0)>());
     else each(level, Constant<0>());
   }
 }
+// Most, with so many chunks known, or 0 of unknown number. Compact code has one special case.
+constexpr int most_groups(int chunks) { return !Vec::compact ? 2 : chunks == 1 ? 1 : 0; }
 
 void attention_forward(const Attention& shared, Span nodes) {
   with_one_of<1, 2, 4>(shared.heads.chunks, [&](auto Chunks) {
     const Attention attn = shared;  // a copy, which no store can alias
-    each_node(attn, nodes, [&](int n, int keys, auto G) PYMICROGPT_INLINED {
+    each_node<most_groups(Chunks.value)>(attn, nodes, [&](int n, int keys, auto G)
+                                                          PYMICROGPT_INLINED {
       for (int group = 0; group < attn.heads.groups; ++group)
         forward_node<Chunks.value, G.value>(attn, n, group, keys);
     });
@@ -221,7 +224,8 @@ void attention_forward(const Attention& shared, Span nodes) {
 void scores_backward(const Attention& shared, Span nodes) {
   with_one_of<1, 2, 4>(shared.heads.chunks, [&](auto Chunks) {
     const Attention attn = shared;
-    each_node(attn, nodes, [&](int n, int keys, auto G) PYMICROGPT_INLINED {
+    each_node<most_groups(Chunks.value)>(attn, nodes, [&](int n, int keys, auto G)
+                                                          PYMICROGPT_INLINED {
       for (int group = 0; group < attn.heads.groups; ++group)
         scores_backward_node<Chunks.value, G.value>(attn, n, group, keys);
     });
@@ -246,7 +250,8 @@ void accumulate(const Attention& shared, int group, int panel, int rows) {
     if (DK) clear(attn.dqkv, width + panel + c, {0, rows});
     if (DV) clear(attn.dqkv, 2 * width + panel + c, {0, rows});
   }
-  each_node(attn, {0, attn.prefixes->nodes}, [&](int n, int keys, auto) PYMICROGPT_INLINED {
+  constexpr int most = most_groups(0);
+  each_node<most>(attn, {0, attn.prefixes->nodes}, [&](int n, int keys, auto) PYMICROGPT_INLINED {
     const int32_t* path = attn.path_of(n);
     const float* p = attn.p + attn.scores_at(n, group);
     const float* ds = attn.ds + attn.scores_at(n, group);
@@ -282,7 +287,7 @@ void accumulate(const Attention& shared, int group, int panel, int rows) {
 // Keys collect from all their descendants, so that threads share panels, not rows. `rows` is the
 // number of rows of qkv.
 void attention_backward(const Attention& attn, int rows, Share& share) {
-  constexpr int fit = Vec::accumulators / (3 * kVectors), most = fit < 4 ? fit : 4;
+  constexpr int fit = Vec::accumulators / (3 * kVectors), most = fit < 1 ? 1 : fit < 4 ? fit : 4;
   for (int group = 0; group < attn.heads.groups; ++group)
     split_evenly(attn.heads.chunks, most, [&](int chunk, int some) {
       const int panel = group * attn.heads.chunks + chunk;

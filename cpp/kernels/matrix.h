@@ -153,12 +153,12 @@ PYMICROGPT_INLINE Vec16 sixteen_of(const Vec (&sum)[U], int p) {
   return row;
 }
 
-// The sums of R rows by P panels that earlier parts of k have left, or, of the first part, zeros.
-template <int R, int P, class Then>
-PYMICROGPT_INLINE void begin_sums(Vec (&sum)[R][P * kVectors], const Then& then, int row, int panel,
+// The sums of R rows by U vectors that earlier parts of k have left, or, of the first part, zeros.
+template <int R, int U, class Then>
+PYMICROGPT_INLINE void begin_sums(Vec (&sum)[R][U], const Then& then, int row, int panel,
                                   bool first) {
   PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
-    PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u)
+    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
       sum[r][u] =
           Vec::compact || first
               ? Vec::set(0.0f)
@@ -181,7 +181,7 @@ template <int R, int P, class X, class Then>
 PYMICROGPT_INLINE void product_tile(const Product<X, Then>& args, Span part, int row, int panel) {
   constexpr int U = P * kVectors;
   Vec sum[R][U];
-  begin_sums<R, P>(sum, args.then, row, panel, part.first == 0);
+  begin_sums(sum, args.then, row, panel, part.first == 0);
   const int64_t step = args.x.row_step();
   const float* x = args.x.data + row * step + part.first / kPanel * args.x.panel_step();
   const float* w = args.w.at(panel, int64_t{part.first} * kPanel);
@@ -401,12 +401,12 @@ void input_gradient(const Matrix& w, Panels dy, Span rows, const Then& then) {
 
 constexpr int power_of_two_below(int n) { return n < 2 ? 1 : 2 * power_of_two_below(n / 2); }
 
-// Panels panel .. panel + P - 1 of `lane` by the features row .. row + R - 1 of `other`.
-template <int R, int P, class Lane>
-PYMICROGPT_INLINE void outer_products(Vec (&sum)[R][P * kVectors], const Lane& lane, int panel,
-                                      Panels other, int row, Span part) {
-  constexpr int U = P * kVectors;
-  const float* in_lanes = lane.at(panel, 0) + part.first * lane.row_step();
+// U vectors of `lane`, from vector `first` of its panel on, by the features row .. row + R - 1 of
+// `other`.
+template <int R, int U, class Lane>
+PYMICROGPT_INLINE void outer_products(Vec (&sum)[R][U], const Lane& lane, int panel, Panels other,
+                                      int row, Span part, int first = 0) {
+  const float* in_lanes = lane.at(panel, 0) + part.first * lane.row_step() + first * Vec::lanes;
   const float* factor = other.at(row / kPanel, row % kPanel + int64_t{part.first} * kPanel);
   for (int n = part.first; n < part.last; ++n, in_lanes += lane.row_step(), factor += kPanel) {
     Vec value[U];
@@ -440,21 +440,15 @@ struct Sums {
   PYMICROGPT_INLINE void operator()(int, int, const Vec16&) const {}
 };
 
-// R rows of p by P panels. With `adam`, updates p, m, v and q; without, stores g. All of n, or,
-// with Parts, a part.
-template <int R, int P, bool Parts>
-PYMICROGPT_INLINE void weight_tile(const WeightGradient& args, const Matrix& w, const Adam* adam,
-                                   Span part, const Sums& partial, int row, int panel) {
-  constexpr int U = P * kVectors;
-  Vec sum[R][U];
-  begin_sums<R, P>(sum, partial, row, panel, !Parts || part.first == 0);
-  outer_products<R, P>(sum, args.lane, panel, args.row, row, part);
-  if (Parts && part.last < args.rows) return end_sums<R, P>(sum, partial, row, panel, false);
-
+// What becomes of the sums of R rows of p by U vectors, from vector `from` of a panel on. With
+// `adam`, updates p, m, v and q; without, stores g.
+template <int R, int U>
+PYMICROGPT_INLINE void take_sums(const Vec (&sum)[R][U], const Matrix& w, const Adam* adam, int row,
+                                 int panel, int from) {
   const int64_t rows = int64_t{panels_of(w.rows())} * kPanel;
   const int64_t lanes = int64_t{panels_of(w.lanes())} * kPanel;
   PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
-    const int64_t p = panel + u / kVectors, first = u % kVectors * Vec::lanes;
+    const int64_t p = panel + u / kVectors, first = (from + u % kVectors) * Vec::lanes;
     const int64_t at = (p * rows + row) * kPanel + first;
     if (adam == nullptr) {
       PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) sum[r][u].store(w.g + at + r * kPanel);
@@ -472,6 +466,23 @@ PYMICROGPT_INLINE void weight_tile(const WeightGradient& args, const Matrix& w, 
       if (w.q != nullptr)
         store_transposed(w.q + transposed + r, updated[0], updated[1], updated[2], updated[3]);
     }
+  }
+}
+
+// R rows of p by P panels; where the sums of all are too many, some vectors of a panel at a time.
+// All of n, or, with Parts, a part.
+template <int R, int P, bool Parts>
+PYMICROGPT_INLINE void weight_tile(const WeightGradient& args, const Matrix& w, const Adam* adam,
+                                   Span part, const Sums& partial, int row, int panel) {
+  constexpr int all = P * kVectors, fit = Vec::accumulators / R;
+  constexpr int U = Parts || all <= fit ? all : fit;
+  for (int first = 0; first < all; first += U) {
+    Vec sum[R][U];
+    begin_sums(sum, partial, row, panel, !Parts || part.first == 0);
+    outer_products(sum, args.lane, panel, args.row, row, part, first);
+    if constexpr (Parts)
+      if (part.last < args.rows) return end_sums<R, P>(sum, partial, row, panel, false);
+    take_sums(sum, w, adam, row, panel, first);
   }
 }
 

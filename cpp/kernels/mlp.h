@@ -247,7 +247,7 @@ void sum_part(const Mlp& mlp, Panels values, Strips w, int row_panel, int rows, 
     const int n = row_panel * kPanel + r;
     const float* value = values.at(row_panel, int64_t{part} * 64 * kPanel + r);
     Vec sum[1][P * kVectors];
-    begin_sums<1, P>(sum, then, n, panel, part == 0);
+    begin_sums(sum, then, n, panel, part == 0);
     for (uint64_t word = mlp.units_of(n, part); word != 0; word &= word - 1) {
       const int unit = __builtin_ctzll(word);
       const Vec factor = Vec::set(value[unit * kPanel]);
@@ -268,8 +268,8 @@ void sum_all(const Mlp& mlp, Panels values, Strips w, int row_panel, int rows, i
     with_up_to<most>(some, [&](auto R) {
       const int row = row_panel * kPanel + first;
       Vec sum[R.value][P * kVectors];
-      begin_sums<R.value, P>(sum, then, row, panel, part.first == 0);
-      outer_products<R.value, P>(sum, w, panel, values, row, part);
+      begin_sums(sum, then, row, panel, part.first == 0);
+      outer_products(sum, w, panel, values, row, part);
       end_sums<R.value, P>(sum, then, row, panel, part.last == mlp.units);
     });
   });
@@ -291,7 +291,8 @@ PYMICROGPT_INLINE void each_row_panel(const Mlp& mlp, Span rows, Way way, F f) {
 
 template <class Then>
 void sum_units(const Mlp& mlp, Panels values, const Matrix& matrix, Span rows, const Then& then) {
-  constexpr int most = Vec::accumulators / kVectors >= 8 ? 8 : 4;  // panels in registers at a time
+  constexpr int fit = power_of_two_below(Vec::accumulators / kVectors);
+  constexpr int most = fit < 8 ? fit : 8;  // panels in registers at a time
   const Strips w = mlp.weights(matrix);
   const int panels = panels_of(matrix.lanes());
   const auto panels_at_a_time = [&](auto f) {

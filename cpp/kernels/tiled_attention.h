@@ -98,7 +98,7 @@ PYMICROGPT_INLINE void values_tile(Panels s, Panels x, Panels to, const float* s
   Vec sum[R][P * kVectors];
   PYMICROGPT_UNROLL for (int i = 0; i < R; ++i)
     PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u) sum[i][u] = Vec::set(0.0f);
-  outer_products<R, P>(sum, x, panel, s, query, {0, keys});
+  outer_products(sum, x, panel, s, query, {0, keys});
   PYMICROGPT_UNROLL for (int i = 0; i < R; ++i)
     PYMICROGPT_UNROLL for (int c = 0; c < P; ++c)
       (sixteen_of(sum[i], c) * Vec16::set(scale[query + i]))

@@ -31,8 +31,12 @@ def web(args: argparse.Namespace) -> int:
         Path(str(files("pymicrogpt").joinpath("data", "web.html"))),
     ]
     page = next((page for page in pages if page.is_file()), None)
-    if page is None:
+    if page is None and (tree / "tools" / "web.py").exists():
         raise CommandError(f"the page is not built yet; make web, in {tree}, builds it")
+    if page is None:
+        raise CommandError(
+            "this installation has no page; install from a source tree where make web has built it"
+        )
     say(escaped(str(page)))
     if not args.print and not webbrowser.open(page.as_uri()):
         raise CommandError("no browser could be started; open that file in one")

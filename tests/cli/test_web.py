@@ -26,3 +26,12 @@ def test_web_opens_the_page_or_says_how_to_build_it(monkeypatch, capsys):
     monkeypatch.setattr(Path, "is_file", lambda path: False)
     assert command("web") == 2
     assert "make web" in capsys.readouterr().err
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    assert command("web") == 2
+    assert "this installation has no page" in capsys.readouterr().err
+
+
+def test_an_installed_page_is_found_too(monkeypatch, capsys):
+    monkeypatch.setattr(Path, "is_file", lambda path: path.name == "web.html")
+    assert command("web", "--print") == 0
+    assert Path(capsys.readouterr().out.strip()).parts[-3:] == ("pymicrogpt", "data", "web.html")
