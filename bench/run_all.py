@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench import published
 from bench.command import Refused, described, end, names, say, show, writable
-from bench.measure import machine, pareto, probes, quality
+from bench.measure import machine, pareto, probes, quality, unfinished
 from bench.measure.effort import EFFORTS
 from bench.measure.rows import Measurement, run_workload
 from bench.report.findings import speedup
 from bench.report.format import heading
 from bench.report.part import text_of
-from bench.report.write import kept, write_or_keep
-from bench.results import Results, Row
+from bench.report.write import kept, reason, write_or_keep
+from bench.results import Probe, Results, Row
 from bench.task.task import Task
 from bench.task.text import text_corpus
 from bench.task.workload import WORKLOADS, Workload
@@ -68,6 +68,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("reports"), metavar="DIR", help="default: reports"
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the interrupted run in DIR"
+    )
     parser.add_argument("--list", action="store_true", help="list the variants and stop")
     return parser.parse_args(argv)
 
@@ -89,27 +92,39 @@ def run(args: argparse.Namespace) -> int:
     import pymicrogpt
 
     corpus = pymicrogpt.Corpus.load(args.corpus)
+    here = [name for name, variant in variants.items() if variant.available() is None]
     about: dict[str, Any] = {
         **machine.describe(),
         "corpus": f"{len(corpus):,} documents, {without_folders(corpus.source)}",
         "command": without_folders(args.command),
         "effort": args.effort,
+        **unfinished.identity(corpus, args.extra, f"{', '.join(workloads)}; {', '.join(here)}"),
     }
     say(f"{about['cpu_model_name']}, {about['cpu_count']} cores; {about['corpus']}")
     watch = machine.Watch()
-    results = Results(about, {}, [], published.PUBLISHED, published.SOURCE)
+    if args.resume:
+        results = unfinished.go_on(args.out, about)
+        say(f"going on after {', '.join(unfinished.whole(results)) or 'nothing that is whole'}")
+    else:
+        results = Results(about, {}, [], published.PUBLISHED, published.SOURCE)
+        if (file := args.out / unfinished.UNFINISHED).exists():
+            say(
+                f"{file} is of an interrupted run, which --resume goes on with; this replaces it"
+            )
     try:
         measure(args, variants, workloads, corpus, results)
     except (Exception, KeyboardInterrupt) as error:
         if any(row.values for row in results.rows):
-            raise kept(results, "measuring ended", error) from error
+            raise kept_for_later(results, args.out, error) from error
         raise
     after = watch.facts()
     if "load_avg_1min" in after:
         after["load_avg_1min_after"] = after.pop("load_avg_1min")  # the other is from before
-    about |= after
+    results.run |= after
+    results.run.pop("whole")
 
     write_or_keep(results, args.out)
+    unfinished.remove(args.out)
     for name in workloads:
         show("\n" + text_table(results, name))
     show(f"\nreport: {args.out / 'index.html'}, {args.out / 'README.md'}")
@@ -124,16 +139,25 @@ def measure(
     corpus: Corpus,
     results: Results,
 ) -> None:
-    """Puts into the results what rows and probes find, as it is found."""
+    """Puts into the results what rows and probes find, as it is found, and keeps it on the disk;
+    what is there already is not measured again."""
     effort, rows = EFFORTS[args.effort], results.rows
+    # Probes go through a training for each thing they ask, and quality trains for a second: that is
+    # minutes of running text, and no training of it.
+    probed = {name: w for name, w in workloads.items() if not w.running_text}
     with tempfile.TemporaryDirectory(prefix="pymicrogpt-bench-") as folder, progress() as tell:
         tasks: dict[str, dict[int, Task]] = {}
         for workload in workloads.values():
+            whole = workload.name in unfinished.whole(results)
+            if whole and workload.name not in probed:
+                continue
             tell(f"{workload.name}: computing the truth", "")
             batches = sorted({b for v in variants.values() for b in v.batches_on(workload)})
             documents = text_corpus(workload.block_size) if workload.running_text else corpus
             found = {b: Task.prepare(workload, b, documents, Path(folder)) for b in batches}
             tasks[workload.name] = found
+            if whole:
+                continue
             results.workloads[workload.name] = found[batches[0]].describe()
             measurements = []
             for variant in variants.values():
@@ -145,19 +169,50 @@ def measure(
                             Measurement(row, variant, found[batch], effort, args.extra)
                         )
             run_workload(measurements, effort, tell)
-        # Probes go through a training for each thing they ask, and quality trains for a second:
-        # that is minutes of running text, and no training of it.
-        probed = {name: w for name, w in workloads.items() if not w.running_text}
-        if (engine := probes.best_engine(variants)) and probed:
-            of = {name: tasks[name] for name in probed}
-            results.probes += probes.run_probes(engine, of, rows, args.effort, tell)
-        results.probes += quality.run_quality(
-            engine or "autovec", variants, probed, rows, corpus, effort,
-            Path(folder, "quality"), tell, args.extra,
+            unfinished.set_whole(results, workload.name)
+            unfinished.keep(results, args.out)
+        for probe in run_probes(args, variants, probed, tasks, corpus, results, Path(folder), tell):
+            results.probes.append(probe)
+            unfinished.keep(results, args.out)
+
+
+def run_probes(
+    args: argparse.Namespace,
+    variants: dict[str, Variant],
+    probed: dict[str, Workload],
+    tasks: dict[str, dict[int, Task]],
+    corpus: Corpus,
+    results: Results,
+    folder: Path,
+    tell: Callable[[str, str], None],
+) -> Iterator[Probe]:
+    """Each as it is found; those in the results are not asked again."""
+    effort = EFFORTS[args.effort]
+    done = {(probe.name, probe.workload) for probe in results.probes}
+    if (engine := probes.best_engine(variants)) and probed:
+        of = {name: tasks[name] for name in probed}
+        yield from probes.run_probes(engine, of, results.rows, args.effort, tell, done)
+    left = {name: w for name, w in probed.items() if ("quality", name) not in done}
+    if ("quality", "") not in done:  # it had nothing to hold out
+        yield from quality.run_quality(
+            engine or "autovec", variants, left, results.rows, corpus, effort, folder / "quality",
+            tell, args.extra,
         )  # fmt: skip
-        if effort.full and engine:
-            label = variants[engine].label
-            results.probes.append(pareto.run_pareto(corpus, engine, label, tell))
+    if effort.full and engine and ("pareto", "") not in done:
+        yield pareto.run_pareto(corpus, engine, variants[engine].label, tell)
+
+
+def kept_for_later(results: Results, out: Path, error: BaseException) -> Refused:
+    """What to raise where measuring ended before its time."""
+    try:
+        file = unfinished.keep(results, out)
+    except (OSError, KeyboardInterrupt):  # the folder is gone, or the disk is full
+        return kept(results, "measuring ended", error)
+    names = ", ".join(unfinished.whole(results)) or "no workload"
+    return Refused(
+        f"measuring ended ({reason(error)}); finished and kept: {names}. The same command with "
+        f"--resume goes on; python -m bench report {file} --out OTHER_DIR draws what is there"
+    )
 
 
 def text_table(results: Results, workload: str) -> str:

@@ -87,6 +87,11 @@ def warnings(results: Results) -> list[str]:
         )
     if about.get("steal_percent", 0) > 1:
         words.append(f"{about['steal_percent']} % of the processor time went to other guests.")
+    if sittings := about.get("resumed"):
+        words.append(
+            f"The run was interrupted, and went on at {sittings}. Factors within a workload are of "
+            "one sitting each; those between workloads may be of two."
+        )
     measured = [row for row in results.rows if row.ok]
     wide = [row for row in measured if row.estimate.spread > SPREAD_LIMIT]
     if wide:
