@@ -89,3 +89,11 @@ class ParetoCase(TypedDict):
     budget: float  # seconds that it was to take
     seconds: float
     held_out: float | None  # loss; None where it diverged
+
+
+class GenerationCase(TypedDict):
+    """What draws documents from a trained model."""
+
+    engine: str  # "": none
+    label: str
+    rates: list[float]  # tokens per second, one a round

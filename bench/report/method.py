@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from bench.report.format import TIMES, WARNING, row_list
-from bench.results import SPREAD_LIMIT, Probe, Results, Row
+from bench.results import GOOD_PEAK, SPREAD_LIMIT, Probe, Results, Row
 
 METHOD = """\
 A *sample* is one document taken through forward, backward and its share of one optimizer update.
@@ -58,7 +58,11 @@ multiply-adds which one core was measured to do, with the widest vectors it has.
 CPython holds for this machine and this run.
 
 No setting of the system was changed: clock, scheduler and power management are as they were found.
-Stolen time, busy cores and the load average were recorded around each round.
+Stolen time, busy cores and the load average were recorded around each round, the clock behind it.
+Before and after each, one core does multiply-adds for some milliseconds: where that is less than
+85 % of the highest of the run, a neighbour was busy (two virtual cores are often one core's
+threads), and the round is done again, at most twice and as long as there is time for it; the one
+with the highest peaks counts.
 """
 PUBLISHED = f"""\
 These times are others' words about another machine, and were not measured here. A factor
@@ -87,6 +91,14 @@ def warnings(results: Results) -> list[str]:
         )
     if about.get("steal_percent", 0) > 1:
         words.append(f"{about['steal_percent']} % of the processor time went to other guests.")
+    repeats = int(sum(r.get("repeats", 0) for r in rounds))
+    disturbed = sum(r.disturbed for row in results.rows for r in row.rounds)
+    if repeats or disturbed:
+        words.append(
+            f"{repeats} rounds were done again, since before or after them one core could do less "
+            f"than {100 * GOOD_PEAK:.0f} % of its peak, as beside a busy neighbour; {disturbed} of "
+            f"{len(rounds)} rounds are of such moments nevertheless."
+        )
     if sittings := about.get("resumed"):
         words.append(
             f"The run was interrupted, and went on at {sittings}. Factors within a workload are of "

@@ -177,11 +177,15 @@ def test_cpython_and_engines_in_one_run():
     mean = results.workloads["d16"]["mean_positions"]
     for value, r in zip(row.values, row.rounds, strict=True):
         assert value == pytest.approx(r.seconds / r.positions * mean)
+    for row in results.rows:
+        assert row.cold_start > 0
+        assert all(0 < r.activity["clock_ghz"] < 10 for r in row.rounds)
+    row = results.find("d16", "tape", 1)
     assert 8 * 4192 < row.engine_memory < 10_000_000
     assert base.engine_memory == 0
     if Path("/proc/stat").exists():
         for r in row.rounds:
-            assert set(r.activity) == {"steal_percent", "busy_cores", "load_avg_1min"}
+            assert {"steal_percent", "busy_cores", "load_avg_1min"} <= set(r.activity)
             assert 0.5 < r.activity["busy_cores"] <= os.cpu_count()
         assert {"steal_percent", "load_avg_1min", "load_avg_1min_after"} <= set(results.run)
         assert base.peak_memory > 5_000_000

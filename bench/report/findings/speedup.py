@@ -11,6 +11,7 @@ from bench.report.format import (
     TIMES,
     WARNING,
     digits,
+    exact,
     heading,
     interval,
     micro,
@@ -32,9 +33,15 @@ HEADER = (
 def parts(results: Results) -> Iterator[Part]:
     for index, workload in enumerate(results.workloads):
         drawing = Drawing(f"speedup_{workload}", partial(bars, results, workload))
-        drawings = [drawing] if results.of(workload) else []
+        drawings = [drawing] if results.of(workload) and drawn(results, workload) else []
         words, lines = no_baseline(results, workload), table(results, workload)
         yield Part((1, index), heading(results, workload), words, drawings, [lines])
+
+
+def drawn(results: Results, workload: str) -> bool:
+    """A workload on which CPython is too slow has a line of the figure of sizes, where there is
+    a workload on which it is not."""
+    return not any(map(results.baseline, results.workloads)) or bool(results.baseline(workload))
 
 
 def no_baseline(results: Results, workload: str) -> str:
@@ -105,7 +112,8 @@ def bars(results: Results, workload: str) -> plot.Figure:
         colour = plot.paler(full) if row.batch == 1 else full
         axes.barh(y, factor.value - left, left=left, height=plot.bar_height(), color=colour)
         if row is not base:
-            plot.whisker(axes, factor.value, y, factor, "x")
+            time = f"; {exact(row.estimate)} µs per sample"
+            plot.whisker(axes, factor.value, y, factor, "x", more=time)
         doubts = row.estimate.doubts() + (factor.doubts() if row is not base else [])
         text = f"{times(factor.value)}   {micro(row.microseconds)}"
         end = factor.value if row is base else factor.high
