@@ -94,9 +94,10 @@ def warnings(results: Results) -> list[str]:
     repeats = int(sum(r.get("repeats", 0) for r in rounds))
     disturbed = sum(r.disturbed for row in results.rows for r in row.rounds)
     if repeats or disturbed:
+        were = "round was" if repeats == 1 else "rounds were"
         words.append(
-            f"{repeats} rounds were done again, since before or after them one core could do less "
-            f"than {100 * GOOD_PEAK:.0f} % of its peak, as beside a busy neighbour; {disturbed} of "
+            f"{repeats} {were} done again, since before or after one core could do less than "
+            f"{100 * GOOD_PEAK:.0f} % of its peak, as beside a busy neighbour; {disturbed} of "
             f"{len(rounds)} rounds are of such moments nevertheless."
         )
     if sittings := about.get("resumed"):
