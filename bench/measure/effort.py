@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Effort:
     rounds: int  # of rows and of probes
     round_seconds: float  # a round of a row takes as many trainings as last about this long
-    training: float  # seconds: a training that lasts longer is no round
+    training: float  # seconds: a training that lasts longer is no round (but see rows.LONGER)
     budget: float  # seconds for all rounds of a row; its first round is always run
     repeats: float  # seconds of a workload for rounds that are done again
     probe_seconds: float  # of one case of a probe in one round, about
@@ -22,6 +22,6 @@ class Effort:
 
 EFFORTS = {
     "quick": Effort(3, 0.1, 1.0, 5.0, 3.0, 0.003, 64, 0.1, ("hand-derived", "SIMD"), slow=False),
-    "default": Effort(7, 0.2, 1.2, 14.0, 12.0, 0.015, 256, 1.0, slow=False),
+    "default": Effort(7, 0.15, 0.8, 14.0, 12.0, 0.015, 256, 1.0, slow=False),
     "full": Effort(15, 0.5, 6.0, 100.0, 120.0, 0.03, 1024, 1.0, full=True),
 }

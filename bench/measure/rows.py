@@ -24,7 +24,7 @@ from bench.results import ENOUGH_ROUNDS, Round, Row
 from bench.task.task import Task
 from bench.variants.variant import Variant
 
-LONGER = 4
+LONGER = 6
 REPEATS = 2  # of a round that a neighbour disturbed
 NOBODY = Neighbour(None)
 
@@ -160,7 +160,7 @@ class Measurement:
             self.budget = max(effort.budget, enough * steps * per_step * 1.1)
         elif steps < 32 or not self.variant.steady:
             share = effort.budget / effort.rounds
-            steps = (share if self.variant.steady else min(share, longest / 2)) / per_step
+            steps = min(share, effort.training / (1 if self.variant.steady else 2)) / per_step
             steps = 2 ** max(0, math.floor(math.log2(steps)))
         self.steps = int(steps)
         self.round_seconds = self.steps * per_step

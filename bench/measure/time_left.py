@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Iterable
 
 from bench.measure.effort import Effort
-from bench.results import Row
+from bench.measure.rows import LONGER
+from bench.results import ENOUGH_ROUNDS, Row
 from bench.variants.variant import Variant
 
-START = 1.5  # seconds: a process, its imports, its truth, its warm-up
-COMPILATION = 25.0  # seconds, where that takes seconds
-PROBE = 8.0  # seconds of a probe, where a round of a case takes 15 ms
+START = 1.0  # seconds: a process, its imports, its truth, its warm-up
+COMPILATION = 12.0  # seconds more, where that takes seconds: a mean
+PROBE = 6.0  # seconds of a probe, where a round of a case takes 15 ms
 SLOWEST_PACE, FASTEST_PACE = 4.0, 0.5  # a pace beyond is that of a stage planned badly
 
 
@@ -65,8 +66,12 @@ def rows_seconds(rows: Iterable[tuple[Row, Variant]], effort: Effort) -> float:
     for row, variant in rows:
         if row.ok:
             total += START + (COMPILATION if row.workload in variant.slow_on else 0.0)
-            slow = variant.steady or (variant.skips_zeros and row.workload == "d256")
-            total += effort.budget if slow else 1.5 * effort.rounds * effort.round_seconds
+            rounds = effort.training if variant.steady else 1.5 * effort.round_seconds
+            total += effort.rounds * rounds
+            if variant.skips_zeros and (row.workload, row.batch) == ("d256", 16):
+                total += (
+                    ENOUGH_ROUNDS * LONGER * effort.training
+                )  # whole trainings, as an interval needs
     return total
 
 
