@@ -1,8 +1,10 @@
 """The report as one page for the browser: index.html, which asks for nothing outside of itself.
 
 Figures are inside of it, in a wide layout and one for the phone; so is the result file, for
-download. Without JavaScript everything is there; with it, tables can be sorted. Whatever comes from
-a variant or a machine is escaped, and the page allows itself no script but its own.
+download. Without JavaScript everything is there, and a value of a figure is told where the pointer
+rests on it; with it, at a tap and by the arrow keys too, tables can be sorted, and implementations
+switched off. Whatever comes from a variant or a machine is escaped, and the page allows itself no
+script but its own.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ from pathlib import Path
 
 from bench.report.format import TIMES, WARNING, digits, per_cent, provenance
 from bench.report.method import METHOD, PUBLISHED, warnings
-from bench.report.part import Drawing, Part, Table, number_columns, used_columns
+from bench.report.part import Drawing, Drawn, Part, Table, number_columns, used_columns
+from bench.report.plot import Spot
 from bench.results import ACTIVITY, BASELINE, Estimate, Results, Row
 
 STYLE, SCRIPT = (
     Path(__file__).with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".css", ".js")
 )
+
+TOLD = tuple(key for key in ACTIVITY if key != "load_avg_1min")  # of each round: for size
 
 
 def page(results: Results, parts: list[Part], data: bytes) -> str:
@@ -177,8 +182,37 @@ def picture(drawing: Drawing) -> str:
         '<figure>\n<picture><source media="(max-width: 40rem)" '
         f'srcset="{svg_uri(drawing.narrow.svg).replace(" ", "%20")}">'
         f'<img alt="{escape(f"{wide.title}. {wide.notes}")}" src="{svg_uri(wide.svg)}"></picture>\n'
+        f"{spots(wide, 'wide', told=True)}"
+        f"{spots(drawing.narrow, 'narrow', len(drawing.narrow.spots) != len(wide.spots))}"
         "</figure>\n"
     )
+
+
+def spots(drawn: Drawn, layout: str, told: bool) -> str:
+    """Above the image of a layout: its values, told by the browser where the pointer rests on them,
+    and by the script at a tap and by keyboard too. The texts are `told` in the wide layout; a phone
+    has no pointer, so that the script finds them there, where both layouts have the same values."""
+    if not drawn.spots:
+        return ""
+    width, height = drawn.pixels
+
+    def rect(s: Spot) -> str:
+        where = f'<rect x="{s.x:.0f}" y="{s.y:.0f}" width="{s.width:.0f}" height="{s.height:.0f}"'
+        if not told:
+            return where + "/>"
+        row = escape(implementation(s.name))
+        return f'{where} data-row="{row}"><title>{escape(s.text)}</title></rect>'
+
+    return (
+        f'<svg class="spots {layout}" viewBox="0 0 {width:.0f} {height:.0f}" role="group" '
+        'preserveAspectRatio="none" aria-label="Values of the figure">'
+        f"{''.join(map(rect, drawn.spots))}</svg>\n"
+    )
+
+
+def implementation(name: str) -> str:
+    """Of "d16, AVX2, batch 1" and the like: page.js finds it in tables in the same way."""
+    return re.sub(r"^d\d+, ", "", name).partition(", batch")[0]
 
 
 def svg_uri(svg: str) -> str:
@@ -246,11 +280,11 @@ def machine(results: Results) -> str:
 def rounds(results: Results, data: bytes) -> str:
     packed = data_uri("application/gzip", gzip.compress(data, mtime=0))
     link = f'<a download="results.json.gz" href="{packed}">'
-    head = ("row", "round", "µs per sample", "seconds", "steps", "documents", "positions")
+    head = ("row", "round", "µs per sample", "seconds", "steps", "positions")
     return (
         f"<p>{link}Download results.json.gz</a>: every round in pyperf's format.</p>\n"
         "<details>\n<summary>All rounds as a table</summary>\n"
-        + table([(*head, *(key.replace("_", " ") for key in ACTIVITY)), *raw(results)], "Rounds")
+        + table([(*head, *(key.replace("_", " ") for key in TOLD)), *raw(results)], "Rounds")
         + "</details>\n"
     )
 
@@ -258,12 +292,12 @@ def rounds(results: Results, data: bytes) -> str:
 def raw(results: Results) -> Iterable[tuple[str, ...]]:
     for row in results.rows:
         for i, (value, r) in enumerate(zip(row.values, row.rounds, strict=True), 1):
-            counts = (r.steps, r.documents, r.positions)
+            counts = (r.steps, r.positions)
             yield (
                 f"{row.workload}, {row.title}",
                 str(i),
                 f"{1e6 * value:.6g}",
                 f"{r.seconds:.6g}",
                 *map(str, counts),
-                *(str(r.activity.get(key, "")) for key in ACTIVITY),
+                *(str(r.activity.get(key, "")) for key in TOLD),
             )

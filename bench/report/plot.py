@@ -176,14 +176,21 @@ def name_bars(axes: Axes, names: list[str]) -> None:
         )
 
 
+def tell(
+    axes: Axes, x: float, y: float, found: Estimate, along: str, name: str = "", more: str = ""
+) -> None:
+    """The page tells a value where it is pointed at: of `name`, or of the bar, and what is `more`.
+
+    It is drawn at (x, y), along "x" or "y".
+    """
+    vars(axes.figure).setdefault("marks", []).append(_Mark(axes, x, y, found, along, name, more))
+
+
 def whisker(
     axes: Axes, x: float, y: float, found: Estimate, along: str, name: str = "", more: str = ""
 ) -> None:
-    """The interval of a value that is drawn at (x, y), along "x" or "y"; none of one round.
-
-    The page tells the value where it is pointed at: of `name`, or of the bar, and what is `more`.
-    """
-    vars(axes.figure).setdefault("marks", []).append(_Mark(axes, x, y, found, along, name, more))
+    """The interval of a value, which is told as well; none of one round."""
+    tell(axes, x, y, found, along, name, more)
     if found.rounds > 1:
         low, high = found.value - found.low, found.high - found.value
         ends: dict[str, Any] = {f"{along}err": [[low], [high]]}
@@ -242,7 +249,7 @@ def spots(figure: Figure) -> list[Spot]:
         if not name:
             continue
         unit = axes.get_xlabel() if mark.along == "x" else axes.get_ylabel()
-        text = f"{name}: {exact(mark.found)} {unit.replace(' (log scale)', '')}"
+        text = f"{name}: {exact(mark.found)} {unit.partition(' (log scale)')[0]}"
         x, y = axes.transData.transform((mark.x, mark.y))
         half = SPOT / 2
         left, right, low, high = x - half, x + half, y - half, y + half

@@ -111,9 +111,9 @@ def bars(results: Results, workload: str) -> plot.Figure:
         full = plot.COLOURS[row.group][0]
         colour = plot.paler(full) if row.batch == 1 else full
         axes.barh(y, factor.value - left, left=left, height=plot.bar_height(), color=colour)
-        if row is not base:
-            time = f"; {exact(row.estimate)} µs per sample"
-            plot.whisker(axes, factor.value, y, factor, "x", more=time)
+        mark = plot.tell if row is base else plot.whisker
+        time = f"; {exact(row.estimate)} µs per sample"
+        mark(axes, factor.value, y, factor, "x", more=time)
         doubts = row.estimate.doubts() + (factor.doubts() if row is not base else [])
         text = f"{times(factor.value)}   {micro(row.microseconds)}"
         end = factor.value if row is base else factor.high
