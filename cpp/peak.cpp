@@ -32,7 +32,7 @@ int64_t add_chain(int64_t rounds) {
 #if defined(__GNUC__) || defined(__clang__)
   uint64_t x = 1, y = 3;
   for (int64_t i = 0; i < rounds; ++i) {
-    PYMICROGPT_UNROLL
+  PYMICROGPT_UNROLL
     for (int k = 0; k < 32; ++k) {
       x += y;
       __asm__ volatile("" : "+r"(x), "+r"(y));
