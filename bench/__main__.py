@@ -12,7 +12,7 @@ from bench.command import Refused, described, end, say, writable
 from bench.guard import compare, instructions, repeatability
 from bench.measure import pareto, recipes
 from bench.measure.probes import best_engine
-from bench.report import write
+from bench.report import export, write
 from bench.results import Results
 from bench.variants.variant import load_variants
 
@@ -47,6 +47,7 @@ class Pareto:
 
 COMMANDS: dict[str, Any] = {
     "report": write,
+    "export": export,
     "compare": compare,
     "pareto": Pareto,
     "recipes": recipes,

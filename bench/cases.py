@@ -93,6 +93,14 @@ class ParetoCase(TypedDict):
     held_out: float | None  # loss; None where it diverged
 
 
+class GenerationCase(TypedDict):
+    """What draws documents from a trained model."""
+
+    engine: str  # "": none
+    label: str
+    rates: list[float]  # tokens per second, one a round
+
+
 CASES = {
     "phases": PhasesCase,
     "batch": BatchCase,
@@ -101,4 +109,5 @@ CASES = {
     "shapes": ShapeCase,
     "quality": QualityCase,
     "pareto": ParetoCase,
+    "generation": GenerationCase,
 }

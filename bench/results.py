@@ -43,9 +43,13 @@ import numpy as np
 
 from bench.cases import CASES
 
-FORMAT = 3  # 1 had no `activity` of rounds and no `engine_memory` of rows, 2 no `coverage`
+# 1 had no `activity` of rounds and no `engine_memory` of rows, 2 no `coverage`, 3 no `cold_start`
+FORMAT = 4
 BASELINE = "cpython"
-ACTIVITY = ("steal_percent", "busy_cores", "load_avg_1min")
+ACTIVITY = (
+    "steal_percent", "busy_cores", "load_avg_1min", "clock_ghz", "peak_share", "repeats"
+)  # fmt: skip
+GOOD_PEAK = 0.85  # a round is disturbed where one core can do less, of the highest of the run
 # Of variants and their rows: the order of tables and the colours of figures.
 GROUPS = (
     "pure Python", "autograd tape", "array libraries", "hand-derived", "WebAssembly", "SIMD",
@@ -55,6 +59,7 @@ GROUPS = (
 MOST = 1e30  # beyond what any number in a file can be
 
 LEVEL = 0.95
+ENOUGH_ROUNDS = 6  # the fewest that give it
 RESAMPLES = 10_000
 SEED = 2026
 SPREAD_LIMIT = 0.10  # a value known no better than this share of itself gets a warning
@@ -130,7 +135,7 @@ def per_time(work: float, time: Estimate) -> Estimate:
     return Estimate(work / time.value, work / time.high, work / time.low, time.rounds)
 
 
-def exact(value: float) -> Estimate:
+def known(value: float) -> Estimate:
     """What has no interval."""
     return Estimate(value, value, value, 1)
 
@@ -163,7 +168,13 @@ class Round:
     steps: int
     documents: int
     positions: int
-    activity: dict[str, float] = field(default_factory=dict)  # machine.Watch.facts(), if recorded
+    # machine.Watch.facts(), the clock, what share of its peak the core could do before and after,
+    # and how often the round was done again because of that; each if recorded.
+    activity: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def disturbed(self) -> bool:
+        return self.activity.get("peak_share", 1.0) < GOOD_PEAK
 
     def facts(self) -> dict[str, float]:
         """As the metadata of a run of pyperf."""
@@ -202,6 +213,7 @@ class Row:
     loss_last_step: int = 0
     peak_memory: int = 0  # bytes that its process had resident at most; 0: unknown
     engine_memory: int = 0  # bytes that the engine holds for itself; 0: unknown
+    cold_start: float = 0.0  # seconds until its first step was done, after a check; 0: unknown
     info: dict[str, str] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     values: list[float] = field(default_factory=list)  # seconds per sample, one per round

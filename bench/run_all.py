@@ -1,12 +1,14 @@
 """Verify and time every implementation, draw the figures, write the report.
 
-By default d16 and d64, in about eight minutes on two cores, or eleven where PyTorch and JAX are
-installed. See --quick and --full.
+By default d16 to d256, in about eight minutes on two cores, or thirteen where PyTorch, JAX and
+Numba are installed: everything on d16 and d64, on the others what takes less than a millisecond a
+sample. See --quick and --full.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import shlex
@@ -20,23 +22,28 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench import published
 from bench.command import Refused, described, end, names, say, show, writable
-from bench.measure import machine, pareto, probes, quality
+from bench.measure import generation, machine, pareto, probes, quality, unfinished
+from bench.measure import time_left as time_left_of
 from bench.measure.effort import EFFORTS
-from bench.measure.rows import Measurement, run_workload
+from bench.measure.neighbour import found_by
+from bench.measure.rows import Measurement, run_workload, too_slow
+from bench.measure.time_left import TimeLeft
 from bench.report.findings import speedup
 from bench.report.format import heading
 from bench.report.part import text_of
-from bench.report.write import kept, write_or_keep
-from bench.results import Results, Row
+from bench.report.write import kept, reason, write_or_keep
+from bench.results import Probe, Results, Row
 from bench.task.task import Task
 from bench.task.text import text_corpus
-from bench.task.workload import WORKLOADS, Workload
+from bench.task.workload import WIDTHS, WORKLOADS, Workload
 from bench.variants.variant import Variant, load_variants
 
 if TYPE_CHECKING:
     from pymicrogpt import Corpus
 
-DEFAULT_WORKLOADS = ["d16", "d64"]
+FEW = ("d16", "d64")  # on which every row runs by default, probes and trainings for quality too
+LONG_START = 10.0  # seconds: what takes longer until its first step is done runs on FEW too
+MILLISECOND = 1e-3  # a sample: what takes longer runs on FEW by default
 Named = TypeVar("Named")
 
 
@@ -52,7 +59,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run_all", **described(__doc__))
     effort = parser.add_mutually_exclusive_group()
     for name, words in (
-        ("quick", "one or two minutes: fewer rounds, and nothing that takes seconds a step"),
+        (
+            "quick",
+            "one or two minutes: d16, d64, few rounds, and nothing that takes seconds a step",
+        ),
         ("full", "every workload, more rounds: an hour or more"),
     ):
         effort.add_argument(
@@ -68,6 +78,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("reports"), metavar="DIR", help="default: reports"
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the interrupted run in DIR"
+    )
     parser.add_argument("--list", action="store_true", help="list the variants and stop")
     return parser.parse_args(argv)
 
@@ -79,9 +92,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     effort = EFFORTS[args.effort]
     variants = select("variant", variants, args.variants or list(variants))
-    wanted = args.workloads or (list(WORKLOADS) if effort.full else DEFAULT_WORKLOADS)
-    workloads = select("workload", WORKLOADS, wanted)
-    for package in ("matplotlib", "pyperf"):
+    default = {"quick": FEW, "default": WIDTHS, "full": WORKLOADS}[args.effort]
+    workloads = select("workload", WORKLOADS, args.workloads or list(default))
+    args.few = () if args.workloads or effort.full else FEW
+    for package in ("jinja2", "matplotlib", "pyperf"):
         if find_spec(package) is None:
             raise Refused(f"needs {package}: pip install 'pymicrogpt[bench]'")
     writable("--out", args.out, folder=True)
@@ -89,27 +103,37 @@ def run(args: argparse.Namespace) -> int:
     import pymicrogpt
 
     corpus = pymicrogpt.Corpus.load(args.corpus)
+    here = [name for name, variant in variants.items() if variant.available() is None]
     about: dict[str, Any] = {
         **machine.describe(),
         "corpus": f"{len(corpus):,} documents, {without_folders(corpus.source)}",
         "command": without_folders(args.command),
         "effort": args.effort,
+        **unfinished.identity(corpus, args.extra, f"{', '.join(workloads)}; {', '.join(here)}"),
     }
     say(f"{about['cpu_model_name']}, {about['cpu_count']} cores; {about['corpus']}")
     watch = machine.Watch()
-    results = Results(about, {}, [], published.PUBLISHED, published.SOURCE)
+    if args.resume:
+        results = unfinished.go_on(args.out, about)
+        say(f"going on after {', '.join(unfinished.whole(results)) or 'nothing that is whole'}")
+    else:
+        results = Results(about, {}, [], published.PUBLISHED, published.SOURCE)
+        if (file := args.out / unfinished.UNFINISHED).exists():
+            say(f"{file} is of an interrupted run, which --resume goes on with; this replaces it")
     try:
         measure(args, variants, workloads, corpus, results)
     except (Exception, KeyboardInterrupt) as error:
         if any(row.values for row in results.rows):
-            raise kept(results, "measuring ended", error) from error
+            raise kept_for_later(results, args.out, error) from error
         raise
     after = watch.facts()
     if "load_avg_1min" in after:
         after["load_avg_1min_after"] = after.pop("load_avg_1min")  # the other is from before
-    about |= after
+    results.run |= after
+    results.run.pop("whole")
 
     write_or_keep(results, args.out)
+    unfinished.remove(args.out)
     for name in workloads:
         show("\n" + text_table(results, name))
     show(f"\nreport: {args.out / 'index.html'}, {args.out / 'README.md'}")
@@ -124,40 +148,126 @@ def measure(
     corpus: Corpus,
     results: Results,
 ) -> None:
-    """Puts into the results what rows and probes find, as it is found."""
-    effort, rows = EFFORTS[args.effort], results.rows
-    with tempfile.TemporaryDirectory(prefix="pymicrogpt-bench-") as folder, progress() as tell:
+    """Puts into the results what rows and probes find, as it is found, and keeps it on the disk;
+    what is there already is not measured again."""
+    effort = EFFORTS[args.effort]
+    # Probes go through a training for each thing they ask, and quality trains for a second: that is
+    # minutes of running text, and no training of it.
+    probed = {
+        name: w for name, w in workloads.items()
+        if not w.running_text and name in (args.few or workloads)
+    }  # fmt: skip
+    done = unfinished.whole(results)
+    time_left, neighbour = TimeLeft(), found_by(results.run)
+    with (
+        tempfile.TemporaryDirectory(prefix="pymicrogpt-bench-") as folder,
+        progress(time_left) as tell,
+    ):
+        plan(args, variants, workloads, probed, results, time_left)
         tasks: dict[str, dict[int, Task]] = {}
-        for workload in workloads.values():
-            tell(f"{workload.name}: computing the truth", "")
+        for name, workload in workloads.items():
+            if name in done and name not in probed:
+                continue
+            tell(f"{name}: computing the truth", "")
             batches = sorted({b for v in variants.values() for b in v.batches_on(workload)})
             documents = text_corpus(workload.block_size) if workload.running_text else corpus
             found = {b: Task.prepare(workload, b, documents, Path(folder)) for b in batches}
-            tasks[workload.name] = found
-            results.workloads[workload.name] = found[batches[0]].describe()
-            measurements = []
-            for variant in variants.values():
-                for batch in variant.batches_on(workload):
-                    row = new_row(variant, workload, batch, args.effort)
-                    rows.append(row)
-                    if row.ok:
-                        measurements.append(
-                            Measurement(row, variant, found[batch], effort, args.extra)
-                        )
-            run_workload(measurements, effort, tell)
-        # Probes go through a training for each thing they ask, and quality trains for a second:
-        # that is minutes of running text, and no training of it.
-        probed = {name: w for name, w in workloads.items() if not w.running_text}
-        if (engine := probes.best_engine(variants)) and probed:
-            of = {name: tasks[name] for name in probed}
-            results.probes += probes.run_probes(engine, of, rows, args.effort, tell)
-        results.probes += quality.run_quality(
-            engine or "autovec", variants, probed, rows, corpus, effort,
-            Path(folder, "quality"), tell, args.extra,
-        )  # fmt: skip
-        if effort.full and engine:
+            tasks[name] = found
+            if name in done:
+                continue
+            results.workloads[name] = found[batches[0]].describe()
+            slowest = MILLISECOND if args.few and name not in args.few else math.inf
+            time_left.begin(name)
+            neighbour.seconds = effort.repeats
+            rows = new_rows(args, variants, workload, results)
+            results.rows += rows
+            run_workload(
+                [
+                    Measurement(
+                        row, variants[row.variant], found[row.batch], effort, args.extra, slowest
+                    )
+                    for row in rows
+                    if row.ok
+                ],
+                effort,
+                tell,
+                time_left.left_of_stage,
+                neighbour,
+            )
+            unfinished.set_whole(results, name)
+            unfinished.keep(results, args.out)
+        time_left.begin("probes")
+        for probe in run_probes(args, variants, probed, tasks, corpus, results, Path(folder), tell):
+            results.probes.append(probe)
+            unfinished.keep(results, args.out)
+
+
+def plan(
+    args: argparse.Namespace,
+    variants: dict[str, Variant],
+    workloads: dict[str, Workload],
+    probed: dict[str, Workload],
+    results: Results,
+    time_left: TimeLeft,
+) -> None:
+    """What is to come, and how long that takes: the workloads in their order, then all probes."""
+    effort = EFFORTS[args.effort]
+    kinds = len(probes.PROBES) - len(probes.OF_NO_WORKLOAD) + 1  # one of which is generation
+    asked = kinds * len(probed) + len(probes.OF_NO_WORKLOAD)
+    seconds = time_left_of.probe_seconds(effort) * asked
+    for name, workload in workloads.items():
+        rows = new_rows(args, variants, workload, results)
+        if name not in unfinished.whole(results):
+            of_rows = [(row, variants[row.variant]) for row in rows]
+            time_left.planned[name] = time_left_of.rows_seconds(of_rows, effort)
+        if name in probed:
+            trained = sum(row.ok and not row.variation_of for row in rows)
+            seconds += time_left_of.quality_seconds(trained, effort)
+    time_left.planned["probes"] = seconds
+
+
+def run_probes(
+    args: argparse.Namespace,
+    variants: dict[str, Variant],
+    probed: dict[str, Workload],
+    tasks: dict[str, dict[int, Task]],
+    corpus: Corpus,
+    results: Results,
+    folder: Path,
+    tell: Callable[[str, str], None],
+) -> Iterator[Probe]:
+    """Each as it is found; those in the results are not asked again."""
+    effort = EFFORTS[args.effort]
+    done = {(probe.name, probe.workload) for probe in results.probes}
+    if (engine := probes.best_engine(variants)) and probed:
+        of = {name: tasks[name] for name in probed}
+        yield from probes.run_probes(engine, of, results.rows, args.effort, tell, done)
+    for name, workload in probed.items():
+        if engine and ("generation", name) not in done:
+            tell(f"{name}: generating", "")
             label = variants[engine].label
-            results.probes.append(pareto.run_pareto(corpus, engine, label, tell))
+            yield generation.run_generation(workload, corpus, args.effort, folder, engine, label)
+    left = {name: w for name, w in probed.items() if ("quality", name) not in done}
+    if ("quality", "") not in done:  # it had nothing to hold out
+        yield from quality.run_quality(
+            engine or "autovec", variants, left, results.rows, corpus, effort, folder / "quality",
+            tell, args.extra,
+        )  # fmt: skip
+    if effort.full and engine and ("pareto", "") not in done:
+        yield pareto.run_pareto(corpus, engine, variants[engine].label, tell)
+
+
+def kept_for_later(results: Results, out: Path, error: BaseException) -> Refused:
+    """What to raise where measuring ended before its time."""
+    try:
+        file = unfinished.keep(results, out)
+    except (OSError, KeyboardInterrupt):  # the folder is gone, or the disk is full
+        return kept(results, "measuring ended", error)
+    names = ", ".join(unfinished.whole(results)) or "no workload"
+    return Refused(
+        f"measuring ended ({reason(error)}); finished and kept: {names}. The same command with "
+        f"--resume goes on; python -m bench report {file} --out OTHER_DIR draws what is there"
+    )
 
 
 def text_table(results: Results, workload: str) -> str:
@@ -171,6 +281,39 @@ def select(what: str, known: dict[str, Named], wanted: list[str]) -> dict[str, N
         if name not in known:
             raise Refused(f"no {what} {name!r}; there are {', '.join(known)}")
     return {name: known[name] for name in known if name in wanted}
+
+
+def new_rows(
+    args: argparse.Namespace, variants: dict[str, Variant], workload: Workload, results: Results
+) -> list[Row]:
+    """Those of a workload; they are not ok where they are not to be measured. By default rows that
+    vary another one, to explain it, are on FEW alone."""
+    few = args.few and workload.name not in args.few
+    rows = []
+    for variant in variants.values():
+        if few and variant.variation_of:
+            continue
+        for batch in variant.batches_on(workload):
+            row = new_row(variant, workload, batch, args.effort)
+            if few and row.ok and (reason := too_much(variant, batch, results)):
+                row.status, row.reason = "skipped", reason
+            rows.append(row)
+    return rows
+
+
+def too_much(variant: Variant, batch: int, results: Results) -> str:
+    """Why a row does not run on more sizes than FEW, after what it took on narrower ones; or ""."""
+    if variant.steady:
+        return "over a millisecond a sample: not run on this size (--full has it)"
+    for row in results.rows:
+        if (row.variant, row.batch) == (variant.name, batch):
+            if row.ok and row.values and row.microseconds > 1e6 * MILLISECOND:
+                return too_slow(row.microseconds)
+            if row.status == "skipped":
+                return row.reason
+            if row.cold_start > LONG_START:
+                return f"{row.cold_start:.0f} s to start: not run on this size (--full has it)"
+    return ""
 
 
 def new_row(variant: Variant, workload: Workload, batch: int, effort: str) -> Row:
@@ -201,21 +344,27 @@ def list_variants(variants: dict[str, Variant]) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, str], None]]:
-    """A function to tell what is being done: one live line on a terminal, else a line a stage."""
+def progress(time_left: TimeLeft) -> Iterator[Callable[[str, str], None]]:
+    """A function to tell what is being done, and how long all takes: one live line on a terminal,
+    else a line a stage."""
     if sys.stdout.isatty() and find_spec("rich"):
         from rich.console import Console
         from rich.text import Text
 
         with Console().status("") as status:
-            yield lambda stage, detail: status.update(Text(f"{stage}  ").append(detail, "dim"))
+
+            def show_live(stage: str, detail: str) -> None:
+                words = ", ".join(filter(None, (detail, str(time_left))))
+                status.update(Text(f"{stage}  ").append(words, "dim"))
+
+            yield show_live
         return
     stages = [""]
 
     def tell(stage: str, detail: str) -> None:
         if stage != stages[-1]:
             stages.append(stage)
-            say(stage)
+            say(", ".join(filter(None, (stage, str(time_left)))))
 
     yield tell
 

@@ -14,4 +14,12 @@ struct Peak {
 // Throws std::invalid_argument where the engine cannot run here or has no vectors of its own.
 Peak measure_peak(const std::string& engine, int runs);
 
+// The first of these alone.
+double measure_fma(const std::string& engine, int runs);
+
+// Cycles per second at this moment: additions of which each needs the one before, one a cycle on
+// every CPU that we know; the best of `runs` runs of about a millisecond. 0 with a compiler that
+// cannot be kept from doing them at once.
+double measure_clock(int runs);
+
 }  // namespace microgpt

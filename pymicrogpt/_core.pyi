@@ -40,6 +40,13 @@ def peak(engine: str, runs: int = 80) -> dict[str, float]:
     "l1_bytes", "l2_bytes", each the best of `runs` runs of a millisecond. ValueError where the
     engine has no vectors or cannot run here, or `runs` is below 1."""
 
+def fma_rate(engine: str, runs: int = 2) -> float:
+    """The first of these alone, at this moment: in some three milliseconds."""
+
+def clock_rate(runs: int = 3) -> float:
+    """Cycles per second of this core at this moment, by a chain of additions: the best of `runs`
+    runs of a millisecond. 0 where the compiler allows none; ValueError for `runs` below 1."""
+
 # Python's random numbers. state: 624 words and an index, (625,) uint32, as random.getstate() has
 # them; it is changed in place.
 def shuffled(state: NDArray[np.uint32], count: int) -> NDArray[np.uint32]:

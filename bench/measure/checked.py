@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from bench.measure.machine import peak_memory, processor_seconds
+from bench.measure.machine import clock_ghz, peak_memory, processor_seconds
 from bench.measure.process import Answer, serve
 from bench.task.task import Task, WrongResult
 from bench.variants.variant import Variant, find_variant
@@ -125,7 +125,7 @@ def start(job: dict[str, Any]) -> tuple[dict[str, Any], Answer]:
             return needed
         if request.get("restart"):
             checked.restart()
-        return checked.run(request["steps"])
+        return checked.run(request["steps"]) | {"clock_ghz": clock_ghz()}
 
     return {"info": checked.session.info}, answer
 

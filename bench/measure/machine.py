@@ -45,6 +45,13 @@ def peaks() -> dict[str, float]:
     return {**roofs, "peak_gflops": max(flops)} if flops else {}
 
 
+def clock_ghz() -> float:
+    """Of this core at this moment, in some three milliseconds; 0 where it cannot be measured."""
+    from pymicrogpt import _core
+
+    return round(_core.clock_rate() * 1e-9, 3)
+
+
 def installed_version() -> str:
     try:
         return version("pymicrogpt")

@@ -19,7 +19,7 @@ elsewhere against the engine "autovec", which shares no source with the SIMD eng
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -302,28 +302,32 @@ def run_probes(
     rows: list[Row],
     effort: str,
     tell: Callable[[str, str], None],
-) -> list[Probe]:
+    done: Collection[tuple[str, str]] = (),
+) -> Iterator[Probe]:
     """All probes of an engine on the tasks of each workload by batch size, as far as the rows of
-    that engine were right. A crash ends one probe alone."""
+    that engine were right, but those that are `done`: (name, workload). A crash ends one probe
+    alone."""
     label = next(row.label for row in rows if row.variant == engine)
     files = {name: {b: str(t.file) for b, t in of.items()} for name, of in tasks.items()}
     job = {"engine": engine, "effort": effort, "tasks": files}
     names = [(name, w) for w in tasks for name in PROBES if name not in OF_NO_WORKLOAD]
     names += [(name, next(iter(tasks))) for name in PROBES if name in OF_NO_WORKLOAD]
-    probes = []
     worker = None
     try:
         for name, workload in names:
             probe = Probe(name, "" if name in OF_NO_WORKLOAD else workload, engine, label)
-            probes.append(probe)
+            if (probe.name, probe.workload) in done:
+                continue
             wrong = [
                 r for r in rows if (r.variant, r.workload, r.status) == (engine, workload, "error")
             ]
             if wrong:
                 probe.status, probe.reason = "skipped", f"{wrong[0].title}: {wrong[0].reason}"
+                yield probe
                 continue
             if name == "threads" and available_cores() < 2:
                 probe.status, probe.reason = "skipped", "there is one core"
+                yield probe
                 continue
             tell(f"{workload}: probing {label}", name)
             try:
@@ -334,10 +338,10 @@ def run_probes(
                 if worker:
                     worker.kill()
                 worker = None
+            yield probe
     finally:
         if worker:
             worker.kill()
-    return probes
 
 
 def start(job: dict[str, Any]) -> tuple[dict[str, Any], Answer]:

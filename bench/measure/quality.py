@@ -11,7 +11,7 @@ with {"points": [...]}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,16 +43,16 @@ def run_quality(
     folder: Path,
     tell: Callable[[str, str], None],
     extra: list[str],
-) -> list[Probe]:
+) -> Iterator[Probe]:
     """A probe "quality" for each workload: the cases are its rows that were right. `engine`
     evaluates."""
     folder.mkdir(exist_ok=True)
     try:
         train, held_out = corpus.split(HELD_OUT, SPLIT_SEED)
     except ValueError as error:
-        return [Probe("quality", "", engine, engine, "skipped", str(error))]
+        yield Probe("quality", "", engine, engine, "skipped", str(error))
+        return
     tasks: dict[tuple[str, int], Task] = {}
-    probes = []
     for workload in workloads.values():
         probe = Probe("quality", workload.name, engine, engine)
         for row in rows:
@@ -87,8 +87,7 @@ def run_quality(
                 case["reason"] = str(failure)
             probe.cases.append(case)
         if probe.cases:
-            probes.append(probe)
-    return probes
+            yield probe
 
 
 def held_out_file(task: Task) -> Path:

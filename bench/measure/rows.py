@@ -2,61 +2,108 @@
 
 A round is one or more whole trainings from initialisation, and restarting is not timed. Two kinds
 of rows have less: one that says that it is steady, of which a training takes minutes, goes on round
-by round through one training; and one whose training would take longer than all its rounds may,
-which has in each round the first steps, and says how many.
+by round through one training; and one whose training would take longer than a round may, which has
+in each round the first steps, and says how many. A training whose steps cost less the further it is
+may take LONGER times as long.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from bench.measure import machine
 from bench.measure.effort import Effort
+from bench.measure.neighbour import Neighbour
 from bench.measure.process import Worker, WorkerFailed
 from bench.measure.timing import per_sample, turn, warm_up
-from bench.results import Round, Row
+from bench.results import ENOUGH_ROUNDS, Round, Row
 from bench.task.task import Task
 from bench.variants.variant import Variant
 
+LONGER = 6
+REPEATS = 2  # of a round that a neighbour disturbed
+NOBODY = Neighbour(None)
+
 
 class Measurement:
-    """One row on its way from a worker to its values."""
+    """One row on its way from a worker to its values. One that takes more than `slowest` seconds a
+    sample is let go, and says so."""
 
-    def __init__(self, row: Row, variant: Variant, task: Task, effort: Effort, extra: list[str]):
+    def __init__(
+        self,
+        row: Row,
+        variant: Variant,
+        task: Task,
+        effort: Effort,
+        extra: list[str],
+        slowest: float = math.inf,
+    ):
         self.row, self.variant, self.task, self.effort = row, variant, task, effort
-        self.extra = extra
+        self.extra, self.slowest = extra, slowest
         self.worker: Worker | None = None
         self.steps = 1
+        self.ready_after = 0.0  # seconds that it took to start and to verify
+        self.round_seconds = effort.round_seconds  # of the next one, about
+        self.budget = effort.budget
         self.spent = 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        """Of the rounds to come, about."""
+        if not self.worker:
+            return 0.0
+        rounds = self.effort.rounds - len(self.row.rounds)
+        return min(rounds * self.round_seconds, max(0.0, self.budget - self.spent))
 
     def prepare(self) -> None:
         """Opens the worker, which verifies, and warms it up."""
         job = {"variant": self.variant.name, "task": str(self.task.file), "extra": self.extra}
         command = ["-m", "bench.measure.checked"]
         with self._failures():
+            began = time.monotonic()
             worker = self.worker = Worker(command, job, self.variant.timeout)
             self.row.info = worker.ready["info"]
+            self.ready_after = time.monotonic() - began
+
+            least = math.inf  # seconds of a step: one that was disturbed is not too slow
 
             def run(steps: int) -> float:
+                nonlocal least
                 seconds: float = worker.ask(steps=steps)["seconds"]
+                self._started(seconds / steps)
+                least = min(least, seconds / steps)
                 return seconds
 
             if self.variant.warmup:  # the rounds of a slow row check the rest of the true losses
                 enough = len(self.task.losses)
-                self._calibrate(warm_up(run, self.variant.warmup, least=enough))
+                per_step = warm_up(run, self.variant.warmup, least=enough)
+                if least > self.slowest * self.task.batch_size:
+                    self.row.status = "skipped"
+                    self.row.reason = too_slow(1e6 * least / self.task.batch_size)
+                    self.stop()
+                self._calibrate(per_step)
 
-    def measure(self) -> None:
-        """One round, unless the budget is spent."""
+    def measure(self, neighbour: Neighbour = NOBODY) -> None:
+        """One round, unless the budget is spent; once more where a neighbour was noticed, and kept
+        is the one with the highest peaks."""
         last = self.row.rounds[-1].seconds if self.row.rounds else 0.0
-        if not self.worker or (self.row.rounds and self.spent + last > self.effort.budget):
+        if not self.worker or (self.row.rounds and self.spent + last > self.budget):
             return
         with self._failures():
-            watch = machine.Watch()
-            reply = self.worker.ask(steps=self.steps, restart=not self.variant.steady)
-            counts = {key: reply[key] for key in ("steps", "documents", "positions")}
-            done = Round(reply["seconds"], **counts, activity=watch.facts())
+            found: list[tuple[float, Round, dict[str, Any]]] = []
+            while True:
+                done, reply = self._round(neighbour)
+                found.append((done.activity.get("peak_share", 1.0), done, reply))
+                again = len(found) <= REPEATS
+                if not (again and neighbour.may_repeat(found[-1][0], done.seconds)):
+                    break
+            _, done, reply = max(found, key=lambda each: each[0])
+            if len(found) > 1:
+                done.activity["repeats"] = len(found) - 1
             self.spent += done.seconds
             self.row.rounds.append(done)
             seconds = per_sample(done.seconds, done.positions, self.task.mean_positions)
@@ -64,7 +111,25 @@ class Measurement:
             for key in ("loss", "loss_first_step", "loss_last_step"):
                 setattr(self.row, key, reply[key])
             if not self.variant.warmup and len(self.row.rounds) == 1:
+                self._started(done.seconds / done.steps)
                 self._calibrate(max(done.seconds, 1e-9) / done.steps)
+
+    def _round(self, neighbour: Neighbour) -> tuple[Round, dict[str, Any]]:
+        assert self.worker
+        before = neighbour.share()
+        watch = machine.Watch()
+        reply = self.worker.ask(steps=self.steps, restart=not self.variant.steady)
+        activity, after = watch.facts(), neighbour.share()
+        if reply.get("clock_ghz"):
+            activity["clock_ghz"] = reply["clock_ghz"]
+        if before is not None and after is not None:
+            activity["peak_share"] = round(min(before, after), 3)
+        counts = {key: reply[key] for key in ("steps", "documents", "positions")}
+        return Round(reply["seconds"], **counts, activity=activity), reply
+
+    def _started(self, step: float) -> None:
+        """After the first step, of so many seconds."""
+        self.row.cold_start = self.row.cold_start or round(self.ready_after + step, 3)
 
     def finish(self) -> None:
         if self.worker:
@@ -84,18 +149,25 @@ class Measurement:
     def _calibrate(self, per_step: float) -> None:
         """Steps per round: whole trainings, but of a row that is steady or too slow for one.
 
-        Slow rows train few documents, which differ, so that their rounds share out the whole
-        budget. They take a power of two: the same documents in another run, whose clock differs.
+        As many trainings as an interval needs are within every budget. Slow rows train few
+        documents, which differ, so that the rounds of a steady one share out the whole budget. They
+        take a power of two: the same documents in another run, whose clock differs.
         """
-        steps = self.effort.round_seconds / per_step
+        effort = self.effort
+        steps = effort.round_seconds / per_step
         training = self.task.workload.num_steps
-        within = training * per_step <= self.effort.budget
-        if steps > training or (not self.variant.steady and within):
+        seconds = training * per_step
+        longest = effort.training * (LONGER if self.variant.skips_zeros else 1)
+        if steps > training or (not self.variant.steady and seconds <= longest):
             steps = max(1, round(steps / training)) * training
+            enough = min(effort.rounds, ENOUGH_ROUNDS)
+            self.budget = max(effort.budget, enough * steps * per_step * 1.1)
         elif steps < 32 or not self.variant.steady:
-            steps = self.effort.budget / self.effort.rounds / per_step
+            share = effort.budget / effort.rounds
+            steps = min(share, effort.training / (1 if self.variant.steady else 2)) / per_step
             steps = 2 ** max(0, math.floor(math.log2(steps)))
         self.steps = int(steps)
+        self.round_seconds = self.steps * per_step
         self.row.coverage = min(1.0, self.steps / training)
 
     @contextmanager
@@ -109,22 +181,35 @@ class Measurement:
             self.stop()
 
 
+def too_slow(microseconds: float) -> str:
+    return (
+        f"{1e-3 * microseconds:.2g} ms a sample: what takes over a millisecond runs on fewer sizes "
+        "(--full has it)"
+    )
+
+
 def run_workload(
-    measurements: list[Measurement], effort: Effort, tell: Callable[[str, str], None]
+    measurements: list[Measurement],
+    effort: Effort,
+    tell: Callable[[str, str], None],
+    left: Callable[[float], None] = lambda seconds: None,
+    neighbour: Neighbour = NOBODY,
 ) -> None:
     """Verifies all rows, then times them in interleaved rounds, one process at a time.
 
     A drift of the machine hits all rows alike; every other round goes in the opposite order.
-    `tell` hears of each thing begun: the stage, and the row.
+    `tell` hears of each thing begun: the stage, and the row; `left` of the seconds that the rounds
+    still take, when that is known.
     """
     try:
         for m in measurements:
             tell(f"{m.row.workload}: verifying {len(measurements)} rows", m.row.title)
             m.prepare()
         for index in range(effort.rounds):
+            left(sum(m.seconds_left for m in measurements))
             for m in turn(measurements, index):
                 tell(f"{m.row.workload}: round {index + 1} of {effort.rounds}", m.row.title)
-                m.measure()
+                m.measure(neighbour)
         for m in measurements:
             m.finish()
     finally:

@@ -51,6 +51,17 @@ def interval(found: Estimate) -> str:
     return ends if found.level == LEVEL else f"{ends} ({100 * found.level:.0f} %)"
 
 
+def exact(found: Estimate) -> str:
+    """A value to five digits, with its interval and what that is worth."""
+    value, low, high = (
+        f"{float(f'{number:.5g}'):,.10g}" for number in (found.value, found.low, found.high)
+    )
+    if found.rounds == 1:
+        return f"{value} (one round)"
+    worth = f"{100 * found.level:.0f} % of {found.rounds} rounds"
+    return f"{value} ({low} to {high}, {worth})"
+
+
 def megabytes(count: float) -> str:
     return f"{digits(count / 1e6)} MB"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.report.format import WARNING, row_list
-from bench.results import SPREAD_LIMIT, Probe, Results, Row
+from bench.results import GOOD_PEAK, SPREAD_LIMIT, Probe, Results, Row
 
 METHOD, PUBLISHED = (
     Path(__file__).with_name(name).read_text(encoding="utf-8")
@@ -32,6 +32,20 @@ def warnings(results: Results) -> list[str]:
         )
     if about.get("steal_percent", 0) > 1:
         words.append(f"{about['steal_percent']} % of the processor time went to other guests.")
+    repeats = int(sum(r.get("repeats", 0) for r in rounds))
+    disturbed = sum(r.disturbed for row in results.rows for r in row.rounds)
+    if repeats or disturbed:
+        were = "round was" if repeats == 1 else "rounds were"
+        words.append(
+            f"{repeats} {were} done again, since before or after one core could do less than "
+            f"{100 * GOOD_PEAK:.0f} % of its peak, as beside a busy neighbour; {disturbed} of "
+            f"{len(rounds)} rounds are of such moments nevertheless."
+        )
+    if sittings := about.get("resumed"):
+        words.append(
+            f"The run was interrupted, and went on at {sittings}. Factors within a workload are of "
+            "one sitting each; those between workloads may be of two."
+        )
     measured = [row for row in results.rows if row.ok]
     wide = [row for row in measured if row.estimate.spread > SPREAD_LIMIT]
     if wide:

@@ -1,8 +1,10 @@
 """The report as one page for the browser: index.html, which asks for nothing outside of itself.
 
 Figures are inside of it, in a wide layout and one for the phone; so is the result file, for
-download. Without JavaScript everything is there; with it, tables can be sorted. Whatever comes from
-a variant or a machine is escaped, and the page allows itself no script but its own.
+download. Without JavaScript everything is there, and a value of a figure is told where the pointer
+rests on it; with it, at a tap and by the arrow keys too, tables can be sorted, and implementations
+switched off. Whatever comes from a variant or a machine is escaped, and the page allows itself no
+script but its own.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ def page(results: Results, parts: list[Part], data: bytes) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    helpers = (used_columns, number_columns, kind, cells, paragraphs, svg_uri)
+    helpers = (used_columns, number_columns, kind, cells, paragraphs, svg_uri, implementation)
     templates.globals.update({helper.__name__: helper for helper in helpers})
     return templates.get_template("page.html").render(
         policy=policy(),
@@ -132,6 +134,11 @@ def paragraphs(text: str) -> Markup:
     return Markup("".join(f"<p>{block}</p>\n" for block in re.split(r"\n{2,}", html) if block))
 
 
+def implementation(name: str) -> str:
+    """Of "d16, AVX2, batch 1" and the like: page.js finds it in tables in the same way."""
+    return re.sub(r"^d\d+, ", "", name).partition(", batch")[0]
+
+
 def svg_uri(drawn: Drawn) -> Markup:
     """For an attribute in double quotes: shorter than base64."""
     text = drawn.svg.replace("%", "%25").replace("#", "%23").replace('"', "'")
@@ -168,13 +175,14 @@ def machine(results: Results) -> Table:
 
 
 def rounds(results: Results) -> Table:
-    head = ("row", "round", "µs per sample", "seconds", "steps", "documents", "positions")
-    lines: Table = [(*head, *(key.replace("_", " ") for key in ACTIVITY))]
+    head = ("row", "round", "µs per sample", "seconds", "steps", "positions")
+    told = [key for key in ACTIVITY if key != "load_avg_1min"]  # for size
+    lines: Table = [(*head, *(key.replace("_", " ") for key in told))]
     for row in results.rows:
         for i, (value, r) in enumerate(zip(row.values, row.rounds, strict=True), 1):
             lines.append((
                 f"{row.workload}, {row.title}", str(i), f"{1e6 * value:.6g}", f"{r.seconds:.6g}",
-                *map(str, (r.steps, r.documents, r.positions)),
-                *(str(r.activity.get(key, "")) for key in ACTIVITY),
+                *map(str, (r.steps, r.positions)),
+                *(str(r.activity.get(key, "")) for key in told),
             ))  # fmt: skip
     return lines

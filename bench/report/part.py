@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.report import findings
-from bench.report.plot import layout
+from bench.report.plot import Spot, layout, spots
 from bench.results import Results
 
 if TYPE_CHECKING:
@@ -64,6 +64,17 @@ class Drawn:
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "pymicrogpt"}):
             self.figure.savefig(buffer, format="svg", metadata={"Date": None})
         return short_svg(buffer.getvalue())
+
+    @cached_property
+    def spots(self) -> list[Spot]:
+        """Values that can be pointed at."""
+        assert self.svg  # places are known after drawing
+        return spots(self.figure)
+
+    @property
+    def pixels(self) -> tuple[float, float]:
+        """Width and height, in the units of the spots."""
+        return self.figure.bbox.width, self.figure.bbox.height
 
 
 def short_svg(text: str) -> str:

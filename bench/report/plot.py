@@ -6,9 +6,10 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.report.format import provenance
+from bench.report.format import exact, provenance
 from bench.results import GROUPS, Estimate, Results, Row
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ INK = "#222222"
 QUIET = "#666666"
 WIDTH, NARROW_WIDTH = 10.0, 5.6  # inches
 DPI = 80
+SPOT = 18  # pixels: of a point that can be pointed at
 
 _narrow = False
 
@@ -155,6 +157,7 @@ def name_bars(axes: Axes, names: list[str]) -> None:
     """Names of horizontal bars at 0, 1, ...: left of them, or where it is narrow above them."""
     axes.grid(visible=False, axis="y")
     names = [textwrap.shorten(name, 48, placeholder=" ...") for name in names]
+    vars(axes)["bar_names"] = names
     if not _narrow:
         axes.set_yticks(range(len(names)), names, fontsize=12)
         axes.set_ylim(len(names) - 0.4, -0.6)
@@ -167,27 +170,41 @@ def name_bars(axes: Axes, names: list[str]) -> None:
 
 
 def bar(axes: Axes, y: int, found: Estimate, colour: Any, text: str, left: float = 0.0,
-        **how: Any) -> None:  # fmt: skip
-    """A horizontal bar from `left` on, with its interval, and a text behind both."""
+        more: str = "", **how: Any) -> None:  # fmt: skip
+    """A horizontal bar from `left` on, with its interval, and a text behind both; `more` is told
+    where it is pointed at."""
     axes.barh(y, found.value - left, left=left, height=bar_height(), color=colour)
-    whisker(axes, found.value, y, found, "x")
+    whisker(axes, found.value, y, found, "x", more=more)
     text_on_white(axes, max(left, found.high), y, text, (6, 0), fontsize=size(12), **how)
 
 
-def whisker(axes: Axes, x: float, y: float, found: Estimate, along: str) -> None:
-    """The interval of a value that is drawn at (x, y), along "x" or "y"; none of one round."""
+def tell(
+    axes: Axes, x: float, y: float, found: Estimate, along: str, name: str = "", more: str = ""
+) -> None:
+    """The page tells a value where it is pointed at: of `name`, or of the bar, and what is `more`.
+
+    It is drawn at (x, y), along "x" or "y".
+    """
+    vars(axes.figure).setdefault("marks", []).append(_Mark(axes, x, y, found, along, name, more))
+
+
+def whisker(
+    axes: Axes, x: float, y: float, found: Estimate, along: str, name: str = "", more: str = ""
+) -> None:
+    """The interval of a value, which is told as well; none of one round."""
+    tell(axes, x, y, found, along, name, more)
     if found.rounds > 1:
         low, high = found.value - found.low, found.high - found.value
         ends: dict[str, Any] = {f"{along}err": [[low], [high]]}
         axes.errorbar(x, y, **ends, color=INK, linewidth=1.4, capsize=3, zorder=3)
 
 
-def line(axes: Axes, found: dict[int, Estimate], dashes: str, **how: Any) -> None:
+def line(axes: Axes, found: dict[int, Estimate], dashes: str, name: str = "", **how: Any) -> None:
     """Values by x, each with its interval."""
     values = [time.value for time in found.values()]
     axes.plot(list(found), values, dashes, linewidth=2.2, marker="o", **how)
     for x, time in found.items():
-        whisker(axes, x, time.value, time, "y")
+        whisker(axes, x, time.value, time, "y", f"{name} {x}" if name else "")
 
 
 def point(axes: Axes, x: float, found: Estimate, row: Row, markersize: float) -> None:
@@ -195,7 +212,55 @@ def point(axes: Axes, x: float, found: Estimate, row: Row, markersize: float) ->
     colour = WORKLOAD_COLOURS[row.workload]
     axes.plot(x, found.value, "o", markersize=markersize, markeredgewidth=2, color=colour,
               markerfacecolor="white" if row.batch == 1 else colour)  # fmt: skip
-    whisker(axes, x, found.value, found, "y")
+    whisker(axes, x, found.value, found, "y", f"{row.workload}, {row.title}")
+
+
+@dataclass(frozen=True)
+class _Mark:
+    axes: Axes
+    x: float
+    y: float
+    found: Estimate
+    along: str
+    name: str
+    more: str
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a value of a figure is pointed at, in pixels from its top left corner, and its text."""
+
+    name: str
+    text: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def spots(figure: Figure) -> list[Spot]:
+    """Of a figure that has been drawn: the rows of its bars, and the points of its lines."""
+    found = []
+    top = figure.bbox.height
+    marks: list[_Mark] = vars(figure).get("marks", [])
+    for mark in marks:
+        axes = mark.axes
+        names: list[str] = vars(axes).get("bar_names", [])
+        bar = mark.along == "x" and mark.name == "" and 0 <= mark.y < len(names)
+        name = names[int(mark.y)] if bar else mark.name
+        if not name:
+            continue
+        unit = axes.get_xlabel() if mark.along == "x" else axes.get_ylabel()
+        text = f"{name}: {exact(mark.found)} {unit.partition(' (log scale)')[0]}"
+        x, y = axes.transData.transform((mark.x, mark.y))
+        half = SPOT / 2
+        left, right, low, high = x - half, x + half, y - half, y + half
+        if bar:
+            left, right = axes.bbox.x0, axes.bbox.x1
+            ends = axes.transData.transform([(mark.x, mark.y + d / 2) for d in (-0.9, 0.9)])
+            low, high = sorted(float(end[1]) for end in ends)
+        found.append(Spot(name, f"{text}{mark.more}", left, top - high, right - left, high - low))
+    return found
 
 
 def group_legend(axes: Axes, groups: list[str], loc: str = "") -> None:

@@ -62,12 +62,16 @@ def kept(results: Results, what: str, error: BaseException) -> Refused:
     """What to raise after a failure: it names the file in which the results are kept."""
     file = Path(tempfile.mkdtemp(prefix="pymicrogpt-results-"), "results.json")
     results.save(file)
-    interrupted = isinstance(error, KeyboardInterrupt)
-    why = "interrupted" if interrupted else str(error) or type(error).__name__
     return Refused(
-        f"{what} ({why}); the results are kept, to be drawn by: "
+        f"{what} ({reason(error)}); the results are kept, to be drawn by: "
         f"python -m bench report {file} --out DIR"
     )
+
+
+def reason(error: BaseException) -> str:
+    """For people: why something ended."""
+    interrupted = isinstance(error, KeyboardInterrupt)
+    return "interrupted" if interrupted else str(error) or type(error).__name__
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -61,6 +61,7 @@ class Variant:
     batches: tuple[int, ...] = (1, 16)
     dtype: str = "float32"  # decides the tolerances
     steady: bool = False  # a step does the same work however far the training is: timed in slices
+    skips_zeros: bool = False  # a step costs less, the further a training is
     warmup: float = 0.3  # seconds of untimed steps; 0: the very first step is timed
     slow_on: tuple[str, ...] = ()  # a step or its compilation takes seconds: not in --quick
     timeout: float = 120.0  # seconds that one answer of the worker may take

@@ -38,6 +38,22 @@ void bind_engines(py::module_& m) {
       },
       py::arg("engine"), py::arg("runs") = 80);
   m.def(
+      "fma_rate",
+      [](const std::string& engine, int runs) {
+        if (runs < 1) throw std::invalid_argument("runs must be at least 1");
+        py::gil_scoped_release release;
+        return measure_fma(engine, runs);
+      },
+      py::arg("engine"), py::arg("runs") = 2);
+  m.def(
+      "clock_rate",
+      [](int runs) {
+        if (runs < 1) throw std::invalid_argument("runs must be at least 1");
+        py::gil_scoped_release release;
+        return measure_clock(runs);
+      },
+      py::arg("runs") = 3);
+  m.def(
       "flush_denormals",
       [](bool on) {
         thread_local std::optional<FlushDenormals> flushing;

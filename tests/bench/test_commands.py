@@ -140,8 +140,9 @@ def test_what_rows_found_is_kept_where_a_later_stage_fails(tmp_path, monkeypatch
     args = ["--quick", "--workloads", "d16", "--variants", "scalar", "--out", "out"]
     code, (line,) = ended(run_all.main, args, capsys)
     assert code == 2
-    assert line.startswith("bench.run_all: measuring ended (no memory); the results are kept")
-    (file,) = tmp_path.glob("pymicrogpt-results-*/results.json")
+    assert line.startswith("bench.run_all: measuring ended (no memory); finished and kept: d16.")
+    file = Path("out/unfinished.json")
+    assert f"python -m bench report {file} " in line
     assert [len(row.values) for row in Results.load(file).rows] == [3, 3]
 
 
@@ -158,7 +159,7 @@ def result_file(path: Path, change) -> Path:
     [
         (lambda d: d.clear(), "the file has no 'pymicrogpt'"),
         (lambda d: d["pymicrogpt"].pop("format"), "'pymicrogpt' has no 'format'"),
-        (lambda d: d["pymicrogpt"].update(format=99), "its format is 99; known are 1 to 3"),
+        (lambda d: d["pymicrogpt"].update(format=99), "its format is 99; known are 1 to 4"),
         (lambda d: d["pymicrogpt"].pop("rows"), "'pymicrogpt' has no 'rows'"),
         (lambda d: d["pymicrogpt"].update(run=[]), "'run' is no object"),
         (lambda d: d["pymicrogpt"]["run"].pop("date"), "'run' has no 'date'"),
@@ -225,9 +226,8 @@ def test_signals_keep_what_rows_found_and_are_the_exit_code(name, tmp_path, monk
     monkeypatch.setattr(run_all, "measure", measure)
     code, (line,) = ended(run_all.main, ["--out", "out"], capsys)
     assert code == 128 + getattr(signal, name)
-    assert line.startswith("bench.run_all: measuring ended (interrupted); the results are kept")
-    (file,) = tmp_path.glob("pymicrogpt-results-*/results.json")
-    assert Results.load(file).rows
+    assert line.startswith("bench.run_all: measuring ended (interrupted); finished and kept: no")
+    assert Results.load(Path("out/unfinished.json")).rows
     assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from html import escape
+from html import escape, unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +15,11 @@ from statistics import median
 import pytest
 from synthetic import of_probes, of_rows, of_trainings
 
-from bench.report.format import TIMES, times
+from bench.report.format import TIMES, exact, times
 from bench.report.plot import NARROW_WIDTH, WIDTH
 from bench.report.write import write
 from bench.results import Probe, Results
+from bench.task.workload import WIDTHS
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -186,20 +187,24 @@ def test_every_number_of_the_headline_is_computed_from_the_result_file(parsed, f
 
 
 def test_a_report_does_not_grow_the_repository(tmp_path):
-    """One as of a default run: the figures of rows, of probes and of trainings at two widths."""
-    found, probed = of_rows(), of_probes()
+    """One as of a default run: rows at five widths, probes and trainings at two."""
+    found, probed = of_rows(workloads=WIDTHS), of_probes()
+    found.rows = [
+        row for row in found.rows
+        if row.workload in ("d16", "d64") or not (row.variation_of or row.group == "pure Python")
+    ]  # fmt: skip
     found.probes += probed.probes
     found.probes += [probe for probe in of_trainings().probes if probe.name != "pareto"]
     found.run |= probed.run
     for name, facts in probed.workloads.items():
         found.workloads[name] |= facts
     for row in found.rows:
-        row.values, row.rounds = row.values * 3, row.rounds * 3
+        row.values, row.rounds = (row.values * 3)[:7], (row.rounds * 3)[:7]
     write(found, tmp_path)
     sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
     assert sum(name.endswith(".png") for name in sizes) == 14
     assert sizes["index.html"] < 1_000_000
-    assert sum(sizes.values()) < 1_500_000
+    assert sum(sizes.values()) < 2_000_000
 
 
 def test_titles_of_figures_are_findings_of_this_run(parsed, results):
@@ -254,7 +259,58 @@ def test_hostile_names_stay_text(hostile):
     assert "<script" not in (hostile / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_value_of_a_figure_is_told_where_it_is(parsed, results):
+    """Without the script too: the browser shows a title."""
+    told = [(attrs, text) for tag, attrs, text in parsed.all("rect") if "data-row" in attrs]
+    for layout in ("wide", "narrow"):
+        assert any(a["class"] == f"spots {layout}" for _, a, _ in parsed.all("svg"))
+    sizes = [tuple(map(int, a["viewbox"].split()[2:])) for _, a, _ in parsed.all("svg")]
+    most = max(max(size) for size in sizes)
+    places = [attrs for _, attrs, _ in parsed.all("rect")]
+    assert len(places) == 2 * len(told)  # the texts once, for the page and for a phone
+    for row in results.of("d16"):
+        if row.ok:
+            found = [attrs for attrs, text in told
+                     if text.startswith(f"{row.title}: ") and exact(row.estimate) in text
+                     and exact(results.speedup(row)) in text]  # fmt: skip
+            assert len(found) == 1, row.name
+            for attrs in found:
+                assert attrs["data-row"] == row.label
+                x, y, width, height = (int(attrs[k]) for k in ("x", "y", "width", "height"))
+                assert 0 <= x < x + width <= most and 0 <= y < y + height <= most
+
+
 # In a browser
+
+
+@needs_browser
+def test_keys_tell_values_and_switches_hide_rows(folder, tmp_path):
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    act = """<script>onload = () => {
+      const frame = document.querySelector("iframe").contentWindow, inside = frame.document;
+      const figure = inside.querySelector(".spots"), tip = inside.querySelector(".tip");
+      const press = key => {
+        figure.dispatchEvent(new frame.KeyboardEvent("keydown", {key}));
+        return [tip.hidden, tip.textContent];
+      };
+      const told = [press("ArrowDown"), press("ArrowDown"), press("Escape")];
+      const box = inside.querySelector("details input");
+      const shown = inside.querySelector(".rows label");
+      box.click();
+      const hidden = inside.querySelectorAll("tr.off").length;
+      const veiled = inside.querySelectorAll("rect.off").length;
+      box.click();
+      document.title = JSON.stringify([...told, shown.textContent.trim(), hidden, veiled,
+        inside.querySelectorAll(".off").length]);
+    }</script>"""
+    file = tmp_path / "frame.html"
+    frame = f'<iframe width="1280" height="900" srcdoc="{escape(page)}"></iframe>'
+    file.write_text(frame + act, encoding="utf-8")
+    found = json.loads(unescape(re.search("<title>(.*?)</title>", dump(file))[1]))
+    first, second, gone, name, hidden, _, left = found
+    assert not first[0] and " (" in first[1] and not second[0] and second[1] != first[1]
+    assert gone[0]  # Escape
+    assert name.startswith("CPython") and hidden > 1 and left == 0
 
 
 @needs_browser

@@ -219,7 +219,7 @@ def run_crashing(tasks, rows, monkeypatch) -> dict[str, Probe]:
     monkeypatch.setattr(probes, "available_cores", lambda: 1)
     monkeypatch.delitem(probes.PROBES, "shapes")
     engine = rows[0].variant
-    found = probes.run_probes(engine, {"d16": tasks}, rows, "quick", lambda *_: None)
+    found = list(probes.run_probes(engine, {"d16": tasks}, rows, "quick", lambda *_: None))
     return {probe.name: probe for probe in found}
 
 

@@ -14,8 +14,9 @@ import pytest
 from bench.measure.checked import CheckedSession
 from bench.measure.effort import EFFORTS
 from bench.measure.machine import peak_memory
+from bench.measure.neighbour import Neighbour
 from bench.measure.process import Worker
-from bench.measure.rows import Measurement
+from bench.measure.rows import Measurement, run_workload
 from bench.results import Row
 from bench.task.task import Task
 from bench.task.workload import WORKLOADS
@@ -85,8 +86,8 @@ class Scripted:
     [
         (1e-5, False, (50_000, True), 3, 1.0),  # whole trainings, as many as fill a round
         (1e-3, False, (1000, True), 3, 1.0),  # one is longer than a round
-        (1.5e-3, False, (1000, True), 2, 1.0),  # of which the budget has two
-        (4e-3, False, (256, True), 3, 0.256),  # the budget has none: its first steps
+        (1.5e-3, False, (1000, True), 3, 1.0),  # beyond the budget: an interval needs them all
+        (4e-3, False, (256, True), 3, 0.256),  # too long for a round: its first steps
         (4e-3, True, (125, False), 3, 0.125),  # goes on, whatever the training
         (1e-1, True, (8, False), 3, 0.008),
     ],
@@ -96,7 +97,7 @@ def test_rounds_are_whole_trainings_from_initialisation(
 ):
     variant = Variant("v", "v", "other", lambda task: None, steady=steady)
     row = Row("v", "v", "other", "d16", 1, steady=steady)
-    effort = replace(EFFORTS["default"], rounds=3, round_seconds=0.5, budget=3.2)
+    effort = replace(EFFORTS["default"], rounds=3, round_seconds=0.5, training=3.2, budget=3.2)
     measurement = Measurement(row, variant, task, effort, [])
     measurement.worker = Scripted(seconds)
     measurement._calibrate(per_step=seconds)
@@ -105,6 +106,91 @@ def test_rounds_are_whole_trainings_from_initialisation(
     assert measurement.worker.asked == [asked] * rounds
     assert row.coverage == coverage
     assert row.values == pytest.approx([seconds / 7 * task.mean_positions] * rounds)
+
+
+def test_a_training_whose_steps_get_cheaper_may_be_longer(task):
+    effort = replace(EFFORTS["default"], rounds=7, round_seconds=0.2, training=1.0, budget=3.0)
+    steps = {}
+    for skips in (False, True):
+        row = Row("v", "v", "SIMD", "d16", 1)
+        variant = Variant("v", "v", "SIMD", lambda task: None, skips_zeros=skips)
+        measurement = Measurement(row, variant, task, effort, [])
+        measurement._calibrate(per_step=3e-3)
+        steps[skips] = measurement.steps, measurement.budget >= 6 * 3.0
+    assert steps == {False: (128, False), True: (1000, True)}
+
+
+def test_rounds_beside_a_neighbour_are_done_again(task):
+    peaks = iter([1.0, 1.0, 1.0, 0.5, 0.6, 1.0, 0.5, 0.5, 0.9, 0.5, 1.0, 1.0])
+    neighbour = Neighbour(lambda: 100.0 * next(peaks))
+    variant = Variant("v", "v", "other", lambda task: None)
+    row = Row("v", "v", "other", "d16", 1)
+    measurement = Measurement(row, variant, task, replace(EFFORTS["quick"], budget=100.0), [])
+    measurement.worker = Scripted(1e-3)
+    measurement._calibrate(per_step=1e-3)
+    neighbour.seconds = 3.5  # three rounds of a second
+    for _ in range(3):
+        measurement.measure(neighbour)
+    assert len(measurement.worker.asked) == 3 + 3
+    shares = [r.activity["peak_share"] for r in row.rounds]
+    assert shares == [1.0, 0.6, 1.0]  # the best of those that were done again, and no time for more
+    assert [r.activity.get("repeats", 0) for r in row.rounds] == [0, 2, 1]
+    assert [r.disturbed for r in row.rounds] == [False, True, False]
+
+
+def test_rounds_are_done_again_as_long_as_there_is_time():
+    neighbour = Neighbour(lambda: 1.0, highest=2.0)
+    neighbour.seconds = 1.5
+    assert neighbour.share() == 0.5
+    assert [neighbour.may_repeat(0.5, 1.0), neighbour.may_repeat(0.5, 1.0)] == [True, False]
+    assert not neighbour.may_repeat(0.99, 0.1)
+
+
+def test_the_clock_and_the_peak_are_of_a_processor():
+    from pymicrogpt import _core
+
+    assert 0 < _core.clock_rate() < 10e9
+    with pytest.raises(ValueError, match="runs must be at least 1"):
+        _core.clock_rate(0)
+    for info in _core.engines():
+        if info["simd"] and info["available"]:
+            assert 0 < _core.fma_rate(info["name"]) < 1e12
+            with pytest.raises(ValueError, match="runs must be at least 1"):
+                _core.fma_rate(info["name"], 0)
+    with pytest.raises(ValueError, match="has no vectors of its own"):
+        _core.fma_rate("tape")
+
+
+SLOW = """
+from bench.variants.sessions import EngineSession
+from bench.variants.variant import Variant
+import time
+
+class Slow(EngineSession):
+    def run(self, steps):
+        losses, seconds = super().run(steps)
+        return losses, seconds + 0.002 * steps
+
+VARIANTS = [Variant("slow", "Slow", "other", lambda task: Slow("tape32", task), batches=(1,))]
+"""
+
+
+def test_what_is_too_slow_for_a_size_is_let_go_and_says_so(task, tmp_path):
+    file = tmp_path / "slow.py"
+    file.write_text(SLOW, encoding="utf-8")
+    variant = load_variants([str(file)])["slow"]
+    rows = [Row("slow", "Slow", "other", "d16", 1) for _ in range(2)]
+    effort = replace(EFFORTS["quick"], rounds=1)
+    limits = (1e-3, np.inf)
+    found = [Measurement(row, variant, task, effort, [str(file)], limit)
+             for row, limit in zip(rows, limits, strict=True)]  # fmt: skip
+    told = []
+    run_workload(found, effort, lambda *_: None, told.append)
+    assert rows[0].status == "skipped"
+    assert "ms a sample: what takes over a millisecond" in rows[0].reason
+    assert not rows[0].values
+    assert len(rows[1].values) == 1
+    assert told == [pytest.approx(found[1].round_seconds)]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")

@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from synthetic import old_report
+from synthetic import of_rows, old_report
 
+from bench import run_all
 from bench.results import Results
 from bench.run_all import main, without_folders
+from bench.task.workload import WORKLOADS
 from bench.variants.variant import load_variants
 
 ROOT = Path(__file__).parents[2]
@@ -204,14 +206,45 @@ def test_cpython_and_engines_in_one_run():
     mean = results.workloads["d16"]["mean_positions"]
     for value, r in zip(row.values, row.rounds, strict=True):
         assert value == pytest.approx(r.seconds / r.positions * mean)
+    for row in results.rows:
+        assert row.cold_start > 0
+        assert all(0 < r.activity["clock_ghz"] < 10 for r in row.rounds)
+    row = results.find("d16", "tape", 1)
     assert 8 * 4192 < row.engine_memory < 10_000_000
     assert base.engine_memory == 0
     if Path("/proc/stat").exists():
         for r in row.rounds:
-            assert set(r.activity) == {"steal_percent", "busy_cores", "load_avg_1min"}
+            assert {"steal_percent", "busy_cores", "load_avg_1min"} <= set(r.activity)
             assert 0.5 < r.activity["busy_cores"] <= os.cpu_count()
         assert {"steal_percent", "load_avg_1min", "load_avg_1min_after"} <= set(results.run)
         assert base.peak_memory > 5_000_000
+
+
+def test_by_default_what_is_slow_runs_on_two_sizes_alone():
+    args, variants = run_all.parse([]), load_variants()
+    args.few = run_all.FEW
+    results = of_rows(workloads=("d16",))
+    found = {row.name: row for row in results.rows}
+    found["d16/b1/tape"].values = [1.5e-3] * 3
+    found["d16/b1/scalar"].status, found["d16/b1/scalar"].reason = "skipped", "2 ms a sample"
+    found["d16/b16/numpy"].cold_start = 20.0
+    d32 = {row.name: row for row in run_all.new_rows(args, variants, WORKLOADS["d32"], results)}
+    assert not any(variants[row.variant].variation_of for row in d32.values())
+    reasons = {
+        "d32/b1/cpython": "over a millisecond a sample",
+        "d32/b1/tape": "1.5 ms a sample",
+        "d32/b1/scalar": "2 ms a sample",
+        "d32/b16/numpy": "20 s to start",
+    }
+    for name, reason in reasons.items():
+        assert d32[name].status == "skipped", name
+        assert d32[name].reason.startswith(reason), d32[name].reason
+    assert all(d32[name].ok for name in ("d32/b16/scalar", "d32/b1/numpy", "d32/b1/tape32"))
+    d64 = run_all.new_rows(args, variants, WORKLOADS["d64"], results)
+    assert all(row.ok or row.status == "unavailable" for row in d64)
+    args.few = ()  # --full, or --workloads
+    d32 = {row.name: row for row in run_all.new_rows(args, variants, WORKLOADS["d32"], results)}
+    assert d32["d32/b1/tape"].ok and d32["d32/b1/cpython"].ok
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")

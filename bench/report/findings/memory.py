@@ -8,7 +8,7 @@ from functools import partial
 from bench.report import plot
 from bench.report.format import megabytes
 from bench.report.part import Drawing, Part, Table
-from bench.results import Results, Row, exact
+from bench.results import Results, Row, known
 
 WORDS = """\
 *Process* is the most that the process had in memory at once: interpreter, libraries and corpus
@@ -49,9 +49,9 @@ def bars(results: Results, rows: list[Row]) -> plot.Figure:
         text = megabytes(row.peak_memory)
         if row.engine_memory:
             text += f", engine {megabytes(row.engine_memory)}"
-        plot.bar(axes, y, exact(1e-6 * row.peak_memory), plot.paler(colour), text, left)
+        plot.bar(axes, y, known(1e-6 * row.peak_memory), plot.paler(colour), text, left)
         if row.engine_memory:
-            plot.bar(axes, y, exact(1e-6 * row.engine_memory), colour, "", left)
+            plot.bar(axes, y, known(1e-6 * row.engine_memory), colour, "", left)
     plot.log_axis(axes.xaxis)
     axes.set_xlim(left, right * (right / left) ** (0.9 if plot.narrow() else 0.5))
     plot.name_bars(axes, [row.title for row in rows])

@@ -21,9 +21,11 @@ units fall silent; so are all times of this section. Weights are updated once a 
 phases that compute their gradients: at batch 1 that is for the rows of one document, at batch 16
 for those of sixteen."""
 
+OTHERS = ("quality", "pareto", "generation")  # probes with a section of their own
+
 
 def parts(results: Results) -> Iterator[Part]:
-    of_engine = [probe for probe in results.probes if probe.name not in ("quality", "pareto")]
+    of_engine = [probe for probe in results.probes if probe.name not in OTHERS]
     if of_engine:
         yield Part((6,), f"How close {of_engine[0].label} comes to the machine")
     drawings = [

@@ -44,8 +44,13 @@ def figure(results: Results, lines: list[list[Row]]) -> plot.Figure:
     colours = plot.variant_colours((row.variant, row.group) for (row, *_) in lines)
     for rows in lines:
         found = {width(results, row): row.estimate for row in rows}
-        plot.line(axes, found, "--" if rows[0].batch == 1 else "-",
-                  color=colours[rows[0].variant], markersize=6)  # fmt: skip
+        dashes = "--" if rows[0].batch == 1 else "-"
+        name, colour = f"{rows[0].title}, n_embd", colours[rows[0].variant]
+        plot.line(axes, found, dashes, name, color=colour, markersize=6)
+    elsewhere = published(results)
+    if len(elsewhere) > 1:
+        axes.plot(list(elsewhere), list(elsewhere.values()), ":", marker="x", markersize=7,
+                  linewidth=2.2, color=plot.INK)  # fmt: skip
     widths = sorted({w["n_embd"] for w in of_documents(results).values()})
     plot.log2_axis(axes, widths, "n_embd")
     plot.log_axis(axes.yaxis)
@@ -55,10 +60,23 @@ def figure(results: Results, lines: list[list[Row]]) -> plot.Figure:
     for *_, row in lines:
         time, colour = row.microseconds, colours[row.variant]
         ends.append((f"{row.title}: {digits(time)}", width(results, row), time, colour))
+    notes = ["Dashed: batch 1. Solid: batch 16. Less is better."]
+    if len(elsewhere) > 1:
+        *_, last = elsewhere
+        ends.append((f"published: {digits(elsewhere[last])}", last, elsewhere[last], plot.INK))
+        notes[0] += f" Dotted: the least published for each width ({results.published_source})."
     plot.label_ends(axes, ends)
     whiskers = whisker_note(row.estimate for rows in lines for row in rows)
-    notes = [f"Dashed: batch 1. Solid: batch 16. Less is better. {whiskers}"]
-    return plot.finish(drawn, results, title(results, widths), notes)
+    return plot.finish(drawn, results, title(results, widths), [f"{notes[0]} {whiskers}"])
+
+
+def published(results: Results) -> dict[int, float]:
+    """The least microseconds per sample that others published, by width: another machine."""
+    return {
+        w["n_embd"]: min(results.published[name].values())
+        for name, w in sorted(of_documents(results).items(), key=lambda item: item[1]["n_embd"])
+        if results.published.get(name)
+    }
 
 
 def title(results: Results, widths: list[int]) -> str:

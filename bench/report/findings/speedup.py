@@ -11,6 +11,7 @@ from bench.report.format import (
     TIMES,
     WARNING,
     digits,
+    exact,
     heading,
     interval,
     micro,
@@ -21,7 +22,7 @@ from bench.report.format import (
     whisker_note,
 )
 from bench.report.part import Drawing, Part, Table
-from bench.results import BASELINE, Results, Row, exact, over
+from bench.results import BASELINE, Results, Row, known, over
 
 HEADER = (
     "implementation", "batch", "µs per sample", "interval", f"{TIMES} CPython", "its interval",
@@ -32,9 +33,15 @@ HEADER = (
 def parts(results: Results) -> Iterator[Part]:
     for index, workload in enumerate(results.workloads):
         drawing = Drawing(f"speedup_{workload}", partial(bars, results, workload))
-        drawings = [drawing] if results.of(workload) else []
+        drawings = [drawing] if results.of(workload) and drawn(results, workload) else []
         words, lines = no_baseline(results, workload), table(results, workload)
         yield Part((1, index), heading(results, workload), words, drawings, [lines])
+
+
+def drawn(results: Results, workload: str) -> bool:
+    """A workload on which CPython is too slow has a line of the figure of sizes, where there is
+    a workload on which it is not."""
+    return not any(map(results.baseline, results.workloads)) or bool(results.baseline(workload))
 
 
 def no_baseline(results: Results, workload: str) -> str:
@@ -105,7 +112,9 @@ def bars(results: Results, workload: str) -> plot.Figure:
         colour = plot.paler(full) if row.batch == 1 else full
         text = f"{times(factor.value)}   {micro(row.microseconds)}"
         text = warned(text, row.estimate.doubts() + factor.doubts())
-        plot.bar(axes, y, exact(1.0) if row is base else factor, colour, text, left)
+        shown = known(1.0) if row is base else factor
+        time = f"; {exact(row.estimate)} µs per sample"
+        plot.bar(axes, y, shown, colour, text, left, time)
     plot.log_axis(axes.xaxis)
     axes.set_xlim(left, right)
     plot.name_bars(axes, [row.title for row in rows])

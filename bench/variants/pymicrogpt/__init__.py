@@ -27,7 +27,7 @@ def simd(engine: str) -> list[Variant]:
     dense, plain = f"{engine}-nosparsity", f"{engine}-plain"
     every = tuple(WORKLOADS)
     return [
-        row(engine, "SIMD", workloads=every),
+        row(engine, "SIMD", workloads=every, skips_zeros=ENGINES[engine].skip_zeros),
         row(engine, "SIMD", dense, ", no sparsity", variation_of=engine, workloads=every,
             session={"skip_zeros": False}),
         row(engine, "SIMD", plain, ", plain", variation_of=dense, batches=(16,), workloads=every,

@@ -1,0 +1,64 @@
+"""How many tokens per second are drawn from a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from bench.cases import GenerationCase
+from bench.report import plot
+from bench.report.format import digits, interval, times, whisker_note
+from bench.report.part import Drawing, Part, Table, not_measured
+from bench.results import Estimate, Probe, Results, estimate, ratio
+
+WORDS = """\
+Tokens that one thread draws in a second from the model of a whole training, the ends of documents
+among them: engines thousands of documents at a time, beside them `GPT.sample`, which draws one at a
+time in NumPy. Before it was timed, the first characters of an engine's documents were as frequent
+as the model's probabilities say."""
+
+
+def parts(results: Results) -> Iterator[Part]:
+    found = results.probed("generation")
+    drawings = [Drawing("generation", partial(figure, results, found))] if found else []
+    missing = not_measured(results, "generation")
+    yield Part((5, 1), "Generation", WORDS, drawings, [table(found)], missing)
+
+
+def table(found: list[Probe]) -> Table:
+    lines: Table = [("engine", "workload", "thousand tokens/s", "interval", "over NumPy")]
+    for probe in found:
+        for case in probe.cases:
+            rate = thousands(case)
+            over = ratio(case["rates"], probe.cases[0]["rates"])
+            told = times(over.value) if case["engine"] else ""
+            lines.append((case["label"], probe.workload, digits(rate.value), interval(rate), told))
+    return lines
+
+
+def thousands(case: GenerationCase) -> Estimate:
+    """Tokens per second."""
+    return estimate(case["rates"]) * 1e-3
+
+
+def figure(results: Results, found: list[Probe]) -> plot.Figure:
+    bars = [(probe, case, thousands(case)) for probe in found for case in probe.cases]
+    drawn, axes = plot.bar_figure(len(bars))
+    left = 0.5 * min(rate.low for *_, rate in bars)
+    right = max(rate.high for *_, rate in bars)
+    for y, (probe, _, rate) in enumerate(bars):
+        colour = plot.WORKLOAD_COLOURS[probe.workload]
+        axes.barh(y, rate.value - left, left=left, height=plot.bar_height(), color=colour)
+        plot.whisker(axes, rate.value, y, rate, "x")
+        text = digits(rate.value)
+        plot.text_on_white(axes, rate.high, y, text, (6, 0), fontsize=plot.size(12))
+    plot.log_axis(axes.xaxis)
+    axes.set_xlim(left, right * (right / left) ** 0.15)
+    plot.name_bars(axes, [f"{case['label']}, {probe.workload}" for probe, case, _ in bars])
+    axes.set_xlabel("thousand tokens per second (log scale)")
+    best, case, rate = max(bars, key=lambda bar: bar[2].value)
+    title = (
+        f"{best.workload}: {case['label']} draws {digits(1e-3 * rate.value)} million tokens per "
+        "second with one thread"
+    )
+    return plot.finish(drawn, results, title, [whisker_note(rate for *_, rate in bars)])
