@@ -15,6 +15,7 @@ from bench.measure.probes import best_engine
 from bench.report import export, write
 from bench.results import Results
 from bench.variants.variant import load_variants
+from pymicrogpt._signals import Signals
 
 
 class Pareto:
@@ -68,4 +69,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    Signals.one_is_enough = True
     sys.exit(main())

@@ -37,6 +37,7 @@ from bench.task.task import Task
 from bench.task.text import text_corpus
 from bench.task.workload import WIDTHS, WORKLOADS, Workload
 from bench.variants.variant import Variant, load_variants
+from pymicrogpt._signals import Signals
 
 if TYPE_CHECKING:
     from pymicrogpt import Corpus
@@ -370,4 +371,5 @@ def progress(time_left: TimeLeft) -> Iterator[Callable[[str, str], None]]:
 
 
 if __name__ == "__main__":
+    Signals.one_is_enough = True
     sys.exit(main())

@@ -198,6 +198,7 @@ class TensorFile:
 
 @contextmanager
 def open_tensors(path: Path) -> Iterator[TensorFile]:
+    refuse_what_is_no_file(path)
     try:
         handle = safetensors.safe_open(path, framework="numpy")
     except FileNotFoundError:
@@ -280,7 +281,14 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else text[:200] + " …"
 
 
+def refuse_what_is_no_file(path: Path) -> None:
+    """A pipe or a device might never end. WeightsError."""
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"{path} is no regular file")
+
+
 def _read_config_file(path: Path) -> dict[str, Any] | None:
+    refuse_what_is_no_file(path)
     try:
         with open(path, "rb") as file:
             data = file.read(MOST_JSON_BYTES + 1)

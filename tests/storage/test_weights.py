@@ -451,8 +451,19 @@ def test_no_such_file(tmp_path):
     with pytest.raises(mg.WeightsError, match=r"model\.safetensors does not exist"):
         mg.GPT.load(tmp_path)
     (tmp_path / "model.safetensors").mkdir()
-    with pytest.raises(mg.WeightsError, match=r"model\.safetensors is not a whole"):
+    with pytest.raises(mg.WeightsError, match=r"model\.safetensors is no regular file"):
         mg.GPT.load(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no FIFOs")
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_what_never_ends_is_not_read(saved, name):
+    (saved / name).unlink()
+    for make in (os.mkfifo, lambda path: os.symlink("/dev/zero", path)):
+        make(saved / name)
+        with pytest.raises(mg.WeightsError, match=f"{name} is no regular file"):
+            mg.GPT.load(saved)
+        (saved / name).unlink()
 
 
 def test_sizes_are_checked_before_memory_is_taken(tmp_path):

@@ -50,6 +50,13 @@ def test_store_refuses_what_is_no_trial_and_a_second_sweep(tmp_path):
             Store(path)
 
 
+@posix
+def test_a_pipe_is_no_store(tmp_path):
+    os.mkfifo(tmp_path / "trials.jsonl")
+    with pytest.raises(SweepError, match="no regular file"):
+        Store(tmp_path / "trials.jsonl")
+
+
 def test_a_full_disk_names_the_file_and_keeps_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "trials.jsonl"
     write = os.write
