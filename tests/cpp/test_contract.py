@@ -32,8 +32,9 @@ def test_the_first_error_names_the_operation(tmp_path, written, instead, message
     text = of_vec.read_text()
     assert written in text
     of_vec.write_text(text.replace(written, instead))
+    source = isa / f"{ISA}.cpp"
     done = subprocess.run(
-        [compiler, "-std=c++17", "-fsyntax-only", *FLAGS, "-DPYMICROGPT_TABLE=t", isa / f"{ISA}.cpp"],
+        [compiler, "-std=c++17", "-fsyntax-only", *FLAGS, "-DPYMICROGPT_TABLE=t", source],
         capture_output=True,
         text=True,
     )
