@@ -12,7 +12,7 @@ jobs := $(shell getconf _NPROCESSORS_ONLN)
 export PYTHON SYSTEM_PACKAGES
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help report test web peers kernels sanitize tsan fuzz neon emulate instructions docs lint clean
+.PHONY: help report test web peers kernels sanitize tsan fuzz arm arm-tests emulate instructions docs lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -79,19 +79,25 @@ seconds := 60
 fuzz: .venv/installed ## damaged files for every loader, for seconds=60
 	PYTHONPATH=. $(python) tests/helpers/fuzz.py --seconds $(seconds)
 
-# Static, so that the emulator needs no aarch64 system libraries.
+# Static, so that the emulator needs no aarch64 system libraries. SME takes clang 18 or newer, with the
+# headers and libraries of the GNU cross compiler, which without clang compiles NEON alone.
+clang := $(firstword $(foreach n,21 20 19 18,$(notdir $(shell command -v clang++-$(n)))))
 aarch64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
-  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static \
+  -DCMAKE_CXX_COMPILER=$(or $(clang),aarch64-linux-gnu-g++) \
+  $(if $(clang),-DCMAKE_CXX_COMPILER_TARGET=aarch64-linux-gnu) -DCMAKE_EXE_LINKER_FLAGS=-static \
   -DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64
 
 ifneq ($(filter aarch64 arm64,$(shell uname -m)),)
-neon: kernels ## run the kernel tests on aarch64, elsewhere under qemu
+arm: kernels ## run the kernel tests on aarch64, elsewhere under qemu: NEON, and SME where clang is
 else
-neon: $(cmake)
+arm: $(cmake)
 	@command -v aarch64-linux-gnu-g++ >/dev/null || tools/install.sh g++-aarch64-linux-gnu
 	@command -v qemu-aarch64 >/dev/null || tools/install.sh qemu-user qemu
-	$(call kernel_tests,neon,$(aarch64))
+	@[ -n "$(clang)" ] || tools/install.sh clang-19 || echo "without clang, SME is left out" >&2
+	@$(MAKE) arm-tests
 endif
+arm-tests:
+	$(call kernel_tests,arm,$(aarch64))
 
 # At -O1: emulated kernels are slow to compile, and fast enough.
 emulate: $(cmake) ## run the AVX-512 kernel tests where the CPU has AVX2 alone

@@ -9,6 +9,10 @@
 #define NOMINMAX
 #include <intrin.h>
 #include <windows.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace microgpt {
@@ -39,6 +43,12 @@ std::vector<std::string_view> features() {
   add("avx512dq", avx512 && ebx7 >> 17 & 1);
   add("avx512bw", avx512 && ebx7 >> 30 & 1);
   add("avx512vl", avx512 && ebx7 >> 31 & 1);
+#elif defined(__aarch64__) && defined(__linux__)
+  add("sme", getauxval(AT_HWCAP2) >> 23 & 1);  // HWCAP2_SME, which not every <asm/hwcap.h> has
+#elif defined(__aarch64__) && defined(__APPLE__)
+  int sme = 0;
+  size_t size = sizeof sme;
+  add("sme", sysctlbyname("hw.optional.arm.FEAT_SME", &sme, &size, nullptr, 0) == 0 && sme == 1);
 #endif
   return here;
 }

@@ -56,10 +56,12 @@ size_t checked_bytes(const Kernels& kernels, const Setup& setup) {
 // An engine whose work is done by the table of one ISA, in one aligned block of memory.
 class KernelEngine final : public Engine {
  public:
-  // automatic: as many of the threads as pay.
-  KernelEngine(const Kernels& kernels, const Setup& setup, bool automatic)
-      : kernels_(kernels), bytes_(checked_bytes(kernels, setup)), team_(setup.threads),
-        trial_(team_.size(), automatic) {
+  // automatic: as many of the threads as pay. rival: another table that may turn out to be faster,
+  // or null; who generates tries nothing, and takes it.
+  KernelEngine(const Kernels& kernels, const Kernels* rival, const Setup& setup, bool automatic)
+      : kernels_(setup.generates && rival != nullptr ? *rival : kernels), rival_(rival),
+        bytes_(checked_bytes(kernels_, setup)), team_(setup.threads),
+        trial_(team_.size(), automatic, rival != nullptr && !setup.generates) {
     // calloc, so that pages which nobody touches, most gradients in a training, take no memory.
     block_.reset(std::calloc(bytes_ + kAlignment, 1));
     if (block_ == nullptr) throw std::bad_alloc();
@@ -87,6 +89,7 @@ class KernelEngine final : public Engine {
   }
   size_t bytes() const override { return bytes_; }
   int threads() const override { return trial_.threads(); }
+  bool by_rival() const override { return trial_.by_rival(); }
 
  private:
   static constexpr size_t kAlignment = 64;
@@ -96,10 +99,12 @@ class KernelEngine final : public Engine {
 
   double run(const Batch& batch, bool backward, const AdamStep* adam, uint64_t* ticks) {
     struct Work {
-      KernelEngine& engine;
+      const Kernels& kernels;
+      void* state;
       Call call;
       double loss;
-    } work{*this,
+    } work{by_rival() ? *rival_ : kernels_,
+           state_,
            {&batch, backward, adam, ticks, 0, threads(),
             [](void* team) { static_cast<Team*>(team)->barrier(); }, &team_},
            0.0};
@@ -107,7 +112,7 @@ class KernelEngine final : public Engine {
       Work& w = *static_cast<Work*>(arg);
       Call call = w.call;
       call.rank = rank;
-      const double loss = w.engine.kernels_.run(w.engine.state_, call);
+      const double loss = w.kernels.run(w.state, call);
       if (rank == 0) w.loss = loss;
     };
     if (threads() == 1) part(&work, 0);
@@ -116,6 +121,7 @@ class KernelEngine final : public Engine {
   }
 
   const Kernels& kernels_;
+  const Kernels* const rival_;  // on the same state
   const size_t bytes_;
   std::unique_ptr<void, Free> block_;
   void* state_;  // in it
@@ -139,7 +145,8 @@ std::unique_ptr<Engine> make_engine(const EngineRecord& record, const Setup& set
   with_threads.threads = threads != kAutoThreads
                              ? threads
                              : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  return std::make_unique<KernelEngine>(*record.kernels, with_threads, threads == kAutoThreads);
+  return std::make_unique<KernelEngine>(*record.kernels, record.rival, with_threads,
+                                        threads == kAutoThreads);
 }
 
 }  // namespace microgpt

@@ -57,6 +57,7 @@ class Engine {
 
   virtual size_t bytes() const = 0;  // memory held, in bytes
   virtual int threads() const { return 1; }
+  virtual bool by_rival() const { return false; }  // whether the rival of its record does the steps
 };
 
 // Where the time of a step goes. Adam is part of the weight gradients, whose epilogue it is.

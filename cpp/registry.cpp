@@ -16,15 +16,16 @@ PYMICROGPT_TABLES(DECLARE)
 namespace {
 
 EngineRecord record_of(const char* engine, const char* label, const char* isa,
-                       const std::string& arch, const char* needs, bool simd,
-                       const Kernels* table) {
+                       const std::string& arch, const char* needs, bool simd, const Kernels* table,
+                       const Kernels* rival, const std::string& unfit) {
   const bool native = arch.empty() || arch == PYMICROGPT_ARCH;
-  const bool supported = native && cpu_has(needs);
+  const bool supported = native && unfit.empty() && cpu_has(needs);
   const bool available = supported && table != nullptr;
-  const std::string reason = available   ? ""
-                             : !native   ? "not part of this build: it is for another kind of CPU"
-                             : supported ? "left out of this build"
-                                         : "this CPU lacks " + std::string(isa);
+  const std::string reason = available ? ""
+                             : !native ? "not part of this build: it is for another kind of CPU"
+                             : !unfit.empty() ? unfit
+                             : supported      ? "left out of this build"
+                                              : "this CPU lacks " + std::string(isa);
   return {engine,
           label,
           available,
@@ -40,7 +41,8 @@ EngineRecord record_of(const char* engine, const char* label, const char* isa,
           simd,
           simd,
           simd,
-          available ? table : nullptr};
+          available ? table : nullptr,
+          available ? rival : nullptr};
 }
 
 EngineRecord tape(const char* name, const char* label, const char* dtype) {
@@ -65,8 +67,8 @@ std::vector<EngineRecord> engines() {
     if (found == list.end()) list.push_back(record);
     else if (!found->available && record.available) *found = record;
   };
-#define ADD(name, engine, label, isa, arch, needs, simd, table) \
-  add(record_of(engine, label, isa, arch, needs, simd, table));
+#define ADD(name, engine, label, isa, arch, needs, simd, table, rival, unfit) \
+  add(record_of(engine, label, isa, arch, needs, simd, table, rival, unfit));
   PYMICROGPT_ROWS(ADD)
 #undef ADD
   add(tape("tape32", "C++ tape, f32", "float32"));
@@ -91,11 +93,21 @@ EngineRecord choose(const std::string& name) {
     if (record.available) has += (has.empty() ? "" : ", ") + record.name;
   for (const EngineRecord& record : list) {
     if (record.name != wanted) continue;
-    if (record.available) return record;
+    if (record.available) {
+      EngineRecord alone = record;
+      alone.rival = nullptr;
+      return alone;
+    }
     throw std::invalid_argument(origin + " '" + wanted + "' cannot run here: " + record.reason +
                                 "; this machine has " + has);
   }
   throw std::invalid_argument(origin + " '" + wanted + "' is unknown; this machine has " + has);
+}
+
+EngineRecord rival_of(const EngineRecord& record) {
+  for (const EngineRecord& other : engines())
+    if (record.rival != nullptr && other.kernels == record.rival) return other;
+  return record;
 }
 
 }  // namespace microgpt

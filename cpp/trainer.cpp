@@ -43,7 +43,8 @@ void check(const Config& c) {
 
 Trainer::Trainer(const std::string& engine, const Config& config, const Settings& settings,
                  const Execution& execution, const Documents& documents)
-    : config_(config), settings_(settings), documents_(documents), record_(choose(engine)) {
+    : config_(config), settings_(settings), documents_(documents), record_(choose(engine)),
+      rival_(rival_of(record_)) {
   check(config);
   check(config, documents);
   require(settings.batch_size >= 1, "batch_size must be at least 1");

@@ -42,7 +42,8 @@ class Trainer {
   int64_t steps_done = 0;
 
   Engine& engine() { return *engine_; }
-  const EngineRecord& record() const { return record_; }
+  // Of who does the steps: where there is a trial, this is known after the first ones.
+  const EngineRecord& record() const { return engine_->by_rival() ? rival_ : record_; }
   const Config& config() const { return config_; }
   const Settings& settings() const { return settings_; }
 
@@ -53,7 +54,7 @@ class Trainer {
   Config config_;
   Settings settings_;
   Documents documents_;
-  EngineRecord record_;
+  EngineRecord record_, rival_;
   std::unique_ptr<Engine> engine_;
 };
 

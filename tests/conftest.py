@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import pymicrogpt as mg
-from pymicrogpt import _names, reference
+from pymicrogpt import _core, _names, reference
 
 REPO = Path(__file__).resolve().parent.parent
 ENGINES = [info.name for info in mg.engines() if info.available]
@@ -165,7 +165,9 @@ def cpu_flags() -> set[str]:
     elif sys.platform == "darwin":
         keys = ["machdep.cpu.features", "machdep.cpu.leaf7_features"]
         text = subprocess.run(["sysctl", "-n", *keys], capture_output=True, text=True).stdout
-        return set(text.lower().split())
+        sme = ["sysctl", "-n", "hw.optional.arm.FEAT_SME"]
+        has = subprocess.run(sme, capture_output=True, text=True).stdout.strip() == "1"
+        return set(text.lower().split()) | ({"sme"} if has else set())
     return set()
 
 
@@ -175,6 +177,8 @@ def expected_engines() -> set[str]:
     flags = cpu_flags()
     if platform.machine() in ("aarch64", "arm64"):
         expected.add("neon")
+        if "sme" in flags and "Clang" in _core.build_info()["compiler"]:  # gcc 12 cannot compile it
+            expected.add("sme")
     if {"avx2", "fma"} <= flags:
         expected.add("avx2")
     if {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx2", "fma"} <= flags:

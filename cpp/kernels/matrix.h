@@ -103,10 +103,12 @@ struct Strips {
 // What becomes of sixteen sums: of row n, for the outputs of panel p. Sums over a part of k are
 // kept at partial() until the next part.
 struct Output {
+  static constexpr bool as_is = false;  // whether the sums are what is kept
   Panels y;
   PYMICROGPT_INLINE float* partial(int n, int p) const { return y.at(p, int64_t{n} * kPanel); }
 };
 struct Store : Output {
+  static constexpr bool as_is = true;
   PYMICROGPT_INLINE explicit Store(Panels to) : Output{to} {}
   PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const {
     sum.store(partial(n, p));
@@ -174,6 +176,14 @@ PYMICROGPT_INLINE void end_sums(const Vec (&sum)[R][P * kVectors], const Then& s
       if (Vec::compact || last) then(row + r, panel + p, sixteen_of(sum[r], p));
       else sixteen_of(sum[r], p).store(then.partial(row + r, panel + p));
     }
+}
+
+// What becomes of the sums of all rows and panels, where they are at partial() already.
+template <class Then>
+[[maybe_unused]] void finish(int panels, Span rows, const Then& shared) {
+  const Then then = shared;  // a copy, which no store can alias
+  for (int p = 0; p < panels && !Then::as_is; ++p)
+    for (int n = rows.first; n < rows.last; ++n) then(n, p, Vec16::load(then.partial(n, p)));
 }
 
 // R rows by P panels, all in registers; a part of k, which begins with a panel.
@@ -311,6 +321,21 @@ void product(const X& x, int k, Panels w, int panels, Span rows, const Then& the
   });
 }
 
+// A product of a phase: by the matrix unit, where there is one, with `then` in a second pass.
+template <class X, class Then>
+void whole_product(const X& x, int k, Panels w, int panels, Span rows, const Then& then) {
+  if constexpr (Unit::there) {
+    float* y = then.partial(rows.first, 0);
+    Unit::sum({rows.last - rows.first, panels, k,
+               x.data + rows.first * x.row_step(), x.row_step(), x.panel_step(), true,
+               w.data, kPanel, w.stride,
+               y, then.partial(rows.first + 1, 0) - y, then.partial(rows.first, 1) - y});
+    finish(panels, rows, then);
+  } else {
+    product(x, k, w, panels, rows, then);
+  }
+}
+
 // bt (row panels, features, 16 rows) = b transposed, for whole panels of rows.
 void transpose_rows(Panels bt, Panels b, int panels, int first, int last) {
   for (int n = first * kPanel; n < last * kPanel; n += 4)
@@ -383,7 +408,7 @@ void dot_product(Panels x, int k, Panels w, int panels, Span rows, const Then& t
 template <class Then>
 void forward(const Matrix& w, Panels x, Span rows, const Then& then) {
   if (Vec::compact || w.outs_in_lanes || w.q != nullptr)
-    product(x, w.ins, w.outs_in_lanes ? w.of_p() : w.of_q(), panels_of(w.outs), rows, then);
+    whole_product(x, w.ins, w.outs_in_lanes ? w.of_p() : w.of_q(), panels_of(w.outs), rows, then);
   else
     dot_product(x, w.ins, w.of_p(), panels_of(w.outs), rows, then);
 }
@@ -392,7 +417,7 @@ void forward(const Matrix& w, Panels x, Span rows, const Then& then) {
 template <class Then>
 void input_gradient(const Matrix& w, Panels dy, Span rows, const Then& then) {
   if (Vec::compact || !w.outs_in_lanes || w.q != nullptr)
-    product(dy, w.outs, w.outs_in_lanes ? w.of_q() : w.of_p(), panels_of(w.ins), rows, then);
+    whole_product(dy, w.outs, w.outs_in_lanes ? w.of_q() : w.of_p(), panels_of(w.ins), rows, then);
   else
     dot_product(dy, w.outs, w.of_p(), panels_of(w.ins), rows, then);
 }
@@ -439,6 +464,13 @@ struct Sums {
   }
   PYMICROGPT_INLINE void operator()(int, int, const Vec16&) const {}
 };
+// Those that the matrix unit has left where gradients are kept: (panels, rows, 16).
+struct SumsOfUnit {
+  float* g;
+  int64_t rows;
+  PYMICROGPT_INLINE float* partial(int n, int p) const { return g + (p * rows + n) * kPanel; }
+  PYMICROGPT_INLINE void operator()(int, int, const Vec16&) const {}
+};
 
 // What becomes of the sums of R rows of p by U vectors, from vector `from` of a panel on. With
 // `adam`, updates p, m, v and q; without, stores g.
@@ -471,9 +503,9 @@ PYMICROGPT_INLINE void take_sums(const Vec (&sum)[R][U], const Matrix& w, const 
 
 // R rows of p by P panels; where the sums of all are too many, some vectors of a panel at a time.
 // All of n, or, with Parts, a part.
-template <int R, int P, bool Parts>
+template <int R, int P, bool Parts, class Partial>
 PYMICROGPT_INLINE void weight_tile(const WeightGradient& args, const Matrix& w, const Adam* adam,
-                                   Span part, const Sums& partial, int row, int panel) {
+                                   Span part, const Partial& partial, int row, int panel) {
   constexpr int all = P * kVectors, fit = Vec::accumulators / R;
   constexpr int U = Parts || all <= fit ? all : fit;
   for (int first = 0; first < all; first += U) {
@@ -494,6 +526,13 @@ void weight_panels(const WeightGradient& args, const Matrix& matrix, const Adam*
   constexpr int fit = power_of_two_below(Vec::accumulators / (P * kVectors));
   constexpr int R = fit < 4 ? 4 : fit < 16 ? fit : 16;  // transposed stores take four rows
   const int last = w.rows();
+  if constexpr (Unit::there) {
+    const Span mine = share.of(last), done{args.rows, args.rows};
+    for (int row = mine.first; row < mine.last; row += R)
+      weight_tile<R, P, true>(args, w, adam, done, SumsOfUnit{w.g, panels_of(last) * kPanel}, row,
+                              panel);
+    return;
+  }
   const auto end_of = [last](int row, int rows) { return last < row + rows ? last : row + rows; };
   if (Vec::compact || args.rows <= kPart) {
     for (int block = 0; block < last; block += kPanel) {
@@ -518,6 +557,15 @@ void weight_gradient(Panels dy, Panels x, int rows, const Matrix& w, const Adam*
                      Share& share) {
   const WeightGradient args = w.outs_in_lanes ? WeightGradient{dy, x, rows}
                                            : WeightGradient{x, dy, rows};
+  if constexpr (Unit::there) {
+    const Span mine = share.of(w.rows());
+    const SumsOfUnit to{w.g, panels_of(w.rows()) * kPanel};
+    Unit::sum({panels_of(mine.last - mine.first) * kPanel, panels_of(w.lanes()), rows,
+               args.row.at(mine.first / kPanel, 0), kPanel, args.row.stride, false,
+               args.lane.data, kPanel, args.lane.stride,
+               to.partial(mine.first, 0), kPanel, to.rows * kPanel});
+    if (adam == nullptr) return;
+  }
   // With few rows Adam's traffic decides: tiles of whole 16 x 16 blocks walk memory in order.
   const int most = rows > 2 * kPanel ? Vec::tile_panels : 1;
   split_evenly(panels_of(w.lanes()), most, [&](int panel, int panels) {

@@ -82,6 +82,7 @@ PYMICROGPT_INLINE int block_rows(int panels) { return panels > 4 ? 64 : 512 / pa
 // Relu with rows in the lanes, for which the unit is a row: keeps which of the sixteen are not
 // zero.
 struct Hidden {
+  static constexpr bool as_is = false;
   Panels h;
   uint16_t* active;
   int mask_units;
@@ -289,6 +290,25 @@ PYMICROGPT_INLINE void each_row_panel(const Mlp& mlp, Span rows, Way way, F f) {
   });
 }
 
+// The dense panels, as many as stand side by side at once, by the matrix unit.
+template <class Then>
+[[maybe_unused]] void sum_runs(const Mlp& mlp, Panels values, Strips w, int panels, Span rows,
+                               const Then& then) {
+  int run = 0;  // rows
+  each_row_panel(rows, [&](int panel, int some) {
+    const int end = panel * kPanel + some;
+    run = mlp.way[panel] == Way::tiles ? run + some : 0;
+    if (run == 0 || (end < rows.last && mlp.way[panel + 1] == Way::tiles)) return;
+    const int first = end - run;
+    float* y = then.partial(first, 0);
+    Unit::sum({run, panels, mlp.units,
+               values.at(first / kPanel, 0), kPanel, values.stride, false,
+               w.data, w.stride, kPanel,
+               y, then.partial(first + 1, 0) - y, then.partial(first, 1) - y});
+    finish(panels, {first, end}, then);
+  });
+}
+
 template <class Then>
 void sum_units(const Mlp& mlp, Panels values, const Matrix& matrix, Span rows, const Then& then) {
   constexpr int fit = power_of_two_below(Vec::accumulators / kVectors);
@@ -311,6 +331,7 @@ void sum_units(const Mlp& mlp, Panels values, const Matrix& matrix, Span rows, c
         sum_part<P.value>(mlp, values, w, row_panel, some, panel, part, then);
       });
     });
+  if constexpr (Unit::there) return sum_runs(mlp, values, w, panels, rows, then);
   each_block(mlp.units, {rows.first / kPanel * kPanel, rows.last}, [&](Span part, Span block) {
     split_evenly(panels, Vec::tile_panels, [&](int panel, int some) {
       with_up_to<Vec::tile_panels>(some, [&](auto P) {
@@ -557,9 +578,9 @@ void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* 
       few_hidden(mlp, m, p, rows.last - p * kPanel < kPanel ? rows.last - p * kPanel : kPanel);
   } else {
     transpose_rows(mlp.mt, m, panels, first, last);
-    product(mlp.weights(mlp.fc1), C, Panels{mlp.mt.at(first, 0), mlp.mt.stride}, last - first,
-            {0, mlp.units},
-            Hidden{{mlp.h.at(first, 0), mlp.h.stride}, active, mlp.mask_units, mlp.all()});
+    whole_product(mlp.weights(mlp.fc1), C, Panels{mlp.mt.at(first, 0), mlp.mt.stride}, last - first,
+                  {0, mlp.units},
+                  Hidden{{mlp.h.at(first, 0), mlp.h.stride}, active, mlp.mask_units, mlp.all()});
   }
   const int over = rows.last % kPanel;
   for (int u = 0; over > 0 && u < mlp.units; ++u)
@@ -609,6 +630,7 @@ void step_unit(Mlp& mlp, const Matrix& w, int unit, const float* g, const Adam& 
 }
 
 struct StoreStrips {
+  static constexpr bool as_is = true;
   Strips y;
   PYMICROGPT_INLINE float* partial(int n, int p) const { return y.at(p, n); }
   PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const { sum.store(y.at(p, n)); }
@@ -622,7 +644,8 @@ void tile_weights(Mlp& mlp, Panels values, Panels x, int rows, const Matrix& w, 
   const int panels = panels_of(w.lanes());
   const int64_t stride = w.strip();
   float* g = w.g + (adam != nullptr ? room : units.first) * stride;
-  product(values, rows, x, panels, units, StoreStrips{Strips{g - units.first * stride, stride}});
+  whole_product(values, rows, x, panels, units,
+                StoreStrips{Strips{g - units.first * stride, stride}});
   for (int u = units.first; adam != nullptr && u < units.last; ++u, g += stride)
     step_unit(mlp, w, u, g, *adam);
 }

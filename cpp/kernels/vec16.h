@@ -13,6 +13,7 @@
 #include "../params.h"
 #include "contract.h"
 #include "math.h"
+#include "outer.h"
 
 namespace microgpt {
 namespace {
@@ -20,6 +21,8 @@ namespace {
 constexpr float kMinusInf = -__builtin_inff();
 
 constexpr int kVectors = kPanel / Vec::lanes;  // in sixteen floats
+
+using Unit = UnitOf<Vec>::type;  // for whole products
 
 PYMICROGPT_INLINE int panels_of(int features) { return (features + kPanel - 1) / kPanel; }
 

@@ -127,6 +127,41 @@ def test_neon_multiplies_and_adds_in_vectors():
     assert len(re.findall(r"\tfmla\s+v\d+\.4s", code(kernel_object("neon")))) > 100
 
 
+def sme_code() -> str:
+    """Its disassembly; on other CPUs that of the object that `make arm` has left."""
+    path = REPO / "build" / "arm" / "CMakeFiles" / "sme.dir" / "cpp" / "isa" / "sme.cpp.o"
+    if "sme" in SIMD_TABLES:
+        path = kernel_object("sme")
+    objdump = "objdump" if ARCH == "aarch64" else "aarch64-linux-gnu-objdump"
+    if not path.exists() or not shutil.which(objdump):
+        pytest.skip("reads what `make arm` builds where clang is")
+    return run(objdump, "-d", "--no-show-raw-insn", path)
+
+
+def test_sme_loads_no_more_than_it_multiplies():
+    """The inner loops of four tiles: four outer products, and four loads or five, none of the
+    stack."""
+    found = re.findall(r"^ *([0-9a-f]+):\t(\S+)[ \t]*(.*)$", sme_code(), re.MULTILINE)
+    index = {address: i for i, (address, _, _) in enumerate(found)}
+    loads = []
+    for i, (_, name, operands) in enumerate(found):
+        begin = index.get(operands.split(" ")[0], i) if name == "b.ne" else i
+        body = found[begin:i]
+        names = [name for _, name, _ in body]
+        if names.count("fmopa") == 4 and len(body) < 30:
+            loads.append(names.count("ld1w"))
+            assert not [line for line in body if "[sp" in line[2]]
+    assert sorted(loads) == [4, 5, 5]
+
+
+def test_sve_is_in_streaming_mode_alone():
+    """Apple's CPUs have it nowhere else: a cntd ahead of smstart is an illegal instruction."""
+    sve = re.compile(r"\t(cnt[bhwd]|rdvl|addvl|addpl|ptrue|whilel\w+)\t|\b[zp]\d+[./]|\bza\d*\b")
+    functions = re.split(r"\n\n(?=[0-9a-f]+ <)", sme_code())
+    with_sve = [text.split("\n")[0] for text in functions if sve.search(text)]
+    assert len(with_sve) == 1 and "in_streaming_mode" in with_sve[0]
+
+
 @pytest.mark.skipif(not X86, reason="x86 instructions")
 @pytest.mark.parametrize("table", ["scalar_baseline", "scalar_v3"])
 def test_scalar_stays_scalar(table):

@@ -14,6 +14,7 @@ TESTS = [
     "plain",
     "tape",
     "threads",
+    *(["streaming"] if "sme" in SIMD_TABLES else []),
     *(f"kernels.{isa}" for isa in SIMD_TABLES),
     *(f"model.{table}" for table in SIMD_TABLES + PLAIN_TABLES),
 ]

@@ -30,7 +30,7 @@ struct Row {
   const char *name, *needs;
   const Kernels* kernels;
 };
-#define ROW(name, engine, label, isa, arch, needs, simd, table) {name, needs, table},
+#define ROW(name, engine, label, isa, arch, needs, simd, table, rival, unfit) {name, needs, table},
 const Row kRows[] = {PYMICROGPT_ROWS(ROW)};
 #undef ROW
 
