@@ -115,11 +115,12 @@ instructions: .venv/installed $(cmake) ## count the instructions of a step with 
 
 simd := $(if $(filter aarch64 arm64,$(shell uname -m)),neon,avx2)
 # clang-tidy reads plain.cpp once, not for each of its tables.
-lint: .venv/linters $(cmake) ## ruff, mypy, clang-format, clang-tidy; the workflows against their schema
+lint: .venv/linters $(cmake) ## ruff, mypy, clang-format, clang-tidy, gersemi; the workflows against their schema
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy pymicrogpt bench
 	git ls-files '*.cpp' '*.h' | xargs .venv/bin/clang-format --dry-run -Werror
+	.venv/bin/gersemi --check CMakeLists.txt tests/cpp/CMakeLists.txt
 	$(cmake) -S . -B build/tidy --log-level=WARNING -DPYMICROGPT_PYTHON=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \
 	  -DPYMICROGPT_AVX512=OFF '-DPYMICROGPT_LEAVE_OUT=autovec_v3;scalar_v3;scalar_baseline'
 	ls cpp/*.cpp cpp/isa/plain.cpp cpp/isa/$(simd).cpp | xargs -n 1 -P $(jobs) .venv/bin/clang-tidy -p build/tidy --quiet
@@ -127,7 +128,7 @@ lint: .venv/linters $(cmake) ## ruff, mypy, clang-format, clang-tidy; the workfl
 	.venv/bin/zizmor --offline --quiet .github/workflows
 
 .venv/linters: Makefile | $(python)
-	$(pip) install --quiet check-jsonschema clang-format==23.1.5 clang-tidy==23.1.4 ruff mypy numpy safetensors zizmor
+	$(pip) install --quiet check-jsonschema clang-format==23.1.5 clang-tidy==23.1.4 gersemi==0.29.2 ruff mypy numpy safetensors zizmor
 	@touch $@
 
 clean: ## remove everything that was built, .venv included
