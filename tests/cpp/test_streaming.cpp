@@ -58,7 +58,9 @@ std::vector<double> train(const std::string& engine, const Config& config, int s
   return train(engine, config, steps, [](auto step) { step(); });
 }
 
-const Config kSmall{1, 16, 4, 16, 27}, kConfigs[] = {kSmall, {2, 40, 4, 9, 33}, {1, 64, 4, 16, 27}};
+const Config kSmall{1, 16, 4, 16, 27},
+    kConfigs[] = {kSmall,          {2, 40, 4, 9, 33},  {1, 64, 4, 16, 27},
+                  {2, 3, 1, 3, 3}, {3, 24, 2, 24, 40}, {1, 13, 1, 65, 5}};
 
 void test_bits() {
   for (const Config& config : kConfigs) {
