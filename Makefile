@@ -128,7 +128,7 @@ lint: .venv/linters $(cmake) ## ruff, mypy, clang-format, clang-tidy, gersemi; t
 	.venv/bin/zizmor --offline --quiet .github/workflows
 
 .venv/linters: Makefile | $(python)
-	$(pip) install --quiet check-jsonschema clang-format==23.1.5 clang-tidy==23.1.4 gersemi==0.29.2 ruff mypy numpy safetensors zizmor
+	$(pip) install --quiet check-jsonschema clang-format==23.1.5 clang-tidy==23.1.4 gersemi==0.29.2 jinja2 ruff mypy numpy safetensors zizmor
 	@touch $@
 
 clean: ## remove everything that was built, .venv included
