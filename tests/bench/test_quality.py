@@ -117,7 +117,7 @@ def test_rows_train_for_the_time_they_are_given(corpus, tmp_path):
     assert (good["variant"], good["reason"]) == ("scalar", "")
     first = int(0.05 / (1e-3 * 16))  # at a speed far too low: over early
     assert good["points"][-1]["steps"] > 2 * first
-    assert 0.02 < good["points"][-1]["seconds"] < 0.2
+    assert 0.02 < good["points"][-1]["seconds"] < 2.0  # even where a core is shared
     assert (bad["points"], bad["reason"]) == ([], "ZeroDivisionError: division by zero")
 
 
