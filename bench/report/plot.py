@@ -191,9 +191,9 @@ def tell(
 def whisker(
     axes: Axes, x: float, y: float, found: Estimate, along: str, name: str = "", more: str = ""
 ) -> None:
-    """The interval of a value, which is told as well; none of one round."""
+    """The interval of a value, which is told as well."""
     tell(axes, x, y, found, along, name, more)
-    if found.rounds > 1:
+    if found.low < found.high:
         low, high = found.value - found.low, found.high - found.value
         ends: dict[str, Any] = {f"{along}err": [[low], [high]]}
         axes.errorbar(x, y, **ends, color=INK, linewidth=1.4, capsize=3, zorder=3)

@@ -35,7 +35,7 @@ HOSTILE = (
 class Parsed(HTMLParser):
     """Elements of a page: the tag, the attributes, the text inside (of all that it contains)."""
 
-    VOID = ("meta", "link", "img", "br", "source")
+    VOID = ("meta", "link", "img", "br", "source", "input")
 
     def __init__(self, text: str):
         super().__init__()

@@ -167,7 +167,8 @@ def stairs_upwards(
         colour = plot.COLOURS[rung.row.group][0]
         axes.bar(x, here.value - below, bottom=below, width=0.8, color=colour)
         axes.hlines(here.value, x - 0.4, min(x + 1.4, len(steps) - 0.6), plot.INK, linewidth=1.2)
-        plot.whisker(axes, x, here.value, here, "y", rung.row.title)
+        if x:
+            plot.whisker(axes, x, here.value, here, "y", rung.row.title)
         plot.text_on_white(axes, x, max(below, here.high), text, (0, 6), ha="center", va="bottom",
                             fontsize=12, fontweight="bold" if x in bold else "normal")  # fmt: skip
     axes.set_xticks(range(len(steps)), [rung.tick for rung in steps], fontsize=11)

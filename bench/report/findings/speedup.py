@@ -22,7 +22,7 @@ from bench.report.format import (
     whisker_note,
 )
 from bench.report.part import Drawing, Part, Table
-from bench.results import BASELINE, Results, Row, known, over
+from bench.results import BASELINE, Results, Row, over
 
 HEADER = (
     "implementation", "batch", "µs per sample", "interval", f"{TIMES} CPython", "its interval",
@@ -112,9 +112,8 @@ def bars(results: Results, workload: str) -> plot.Figure:
         colour = plot.paler(full) if row.batch == 1 else full
         text = f"{times(factor.value)}   {micro(row.microseconds)}"
         text = warned(text, row.estimate.doubts() + factor.doubts())
-        shown = known(1.0) if row is base else factor
         time = f"; {exact(row.estimate)} µs per sample"
-        plot.bar(axes, y, shown, colour, text, left, time)
+        plot.bar(axes, y, factor, colour, text, left, time)
     plot.log_axis(axes.xaxis)
     axes.set_xlim(left, right)
     plot.name_bars(axes, [row.title for row in rows])
