@@ -136,8 +136,8 @@ def per_time(work: float, time: Estimate) -> Estimate:
 
 
 def known(value: float) -> Estimate:
-    """What has no interval."""
-    return Estimate(value, value, value, 1)
+    """What is no median of rounds."""
+    return Estimate(value, value, value, 0)
 
 
 def mean_share(steps: Sequence[int], shares: Sequence[float]) -> float:

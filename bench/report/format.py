@@ -56,8 +56,8 @@ def exact(found: Estimate) -> str:
     value, low, high = (
         f"{float(f'{number:.5g}'):,.10g}" for number in (found.value, found.low, found.high)
     )
-    if found.rounds == 1:
-        return f"{value} (one round)"
+    if found.rounds < 2:
+        return f"{value} (one round)" if found.rounds else value
     worth = f"{100 * found.level:.0f} % of {found.rounds} rounds"
     return f"{value} ({low} to {high}, {worth})"
 

@@ -19,7 +19,7 @@ from bench.report.format import (
     whisker_note,
 )
 from bench.report.part import Drawing, Part, Table
-from bench.results import BASELINE, Estimate, Results, Row, known, over
+from bench.results import BASELINE, Estimate, Results, Row, over
 
 WORDS = """\
 Factors between rows, each the median of the ratios of its rounds. A warning stands where the
@@ -126,7 +126,7 @@ def rungs(results: Results, workload: str) -> list[Rung]:
 
 def waterfall(results: Results, workload: str, steps: list[Rung]) -> plot.Figure:
     start = steps[0].row
-    reached = [known(1.0), *(over(rung.row, start) for rung in steps[1:])]
+    reached = [over(rung.row, start) for rung in steps]
     gains = [over(b.row, a.row) for a, b in pairwise(steps)]
     largest = sorted(range(len(gains)), key=lambda i: -gains[i].value)[:2]
     draw_stairs = stairs_across if plot.narrow() else stairs_upwards
@@ -167,8 +167,7 @@ def stairs_upwards(
         colour = plot.COLOURS[rung.row.group][0]
         axes.bar(x, here.value - below, bottom=below, width=0.8, color=colour)
         axes.hlines(here.value, x - 0.4, min(x + 1.4, len(steps) - 0.6), plot.INK, linewidth=1.2)
-        if x:
-            plot.whisker(axes, x, here.value, here, "y", rung.row.title)
+        plot.whisker(axes, x, here.value, here, "y", rung.row.title)
         plot.text_on_white(axes, x, max(below, here.high), text, (0, 6), ha="center", va="bottom",
                             fontsize=12, fontweight="bold" if x in bold else "normal")  # fmt: skip
     axes.set_xticks(range(len(steps)), [rung.tick for rung in steps], fontsize=11)

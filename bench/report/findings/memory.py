@@ -49,9 +49,11 @@ def bars(results: Results, rows: list[Row]) -> plot.Figure:
         text = megabytes(row.peak_memory)
         if row.engine_memory:
             text += f", engine {megabytes(row.engine_memory)}"
-        plot.bar(axes, y, known(1e-6 * row.peak_memory), plot.paler(colour), text, left)
+        peak = known(1e-6 * row.peak_memory)
+        plot.bar(axes, y, peak, plot.paler(colour), text, left, " in the process")
         if row.engine_memory:
-            plot.bar(axes, y, known(1e-6 * row.engine_memory), colour, "", left)
+            held = known(1e-6 * row.engine_memory)
+            plot.bar(axes, y, held, colour, "", left, " held by the engine")
     plot.log_axis(axes.xaxis)
     axes.set_xlim(left, right * (right / left) ** (0.9 if plot.narrow() else 0.5))
     plot.name_bars(axes, [row.title for row in rows])
