@@ -41,8 +41,6 @@ from typing import (
 
 import numpy as np
 
-from bench.cases import CASES
-
 # 1 had no `activity` of rounds and no `engine_memory` of rows, 2 no `coverage`, 3 no `cold_start`
 FORMAT = 4
 BASELINE = "cpython"
@@ -377,9 +375,6 @@ class Results:
                 if version == 1:
                     row.peak_memory = 0  # it was that of the process which had started its own
             probes = _records(Probe, "probe", ours.get("probes", []))
-            for index, probe in enumerate(probes):
-                if kind := CASES.get(probe.name):
-                    check(probe.cases, list[kind], f"the cases of probe {index}")  # type: ignore[valid-type]
             _load_rounds(path, rows, *_members(data, "the file", "benchmarks"))
             for row in rows.values():
                 if row.ok and not row.values:

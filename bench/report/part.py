@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.cases import CASES
 from bench.report import findings
 from bench.report.plot import Spot, layout, spots
-from bench.results import Results
+from bench.results import Results, check
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -152,7 +153,11 @@ def modules() -> list[ModuleType]:
 
 
 def all_parts(results: Results) -> list[Part]:
-    """What every finding has to say of these results, in the order of the report."""
+    """What every finding has to say of these results, in the order of the report. ValueError where
+    the cases of a probe are not what their finding reads."""
+    for index, probe in enumerate(results.probes):
+        if kind := CASES.get(probe.name):
+            check(probe.cases, list[kind], f"the cases of probe {index}")  # type: ignore[valid-type]
     found = [part for module in modules() for part in module.parts(results)]
     found = [part for part in found if not (part.empty and part.text)]
     return sorted(found, key=lambda part: part.place)
