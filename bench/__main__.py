@@ -11,10 +11,9 @@ import pymicrogpt
 from bench.command import Refused, described, end, say, writable
 from bench.guard import compare, instructions, repeatability
 from bench.measure import pareto, recipes
-from bench.measure.probes import best_engine
 from bench.report import export, write
 from bench.results import Results
-from bench.variants.variant import load_variants
+from bench.variants.variant import best_engine, load_variants
 from pymicrogpt._signals import Signals
 
 

@@ -36,7 +36,7 @@ from bench.results import Probe, Results, Row
 from bench.task.task import Task
 from bench.task.text import text_corpus
 from bench.task.workload import WIDTHS, WORKLOADS, Workload
-from bench.variants.variant import Variant, load_variants
+from bench.variants.variant import Variant, best_engine, load_variants
 from pymicrogpt._signals import Signals
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def run_probes(
     """Each as it is found; those in the results are not asked again."""
     effort = EFFORTS[args.effort]
     done = {(probe.name, probe.workload) for probe in results.probes}
-    if (engine := probes.best_engine(variants)) and probed:
+    if (engine := best_engine(variants)) and probed:
         of = {name: tasks[name] for name in probed}
         yield from probes.run_probes(engine, of, results.rows, args.effort, tell, done)
     for name, workload in probed.items():

@@ -19,7 +19,7 @@ elsewhere against the engine "autovec", which shares no source with the SIMD eng
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 
-import pymicrogpt
 from bench.cases import BatchCase, DensityCase, PhasesCase, ShapeCase, ThreadsCase
 from bench.measure.effort import EFFORTS, Effort
 from bench.measure.process import Answer, Worker, WorkerFailed, serve
@@ -36,7 +35,6 @@ from bench.results import Probe, Row
 from bench.task.task import Task, WrongResult
 from bench.task.workload import Workload
 from bench.variants.sessions import EngineSession
-from bench.variants.variant import Variant
 from pymicrogpt.engines import available_cores
 
 COMMAND = ["-m", "bench.measure.probes"]
@@ -286,14 +284,6 @@ PROBES: dict[str, Callable[[str, dict[int, Task], Effort], list[Any]]] = {
     "shapes": shapes,
 }
 OF_NO_WORKLOAD = ("density", "shapes")  # they choose their own
-
-
-def best_engine(variants: Mapping[str, Variant]) -> str | None:
-    """The best SIMD engine that runs here, of the variants given; None where there is none."""
-    for info in pymicrogpt.engines():  # best first
-        if info.available and info.name in variants and variants[info.name].group == "SIMD":
-            return info.name
-    return None
 
 
 def run_probes(

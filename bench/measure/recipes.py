@@ -22,9 +22,8 @@ from bench.cases import ParetoCase
 from bench.command import say, writable
 from bench.measure.machine import cpu_model
 from bench.measure.pareto import TRIALS, Setting, search
-from bench.measure.probes import best_engine
 from bench.task.workload import HELD_OUT, SPLIT_SEED
-from bench.variants.variant import load_variants
+from bench.variants.variant import best_engine, load_variants
 
 if TYPE_CHECKING:
     from pymicrogpt import Corpus

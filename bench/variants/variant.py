@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 import bench.variants
+import pymicrogpt
 from bench.results import GROUPS
 from bench.task.task import Task
 from bench.task.workload import WIDTHS, WORKLOADS, Workload
@@ -172,3 +173,11 @@ def are(kind: type, values: object) -> bool:
 
 def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def best_engine(variants: dict[str, Variant]) -> str | None:
+    """The best SIMD engine that runs here, of the variants given; None where there is none."""
+    for info in pymicrogpt.engines():  # best first
+        if info.available and info.name in variants and variants[info.name].group == "SIMD":
+            return info.name
+    return None

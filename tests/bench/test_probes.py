@@ -25,11 +25,11 @@ from bench.run_all import main
 from bench.task.task import Task, WrongResult
 from bench.task.workload import WIDTHS, WORKLOADS
 from bench.variants.sessions import EngineSession
-from bench.variants.variant import load_variants
+from bench.variants.variant import best_engine, load_variants
 from pymicrogpt import _core
 
 ROOT = Path(__file__).parents[2]
-ENGINE = probes.best_engine(load_variants())
+ENGINE = best_engine(load_variants())
 needs_simd = pytest.mark.skipif(ENGINE is None, reason="no SIMD engine runs here")
 TINY = replace(EFFORTS["quick"], rounds=2, probe_seconds=1e-4, largest_batch=4)
 

@@ -96,7 +96,7 @@ def test_a_run_takes_text_in_its_blocks_at_its_batch_size_and_probes_documents_a
     monkeypatch.setattr(
         run_all, "run_workload", lambda found, *_: rows.extend(m.row.name for m in found)
     )
-    monkeypatch.setattr(probes, "best_engine", lambda variants: "autovec")
+    monkeypatch.setattr(run_all, "best_engine", lambda variants: "autovec")
     monkeypatch.setattr(
         probes, "run_probes", lambda engine, tasks, *_: probed.append(list(tasks)) or []
     )
