@@ -77,7 +77,7 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
     low, high = min(losses), min(max(losses), min(losses) + 0.6)
     axes.set_ylim(low - 0.28 * (high - low), high + 0.03 * (high - low))
     axes.margins(x=0.08)
-    for case in labelled(best):
+    for case in labelled([case for loss, case in finite(best) if loss <= high]):
         text = f"{of_layers(case)}d{case['n_embd']}, b{case['batch']}\n{case['learning_rate']:g}"
         axes.annotate(text, (case["seconds"], case["held_out"]), xytext=(0, -8),
                       textcoords="offset points", ha="center", va="top",
