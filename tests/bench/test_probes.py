@@ -414,7 +414,7 @@ def test_a_run_probes_the_best_engine(tmp_path, monkeypatch):
     assert Results.load(Path("out/results.json")).probes == []
     assert main([*arguments, ENGINE]) == 0
     results = Results.load(Path("out/results.json"))
-    assert {probe.name for probe in results.probes} == {*probes.PROBES, "quality"}
+    assert {probe.name for probe in results.probes} == {*probes.PROBES, "quality", "generation"}
     skipped = {probe.name for probe in results.probes if probe.status != "ok"}
     assert skipped == ({"threads"} if probes.available_cores() < 2 else set())
     assert (Path("out") / "roofline.png").exists()
