@@ -101,6 +101,17 @@ class GenerationCase(TypedDict):
     rates: list[float]  # tokens per second, one a round
 
 
+class RepeatabilityCase(TypedDict):
+    """A row that the run before had as well."""
+
+    row: str
+    group: str
+    what: str  # the values are: the speed-up, or microseconds per sample
+    before: float
+    now: float
+    date: str  # of the run before
+
+
 CASES = {
     "phases": PhasesCase,
     "batch": BatchCase,
@@ -110,4 +121,5 @@ CASES = {
     "quality": QualityCase,
     "pareto": ParetoCase,
     "generation": GenerationCase,
+    "repeatability": RepeatabilityCase,
 }

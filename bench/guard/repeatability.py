@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bench.cases import RepeatabilityCase
 from bench.command import Refused, positive, show
 from bench.report.format import TIMES, digits, interval
-from bench.results import BASELINE, Estimate, Results, Row
+from bench.results import BASELINE, Estimate, Probe, Results, Row
 
 ALIKE = ("cpu_model_name", "corpus", "effort", "commit")  # facts that should not differ
 
@@ -32,8 +33,7 @@ def run(args: argparse.Namespace) -> int:
     for key in ALIKE:
         if first.run.get(key) != second.run.get(key):
             show(f"{key} differs: {first.run.get(key)} and {second.run.get(key)}")
-    rows = [row for results in (first, second) for row in results.rows]
-    names = list(dict.fromkeys(r.name for r in rows if r.ok and r.variant != BASELINE))
+    names = rows_of(first, second)
     if not names:
         raise Refused("no row to compare")
     width = max(map(len, names))
@@ -58,9 +58,41 @@ def run(args: argparse.Namespace) -> int:
     return 1 if beyond else 0
 
 
+def rows_of(*runs: Results) -> list[str]:
+    """Names of what either has measured, but CPython, which the others are held against."""
+    rows = [row for results in runs for row in results.rows]
+    return list(dict.fromkeys(r.name for r in rows if r.ok and r.variant != BASELINE))
+
+
+def of_last(out: Path, results: Results) -> list[Probe]:
+    """For the report that is about to replace the one in `out`: the rows of both, where that is of
+    the same machine, corpus, effort and commit; else nothing."""
+    try:
+        last = Results.load(out)
+    except (OSError, ValueError):  # none, or of no use
+        return []
+    if any(last.run.get(key) != results.run.get(key) for key in ALIKE):
+        return []
+    cases = []
+    for name in rows_of(last, results):
+        before, now = value(last, name), value(results, name)
+        if before and now and before[0] == now[0]:
+            what, row = before[0], row_of(results, name)
+            assert row
+            cases.append(RepeatabilityCase(
+                row=f"{row.workload}, {row.title}", group=row.group, what=what,
+                before=before[1].value, now=now[1].value, date=last.run["date"],
+            ))  # fmt: skip
+    return [Probe("repeatability", "", "", "", cases=cases)] if cases else []
+
+
+def row_of(run: Results, name: str) -> Row | None:
+    return next((row for row in run.rows if row.name == name and row.ok), None)
+
+
 def value(run: Results, name: str) -> tuple[str, Estimate] | None:
     """The speed-up over CPython, or else the microseconds per sample; None where there is none."""
-    row: Row | None = next((row for row in run.rows if row.name == name and row.ok), None)
+    row = row_of(run, name)
     if row is None:
         return None
     speedup = run.speedup(row)

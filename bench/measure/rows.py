@@ -20,7 +20,7 @@ from bench.measure.effort import Effort
 from bench.measure.neighbour import Neighbour
 from bench.measure.process import Worker, WorkerFailed
 from bench.measure.timing import per_sample, turn, warm_up
-from bench.results import ENOUGH_ROUNDS, Round, Row
+from bench.results import BASELINE, ENOUGH_ROUNDS, Round, Row
 from bench.task.task import Task
 from bench.variants.variant import Variant
 
@@ -120,6 +120,8 @@ class Measurement:
         watch = machine.Watch()
         reply = self.worker.ask(steps=self.steps, restart=not self.variant.steady)
         activity, after = watch.facts(), neighbour.share()
+        if "busy_cores" in activity:  # the better witness
+            activity.pop("load_avg_1min", None)
         if reply.get("clock_ghz"):
             activity["clock_ghz"] = reply["clock_ghz"]
         if before is not None and after is not None:
@@ -149,23 +151,26 @@ class Measurement:
     def _calibrate(self, per_step: float) -> None:
         """Steps per round: whole trainings, but of a row that is steady or too slow for one.
 
-        As many trainings as an interval needs are within every budget. Slow rows train few
-        documents, which differ, so that the rounds of a steady one share out the whole budget. They
-        take a power of two: the same documents in another run, whose clock differs.
+        As many trainings as an interval needs are within every budget, and as many rounds of the
+        baseline, which every speed-up leans on. Slow rows train few documents, which differ, so
+        that the rounds of a steady one share out the whole budget. They take a power of two: the
+        same documents in another run, whose clock differs.
         """
         effort = self.effort
         steps = effort.round_seconds / per_step
         training = self.task.workload.num_steps
         seconds = training * per_step
         longest = effort.training * (LONGER if self.variant.skips_zeros else 1)
+        enough = min(effort.rounds, ENOUGH_ROUNDS)
         if steps > training or (not self.variant.steady and seconds <= longest):
             steps = max(1, round(steps / training)) * training
-            enough = min(effort.rounds, ENOUGH_ROUNDS)
             self.budget = max(effort.budget, enough * steps * per_step * 1.1)
         elif steps < 32 or not self.variant.steady:
             share = effort.budget / effort.rounds
             steps = min(share, effort.training / (1 if self.variant.steady else 2)) / per_step
             steps = 2 ** max(0, math.floor(math.log2(steps)))
+            if self.variant.name == BASELINE:
+                self.budget = max(effort.budget, enough * steps * per_step * 1.5)
         self.steps = int(steps)
         self.round_seconds = self.steps * per_step
         self.row.coverage = min(1.0, self.steps / training)

@@ -17,7 +17,7 @@ from bench.measure.machine import peak_memory
 from bench.measure.neighbour import Neighbour
 from bench.measure.process import Worker
 from bench.measure.rows import Measurement, run_workload
-from bench.results import Row
+from bench.results import BASELINE, ENOUGH_ROUNDS, Row
 from bench.task.task import Task
 from bench.task.workload import WORKLOADS
 from bench.variants.variant import Variant, load_variants
@@ -79,6 +79,20 @@ class Scripted:
         shape = {"loss": 2.0, "loss_first_step": 1, "loss_last_step": steps}
         counts = {"steps": steps, "documents": steps, "positions": 7 * steps}
         return {"seconds": steps * self.seconds, **counts, **shape}
+
+
+def test_the_baseline_has_the_rounds_that_an_interval_needs(task):
+    rounds = {}
+    for name in (BASELINE, "other"):
+        variant = Variant(name, name, "pure Python", lambda task: None, steady=True, warmup=0.0)
+        row = Row(name, name, "pure Python", "d16", 1, steady=True)
+        measurement = Measurement(row, variant, task, EFFORTS["default"], [])
+        measurement.worker = Scripted(5.0)
+        for _ in range(EFFORTS["default"].rounds):
+            measurement.measure()
+        rounds[name] = len(row.rounds)
+    assert rounds[BASELINE] >= ENOUGH_ROUNDS
+    assert rounds["other"] == 2  # within the budget
 
 
 @pytest.mark.parametrize(
