@@ -56,6 +56,7 @@ GROUPS = (
 
 MOST = 1e30  # beyond what any number in a file can be
 
+DIGITS = 7  # of what a result file holds: more than any clock is good for
 LEVEL = 0.95
 ENOUGH_ROUNDS = 6  # the fewest that give it
 RESAMPLES = 10_000
@@ -147,6 +148,14 @@ def mean_share(steps: Sequence[int], shares: Sequence[float]) -> float:
 def _resamples(count: int) -> np.ndarray:
     """Indices of rounds, (RESAMPLES, count)."""
     return np.random.default_rng(SEED).integers(0, count, (RESAMPLES, count))
+
+
+class VariantFacts(TypedDict):
+    """What a reader may want to know of the rows of a variant."""
+
+    label: str
+    about: str
+    source: str  # a file of the repository; "": of somebody else
 
 
 class WorkloadFacts(TypedDict):
@@ -276,6 +285,7 @@ class Results:
     published: dict[str, dict[str, float]]
     published_source: str
     probes: list[Probe] = field(default_factory=list)
+    variants: dict[str, VariantFacts] = field(default_factory=dict)  # by name
 
     def of(self, workload: str, status: str = "ok") -> list[Row]:
         return [row for row in self.rows if row.workload == workload and row.status == status]
@@ -325,7 +335,7 @@ class Results:
                 facts = {**self.run, **row.info, "name": row.name, "unit": "second",
                          "variant": row.variant, "workload": row.workload, "batch_size": row.batch,
                          "loss": row.loss}  # fmt: skip
-                known = {k: _one_line(v) for k, v in _finite(facts).items() if v is not None}
+                known = {k: _one_line(v) for k, v in as_written(facts).items() if v is not None}
                 rounds = zip(row.values, row.rounds, strict=True)
                 benchmarks.append(pyperf.Benchmark([
                     pyperf.Run([value], metadata={**known, **r.facts()}, collect_metadata=False)
@@ -337,9 +347,8 @@ class Results:
             pyperf.BenchmarkSuite(benchmarks).dump(buffer)
             data = json.loads(buffer.getvalue())
         data["pymicrogpt"] = {"format": FORMAT, **asdict(self)}
-        for record in data["pymicrogpt"]["rows"]:
-            del record["rounds"], record["values"]  # they are in the benchmarks
-        text = json.dumps(_finite(data), indent=0, separators=(",", ":"), allow_nan=False)
+        data["pymicrogpt"]["rows"] = [_short(row) for row in self.rows]
+        text = json.dumps(as_written(data), indent=0, separators=(",", ":"), allow_nan=False)
         path.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -379,7 +388,9 @@ class Results:
             for row in rows.values():
                 if row.ok and not row.values:
                     row.status, row.reason = "error", "its rounds are not in the result file"
-            return cls(run, workloads, list(rows.values()), published, source, probes)
+            variants = ours.get("variants", {})
+            check(variants, dict[str, VariantFacts], "'variants'")
+            return cls(run, workloads, list(rows.values()), published, source, probes, variants)
         except Exception as error:  # gzip, JSON and pyperf have many ways to fail
             raise ValueError(f"{path} is not a result file of bench.run_all: {error}") from error
 
@@ -476,13 +487,23 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number of JSON")
 
 
-def _finite(value: Any) -> Any:
-    """With null for what is no number: JSON has no NaN and no infinity."""
+def _short(row: Row) -> dict[str, Any]:
+    """Without what is as by default, and the rounds, which are in the benchmarks."""
+    usual = {f.name: f.default if f.default is not MISSING else None for f in fields(Row)}
+    return {
+        name: value
+        for name, value in asdict(row).items()
+        if name not in ("rounds", "values") and value not in (usual[name], {})
+    }
+
+
+def as_written(value: Any) -> Any:
+    """To DIGITS digits, and with null for what is no number: JSON has no NaN and no infinity."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: as_written(item) for key, item in value.items()}
+    return [as_written(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _one_line(value: Any) -> str | int | float:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench import published
 from bench.command import Refused, described, end, names, say, show, writable
+from bench.guard import repeatability
 from bench.measure import generation, machine, pareto, probes, quality, unfinished
 from bench.measure import time_left as time_left_of
 from bench.measure.effort import EFFORTS
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     here = [name for name, variant in variants.items() if variant.available() is None]
     about: dict[str, Any] = {
         **machine.describe(),
-        "corpus": f"{len(corpus):,} documents, {without_folders(corpus.source)}",
+        **corpus_facts(corpus),
         "command": without_folders(args.command),
         "effort": args.effort,
         **unfinished.identity(corpus, args.extra, f"{', '.join(workloads)}; {', '.join(here)}"),
@@ -119,6 +120,10 @@ def run(args: argparse.Namespace) -> int:
         say(f"going on after {', '.join(unfinished.whole(results)) or 'nothing that is whole'}")
     else:
         results = Results(about, {}, [], published.PUBLISHED, published.SOURCE)
+        results.variants = {
+            name: {"label": v.label, "about": v.about, "source": v.source}
+            for name, v in variants.items()
+        }
         if (file := args.out / unfinished.UNFINISHED).exists():
             say(f"{file} is of an interrupted run, which --resume goes on with; this replaces it")
     try:
@@ -132,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
         after["load_avg_1min_after"] = after.pop("load_avg_1min")  # the other is from before
     results.run |= after
     results.run.pop("whole")
+    results.probes += repeatability.of_last(args.out, results)
 
     write_or_keep(results, args.out)
     unfinished.remove(args.out)
@@ -273,7 +279,7 @@ def kept_for_later(results: Results, out: Path, error: BaseException) -> Refused
 
 def text_table(results: Results, workload: str) -> str:
     lines = [heading(results, workload), text_of(speedup.table(results, workload))]
-    lines.append(speedup.no_baseline(results, workload))
+    lines += [speedup.no_baseline(results, workload), *speedup.not_here(results, workload)]
     return "\n".join(filter(None, lines))
 
 
@@ -330,6 +336,15 @@ def new_row(variant: Variant, workload: Workload, batch: int, effort: str) -> Ro
     elif effort == "quick" and workload.name in variant.slow_on:
         row.status, row.reason = "skipped", "not run in --quick"
     return row
+
+
+def corpus_facts(corpus: Corpus) -> dict[str, str]:
+    """The corpus in words; where it is the embedded one, why is told apart."""
+    source, reason = without_folders(corpus.source), ""
+    if source.startswith("embedded "):
+        source, _, reason = source.removesuffix(")").partition(" (")
+    facts = {"corpus": f"{len(corpus):,} documents, {source}"}
+    return facts | ({"corpus_reason": reason} if reason else {})
 
 
 def without_folders(text: str) -> str:

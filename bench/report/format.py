@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bench.results import LEVEL, SPREAD_LIMIT, Estimate, Results, Row
+from bench.results import LEVEL, SPREAD_LIMIT, Estimate, Results, Row, VariantFacts
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 WARNING = "\N{WARNING SIGN}"  # beside a value that is known too badly
@@ -111,6 +111,12 @@ def verdict(factor: Estimate) -> str:
 def ratio_warning_note() -> str:
     """The same where the values are ratios."""
     return f"{warning_note()[:-1]}, or the interval holds 1."
+
+
+def explained(results: Results) -> dict[str, VariantFacts]:
+    """The variants that have a row with a value or an error, and words about them."""
+    measured = {row.variant for row in results.rows if row.status in ("ok", "error")}
+    return {n: v for n, v in results.variants.items() if n in measured and v["about"]}
 
 
 def heading(results: Results, workload: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from bench.report.format import WARNING, provenance
+from bench.report.format import WARNING, explained, provenance
 from bench.report.method import METHOD, warnings
 from bench.report.part import Part, Table, number_columns, used_columns
-from bench.results import Results
+from bench.results import Results, VariantFacts
 
 
 def markdown_table(lines: Table) -> list[str]:
@@ -24,7 +24,13 @@ def escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("]", "\\]")
 
 
-def markdown(results: Results, parts: list[Part]) -> str:
+def described(variant: VariantFacts, source: str | None) -> str:
+    file = escaped(variant["source"])
+    link = f"[{file}]({source}{file})" if file and source is not None else file
+    return f"- **{escaped(variant['label'])}**: {escaped(variant['about'])} {link}".rstrip()
+
+
+def markdown(results: Results, parts: list[Part], source: str | None) -> str:
     about = results.run
     text = ["# Benchmark report", "", escaped(provenance(results).replace(" | ", " · ")), ""]
     text += [
@@ -40,6 +46,8 @@ def markdown(results: Results, parts: list[Part]) -> str:
         for lines in part.tables:
             text += [*markdown_table(lines), ""]
         text += [f"{escaped(words)}\n" for words in part.missing]
+    if variants := explained(results):
+        text += ["## The rows", "", *(described(v, source) for v in variants.values()), ""]
     text += ["## Method", "", METHOD, "## Machine", "", "| | |", "|---|---|"]
     text += [f"| {escaped(key)} | {escaped(str(value))} |" for key, value in about.items()]
     text += [

@@ -30,6 +30,8 @@ def warnings(results: Results) -> list[str]:
             f"The load average was {about['load_avg_1min']} when the run began: the machine was "
             "not idle."
         )
+    if reason := about.get("corpus_reason"):
+        words.append(f"Trained was on the names that the package has in it: {reason}.")
     if about.get("steal_percent", 0) > 1:
         words.append(f"{about['steal_percent']} % of the processor time went to other guests.")
     repeats = int(sum(r.get("repeats", 0) for r in rounds))

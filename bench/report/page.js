@@ -21,6 +21,9 @@ for (const table of document.querySelectorAll("table")) {
   });
 }
 
+// Of "d16, AVX2, batch 1: 2.5 µs" and the like.
+const implementation = text => text.replace(/^d\d+, /, "").split(", batch")[0];
+
 // Values of figures: at the pointer, a tap, or the arrow keys.
 const tip = document.createElement("output");
 tip.className = "tip";
@@ -44,7 +47,7 @@ for (const figure of document.querySelectorAll(".spots")) {
   let at = -1;
   for (const [index, spot] of spots.entries()) {
     spot.ariaLabel = spot.textContent || told[index].ariaLabel;
-    spot.dataset.row ||= told[index].dataset.row;
+    spot.dataset.row = implementation(spot.ariaLabel);
     spot.setAttribute("role", "img");
     spot.replaceChildren();  // or the browser would tell its title a second time
     spot.onpointerenter = spot.onclick = () => { at = spots.indexOf(spot); show(spot); };
@@ -65,7 +68,7 @@ for (const figure of document.querySelectorAll(".spots")) {
 // Implementations, switched on and off in all tables and figures.
 const lines = [...document.querySelectorAll("tbody tr")];
 const labels = new Set([...document.querySelectorAll(".spots rect")].map(s => s.dataset.row));
-const named = line => line.cells[0].textContent.replace(/^d\d+, /, "").split(", batch")[0];
+const named = line => implementation(line.cells[0].textContent);
 const known = [...new Set(lines.map(named))].filter(
   name => labels.has(name) && !/^(d|batch )\d+$/.test(name));  // these are no implementations
 if (known.length > 1) {

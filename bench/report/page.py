@@ -19,17 +19,18 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
 
-from bench.report.format import TIMES, WARNING, digits, per_cent, provenance
+from bench.report.format import TIMES, WARNING, digits, explained, per_cent, provenance
 from bench.report.method import METHOD, PUBLISHED, warnings
-from bench.report.part import Drawn, Part, Table, number_columns, used_columns
-from bench.results import ACTIVITY, BASELINE, Estimate, Results, Row
+from bench.report.part import PICTURE, Drawn, Part, Table, number_columns, used_columns
+from bench.results import BASELINE, Estimate, Results, Row
 
 FOLDER = Path(__file__).parent
 STYLE, SCRIPT = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
 
 
-def page(results: Results, parts: list[Part], data: bytes) -> str:
-    """The HTML of a report; `data` are the bytes of its result file."""
+def page(results: Results, parts: list[Part], data: bytes, source: str | None) -> str:
+    """The HTML of a report; `data` are the bytes of its result file, and `source` is where the
+    files of the repository are, if anywhere."""
     templates = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -39,6 +40,8 @@ def page(results: Results, parts: list[Part], data: bytes) -> str:
     )
     helpers = (used_columns, number_columns, kind, cells, paragraphs, svg_uri, implementation)
     templates.globals.update({helper.__name__: helper for helper in helpers})
+    variants = explained(results)
+    templates.globals["row_names"] = {v["label"]: f"row-{name}" for name, v in variants.items()}
     return templates.get_template("page.html").render(
         policy=policy(),
         style=Markup(STYLE),
@@ -50,6 +53,9 @@ def page(results: Results, parts: list[Part], data: bytes) -> str:
         parts=parts,
         method=METHOD,
         about_published=PUBLISHED,
+        variants=variants,
+        picture=PICTURE,
+        source=source,
         published=published(results),
         machine=machine(results),
         rounds=rounds(results),
@@ -135,7 +141,7 @@ def paragraphs(text: str) -> Markup:
 
 
 def implementation(name: str) -> str:
-    """Of "d16, AVX2, batch 1" and the like: page.js finds it in tables in the same way."""
+    """Of "d16, AVX2, batch 1" and the like: page.js finds it in the same way."""
     return re.sub(r"^d\d+, ", "", name).partition(", batch")[0]
 
 
@@ -175,14 +181,12 @@ def machine(results: Results) -> Table:
 
 
 def rounds(results: Results) -> Table:
-    head = ("row", "round", "µs per sample", "seconds", "steps", "positions")
-    told = [key for key in ACTIVITY if key != "load_avg_1min"]  # for size
-    lines: Table = [(*head, *(key.replace("_", " ") for key in told))]
+    """Each row's, in their order; * is behind those of a core that could do less than its peak."""
+    lines: Table = [("row", "steps of a round", "µs per sample, round by round")]
     for row in results.rows:
-        for i, (value, r) in enumerate(zip(row.values, row.rounds, strict=True), 1):
-            lines.append((
-                f"{row.workload}, {row.title}", str(i), f"{1e6 * value:.6g}", f"{r.seconds:.6g}",
-                *map(str, (r.steps, r.positions)),
-                *(str(r.activity.get(key, "")) for key in told),
-            ))  # fmt: skip
+        if row.ok:
+            each = zip(row.values, row.rounds, strict=True)
+            times = [f"{digits(1e6 * value)}{'*' if r.disturbed else ''}" for value, r in each]
+            steps = f"{row.rounds[0].steps:,}"
+            lines.append((f"{row.workload}, {row.title}", steps, "  ".join(times)))
     return lines

@@ -23,6 +23,7 @@ from bench.results import Results, check
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PICTURE = "share.png"  # of the report, for where people link to it
 Table = list[tuple[str, ...]]  # head first
 
 
@@ -44,7 +45,7 @@ class Drawn:
 
     @cached_property
     def png(self) -> bytes:
-        """The image, of 48 colours: a third of the bytes of one of all colours."""
+        """The image, of 32 colours: a third of the bytes of one of all colours."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from PIL import Image
 
@@ -52,7 +53,7 @@ class Drawn:
         canvas.draw()
         image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         buffer = io.BytesIO()
-        few = image.quantize(48, kmeans=2, dither=Image.Dither.NONE)
+        few = image.quantize(32, kmeans=2, dither=Image.Dither.NONE)
         few.save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 
@@ -79,24 +80,39 @@ class Drawn:
 
 
 def short_svg(text: str) -> str:
-    """The same drawing: each style once, short names, no groups without attributes, no font for
-    each text, no comments, no paths of a point, and no digits that nobody sees."""
+    """The same drawing: each style once, short names, groups for clipping alone, no font for each
+    text, no comments, no paths of a point, and no digits that nobody sees."""
 
     def short_tag(found: re.Match[str]) -> str:
         tag = re.sub(r" font-family: [^;\"]*;| transform=\"rotate\(-0 [^\"]*\"", "", found[0])
         tag = re.sub(r"(\.\d)\d+", r"\1", re.sub(r"\s+", " ", tag)).replace("xlink:", "")
         tag = tag.replace(": ", ":").replace("; ", ";").replace(' "', '"')
-        return re.sub(r"(?<=\d) (?=[MLQCz])|(?<=[MLQC]) (?=[-\d])", "", tag)
+        tag = re.sub(r"(?<=\d) (?=[MLQCz])|(?<=[MLQC]) (?=[-\d])", "", tag)
+        tag = re.sub(r"M(\S+) (\S+?)L(\S+) \2L\3 (\S+?)L\1 \4z", r"M\1 \2H\3V\4H\1z", tag)
+        clipped = re.fullmatch(r'<path(.*?)( clip-path="[^"]*")(.*)/>', tag)
+        return "<g{1}><path{0}{2}/></g>".format(*clipped.groups()) if clipped else tag
 
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r"<[^>]+>", short_tag, text[text.index("<svg ") :])
     text = re.sub(r'<path d="M[-\d. ]*"[^>]*/>', "", re.sub(r">\s+<", "><", text.strip()))
-    parts, groups = [], []
-    for part in re.split(r"(<g\b[^>]*>|</g>)", text):
+    parts: list[str] = []
+    groups: list[str] = []  # open ones
+    clip = ""  # of the group that the last part has closed
+    for part in filter(None, re.split(r"(<g\b[^>]*>|</g>)", text)):
+        if part == "</g>":
+            if ended := groups.pop():
+                parts.append(part)
+                clip = ended
+            continue
         if part.startswith("<g"):
-            groups.append("clip-path" in part)
-        if not part.startswith(("<g", "</g")) or (groups.pop() if part == "</g>" else groups[-1]):
+            groups.append(part if "clip-path" in part else "")
+            if not groups[-1]:
+                continue
+        if part == clip:
+            parts.pop()  # it goes on
+        else:
             parts.append(part)
+        clip = ""
     text = "".join(parts)
     for index, name in enumerate(dict.fromkeys(re.findall(r' id="([^"]+)"', text))):
         text = text.replace(f'"{name}"', f'"i{index}"').replace(f"#{name}", f"#i{index}")

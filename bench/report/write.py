@@ -12,14 +12,18 @@ import tempfile
 from pathlib import Path
 
 from bench.command import Refused, show, writable
+from bench.report import share
 from bench.report.markdown import markdown
-from bench.report.part import all_parts, modules
+from bench.report.part import PICTURE, all_parts, modules
 from bench.results import Results
 from pymicrogpt._signals import Signals
 
+ROOT = Path(__file__).resolve().parents[2]
 
-def write(results: Results, out: Path) -> None:
-    """Write the whole report into `out`: first beside it, then, complete, in its place.
+
+def write(results: Results, out: Path, source: str | None = None) -> None:
+    """Write the whole report into `out`: first beside it, then, complete, in its place. It links to
+    the files of the repository below `source`, which is found where `out` lies in it.
 
     Figures of an older report that this one lacks are removed; files that are no finding's are left
     alone.
@@ -30,11 +34,18 @@ def write(results: Results, out: Path) -> None:
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         results.save(fresh / "results.json")
+        results = Results.load(fresh / "results.json")  # with the digits that it has there
         parts = all_parts(results)
         for drawing in (drawing for part in parts for drawing in part.drawings):
             (fresh / drawing.file).write_bytes(drawing.wide.png)
+        if image := share.picture(results):
+            (fresh / PICTURE).write_bytes(image)
         data = (fresh / "results.json").read_bytes()
-        texts = {"README.md": markdown(results, parts), "index.html": page(results, parts, data)}
+        source = source or below(out)
+        texts = {
+            "README.md": markdown(results, parts, source),
+            "index.html": page(results, parts, data, source),
+        }
         for name, text in texts.items():  # a file name, or a reason, may hold what is no character
             (fresh / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         with Signals():  # ignored for the moments in which the old report becomes the new one
@@ -44,10 +55,17 @@ def write(results: Results, out: Path) -> None:
                 for stale in (*out.glob(f"{name}.png"), *out.glob(f"{name}_*.png")):
                     if not (fresh / stale.name).exists():
                         stale.unlink()
+            (out / PICTURE).unlink(missing_ok=True)
             for file in sorted(fresh.iterdir()):
                 os.replace(file, out / file.name)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def below(out: Path) -> str | None:
+    """The way from there to the root of the repository; None where it does not lie in it."""
+    out = out.resolve()
+    return f"{os.path.relpath(ROOT, out)}/" if ROOT in out.parents else None
 
 
 def write_or_keep(results: Results, out: Path) -> None:
@@ -84,6 +102,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="results.json or its folder (reports)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: where the file is")
+    parser.add_argument(
+        "--source", metavar="URL", help="of the repository's files, for links to them; ends with /"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     results = Results.load(args.run)
     writable("--out", out, folder=True)
     try:
-        write(results, out)
+        write(results, out, args.source)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {error}"
         raise Refused(f"{args.run} has values that cannot be drawn ({what})") from error

@@ -67,6 +67,8 @@ class Variant:
     slow_on: tuple[str, ...] = ()  # a step or its compilation takes seconds: not in --quick
     timeout: float = 120.0  # seconds that one answer of the worker may take
     variation_of: str = ""  # the variant that this one changes in one respect
+    about: str = ""  # a sentence or two on what it is
+    source: str = ""  # the file of this repository to read
 
     def __post_init__(self) -> None:
         fits = {
@@ -82,6 +84,8 @@ class Variant:
             "warmup": is_number(self.warmup) and self.warmup >= 0,
             "timeout": is_number(self.timeout) and 0 < self.timeout <= threading.TIMEOUT_MAX,
             "variation_of": isinstance(self.variation_of, str),
+            "about": isinstance(self.about, str),
+            "source": isinstance(self.source, str),
         }
         for field, fit in fits.items():
             if not fit:

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench import published
 from bench.measure import pareto, probes
-from bench.results import Probe, Results, Round, Row
+from bench.results import Probe, Results, Round, Row, as_written
 from bench.task.workload import WORKLOADS
 from bench.variants.variant import load_variants
 
@@ -61,14 +61,14 @@ def of_rows(workloads=("d16", "d64"), leave_out=(), wrong=(), more=0) -> Results
                 micro = at_16[variant.name] * width**1.7 / (2 if batch > 1 else 1)
                 row.peak_memory = 40_000_000 + 10_000 * len(rows)
                 row.engine_memory = 0 if "py" in variant.name else 700_000
-                row.values = [micro * 1e-6 * noise for noise in (1.0, 1.02, 1.1)]
-                row.rounds = [Round(value * 100, 50, 100, 713) for value in row.values]
+                row.values = as_written([micro * 1e-6 * noise for noise in (1.0, 1.02, 1.1)])
+                row.rounds = [Round(as_written(value * 100), 50, 100, 713) for value in row.values]
                 row.loss, row.loss_first_step, row.loss_last_step = 2.34, 951, 1000
                 row.info = {"isa": "AVX\nand more", "compiler": ""}
     for i in range(more):
         row = replace(rows[-1], status="ok", reason="", variant=f"more{i}", loss=2.34)
         row.label, row.group, row.batch = f"A library of arrays, {i}", "other", 16 if i % 2 else 1
-        row.values = [1e-4 * 0.8**i * noise for noise in (1.0, 1.3, 0.9)]
+        row.values = as_written([1e-4 * 0.8**i * noise for noise in (1.0, 1.3, 0.9)])
         row.rounds = [Round(1.0, 1, 1, 7)] * 3
         rows.append(row)
     about = {
@@ -82,7 +82,12 @@ def of_rows(workloads=("d16", "d64"), leave_out=(), wrong=(), more=0) -> Results
         "peak_avx512_gfma_flops": 238.0,
         "peak_avx2_gfma_flops": 119.0,
     }
-    return Results(about, described, rows, published.PUBLISHED, published.SOURCE)
+    results = Results(about, described, rows, published.PUBLISHED, published.SOURCE)
+    results.variants = {
+        name: {"label": v.label, "about": v.about, "source": v.source}
+        for name, v in load_variants().items()
+    }
+    return results
 
 
 def of_probes(workloads=("d16", "d64")) -> Results:
@@ -186,6 +191,8 @@ def of_trainings(workloads=("d16", "d64")) -> Results:
         name: {**WORKLOADS[name].describe(), "num_params": 4192, "mean_positions": 7.1,
                "flops_per_sample": 1e5} for name in workloads
     }  # fmt: skip
+    for found in probes:
+        found.cases = as_written(found.cases)
     return Results(about, described, [], {}, "", probes)
 
 

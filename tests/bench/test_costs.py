@@ -44,7 +44,7 @@ def test_cycles_are_of_the_clock_of_each_round(results):
 
 def test_the_table_is_in_the_report_where_anything_is_known(results):
     (part,) = costs.parts(results)
-    assert "paid for after" in markdown(results, [part])
+    assert "paid for after" in markdown(results, [part], None)
     for row in results.rows:
         row.cold_start = 0.0
         for r in row.rounds:

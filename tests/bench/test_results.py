@@ -136,7 +136,7 @@ def test_files_of_the_first_format_load_without_their_wrong_memory(tmp_path):
     data = json.loads(file.read_text(encoding="utf-8"))
     data["pymicrogpt"]["format"] = 1
     for row in data["pymicrogpt"]["rows"]:
-        del row["engine_memory"]
+        row.pop("engine_memory", None)
     file.write_text(json.dumps(data), encoding="utf-8")
     assert {row.peak_memory for row in Results.load(file).rows} == {0}
 
@@ -204,7 +204,8 @@ def test_rows_of_older_files_do_not_claim_whole_trainings(tmp_path):
     data = json.loads(file.read_text(encoding="utf-8"))
     data["pymicrogpt"]["format"] = 2
     for row in data["pymicrogpt"]["rows"]:
-        del row["steady"], row["coverage"]
+        row.pop("steady", None)
+        row.pop("coverage", None)
     file.write_text(json.dumps(data), encoding="utf-8")
     results = Results.load(file)
     assert speedup.note(results, results.find("d16", "avx2", 16)).startswith(f"{WARNING} slices")

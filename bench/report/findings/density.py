@@ -11,7 +11,7 @@ from bench.cases import DensityCase
 from bench.report import plot
 from bench.report.format import per_cent
 from bench.report.part import Drawing, Part, Table, not_measured
-from bench.results import Results, mean_share
+from bench.results import Results, known, mean_share
 
 WORDS = """\
 Behind the ReLU a hidden value that is not positive is exactly zero, and above n_embd 16 the engine
@@ -34,16 +34,20 @@ def parts(results: Results) -> Iterator[Part]:
 
 
 def table(cases: list[DensityCase]) -> Table:
-    last = cases[0]["steps"][-1]
-    stops = [1, 100, 500, last]
-    head = ("n_embd", "batch", "learning rate", *(f"values, step {stop:,}" for stop in stops))
+    *_, last = told = stops(cases[0])
+    head = ("n_embd", "batch", "learning rate", *(f"values, step {stop:,}" for stop in told))
     lines = [(*head, "mean", f"units, step {last:,}", "at rest")]
     for case in cases:
         shape = (str(case["n_embd"]), str(case["batch"]), f"{case['learning_rate']:g}")
-        shares = [*(at(case, stop) for stop in stops), mean(case)]
+        shares = [*(at(case, stop) for stop in told), mean(case)]
         shares += [case["units"][-1], case["resting"][-1]]
         lines.append((*shape, *map(per_cent, shares)))
     return lines
+
+
+def stops(case: DensityCase) -> list[int]:
+    """Steps whose shares are told in numbers."""
+    return [1, 100, 500, case["steps"][-1]]
 
 
 def collect(results: Results) -> list[DensityCase]:
@@ -67,6 +71,10 @@ def figure(results: Results, cases: list[DensityCase]) -> plot.Figure:
         shares = np.maximum(case["values"], LEAST)
         axes.plot(case["steps"], shares, DASHES[rates.index(case["learning_rate"]) % len(DASHES)],
                   color=colour(case), linewidth=2.2)  # fmt: skip
+        for stop in stops(case):
+            share, shape = at(case, stop), f"n_embd {case['n_embd']}"
+            name = f"{shape}, learning rate {case['learning_rate']:g}, step {stop:,}"
+            plot.tell(axes, stop, max(share, LEAST), known(share), "y", name)
     axes.set_yscale("log")
     axes.set_ylim(LEAST, 1)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")

@@ -31,12 +31,16 @@ def table(results: Results) -> Table:
 
 
 def collect(results: Results) -> list[Row]:
-    """Of the widest workload that has any, the rows whose memory is known, by size."""
-    for workload in sorted(results.workloads, key=lambda name: -results.workloads[name]["n_embd"]):
-        rows = [row for row in results.of(workload) if row.peak_memory]
-        if rows:
-            return sorted(rows, key=lambda row: -row.peak_memory)
-    return []
+    """The rows whose memory is known, by size: of the workload that has the most, or the widest of
+    these."""
+    found = [[row for row in results.of(name) if row.peak_memory] for name in results.workloads]
+    most = max(map(len, found), default=0)
+    widest = max(
+        (rows for rows in found if rows and len(rows) == most),
+        key=lambda rows: results.workloads[rows[0].workload]["n_embd"],
+        default=[],
+    )
+    return sorted(widest, key=lambda row: -row.peak_memory)
 
 
 def bars(results: Results, rows: list[Row]) -> plot.Figure:

@@ -1,6 +1,7 @@
-"""Time per sample against the width of the model, a line for each implementation and batch.
+"""Time per sample against the width of the model, a line for each implementation.
 
-Running text is left out: its workloads differ in more than the width.
+It is of the largest batch size that the implementation has; the best engine has a line of its
+smallest one as well. Running text is left out: its workloads differ in more than the width.
 """
 
 from __future__ import annotations
@@ -27,7 +28,15 @@ def collect(results: Results) -> list[list[Row]]:
     for row in sorted(results.rows, key=lambda row: width(results, row)):
         if row.ok and not row.variation_of and row.workload in of_documents(results):
             lines.setdefault((row.variant, row.batch), []).append(row)
-    return list(lines.values())
+    if not lines:
+        return []
+    best = min((row for rows in lines.values() for row in rows), key=lambda row: row.microseconds)
+    largest = {variant: batch for variant, batch in sorted(lines)}
+    return [
+        rows
+        for (variant, batch), rows in lines.items()
+        if variant == best.variant or batch == largest[variant]
+    ]
 
 
 def of_documents(results: Results) -> dict[str, dict[str, Any]]:

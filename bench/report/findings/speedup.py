@@ -24,6 +24,7 @@ from bench.report.format import (
 from bench.report.part import Drawing, Part, Table
 from bench.results import BASELINE, Results, Row, over
 
+ROOM = 12  # with more bars the legend has room beside the shortest ones
 HEADER = (
     "implementation", "batch", "µs per sample", "interval", f"{TIMES} CPython", "its interval",
     "samples/s", "GFLOP/s", "of peak", "wall time", "loss (steps)", "note",
@@ -35,7 +36,8 @@ def parts(results: Results) -> Iterator[Part]:
         drawing = Drawing(f"speedup_{workload}", partial(bars, results, workload))
         drawings = [drawing] if results.of(workload) and drawn(results, workload) else []
         words, lines = no_baseline(results, workload), table(results, workload)
-        yield Part((1, index), heading(results, workload), words, drawings, [lines])
+        absent = not_here(results, workload)
+        yield Part((1, index), heading(results, workload), words, drawings, [lines], absent)
 
 
 def drawn(results: Results, workload: str) -> bool:
@@ -50,8 +52,9 @@ def no_baseline(results: Results, workload: str) -> str:
 
 
 def table(results: Results, workload: str) -> Table:
-    """A workload's rows, and what others published of it."""
-    lines = [_cells(results, row) for row in results.rows if row.workload == workload]
+    """A workload's rows, those with a wrong result too, and what others published of it."""
+    rows = [row for row in results.rows if row.workload == workload]
+    lines = [_cells(results, row) for row in rows if row.ok or row.status == "error"]
     for name, microseconds in results.published.get(workload, {}).items():
         note = f"published elsewhere: {results.published_source}"
         lines.append((name, "", f"{microseconds:,}", *[""] * 8, note))
@@ -118,9 +121,10 @@ def bars(results: Results, workload: str) -> plot.Figure:
     axes.set_xlim(left, right)
     plot.name_bars(axes, [row.title for row in rows])
     axes.set_xlabel(f"{TIMES} over {base.title} (log scale), and µs per sample")
-    plot.group_legend(axes, [row.group for row in rows], loc="upper right")
+    inside = "upper right" if len(rows) > ROOM else ""
+    plot.group_legend(axes, [row.group for row in rows], inside)
     words = f"Pale bars: batch 1. {whisker_note(factors)} {warning_note()}"
-    notes = [words, *missing(results, workload)]
+    notes = [words, *wrong(results, workload)]
     best = results.fastest(workload) or base
     return plot.finish(figure, results, title(workload, best, base), notes)
 
@@ -134,13 +138,21 @@ def title(workload: str, best: Row, base: Row) -> str:
     return f"{workload}: {best.prose} is {factor} as fast as {against}: {speed} per sample"
 
 
-def missing(results: Results, workload: str) -> list[str]:
-    """What has no bar, and why."""
+def not_here(results: Results, workload: str) -> list[str]:
+    """What was not measured, and why: the rows of each reason, without a batch size where all of a
+    label are among them."""
+    rows = [row for row in results.rows if row.workload == workload]
+    absent = [row for row in rows if row.status not in ("ok", "error")]
+    partly = {row.label for row in rows if row not in absent}
     reasons: dict[str, list[str]] = {}
-    for row in results.rows:
-        if row.workload == workload and not row.ok:
-            reason = shorten(row.reason, 100, placeholder=" ...")
-            names = reasons.setdefault(f"{row.status}: {reason}", [])
-            if row.label not in names:
-                names.append(row.label)
-    return [f"{'; '.join(names)}: {reason}" for reason, names in reasons.items()]
+    for row in absent:
+        names = reasons.setdefault(f"{row.status}: {row.reason}", [])
+        name = row.title if row.label in partly else row.label
+        names += [] if name in names else [name]
+    return [f"Not measured: {'; '.join(names)}: {reason}" for reason, names in reasons.items()]
+
+
+def wrong(results: Results, workload: str) -> list[str]:
+    """What has no bar since it is wrong."""
+    rows = results.of(workload, "error")
+    return [f"{row.title}: error: {shorten(row.reason, 100, placeholder=' ...')}" for row in rows]

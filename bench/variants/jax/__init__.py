@@ -19,5 +19,6 @@ from bench.variants.sessions import library
 SESSION = "bench.variants.jax.model:JaxSession"
 VARIANTS = [
     library("jax", "JAX, jit of the whole loop", SESSION, "jax", slow_on=tuple(WORKLOADS),
-            timeout=600.0)
+            timeout=600.0, source="bench/variants/jax/model.py",
+            about="JAX's autograd, and one compiled loop over the steps, on one core.")
 ]  # fmt: skip

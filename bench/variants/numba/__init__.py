@@ -12,5 +12,7 @@ SESSION = "bench.variants.numba.model:NumbaSession"
 VARIANTS = [
     library("numba", "Numba, derived by hand", SESSION, "numba", group="hand-derived",
             slow_on=tuple(WORKLOADS),  # to compile
-            timeout=300.0)
+            timeout=300.0, source="bench/variants/numba/model.py",
+            about="The derivatives by hand as loops in Python, which LLVM compiles before the "
+            "first step.")
 ]  # fmt: skip

@@ -15,4 +15,13 @@ batch. What was tried, microseconds of processor time per sample on one core of 
 from bench.variants.sessions import library
 
 SESSION = "bench.variants.numpy.model:NumpySession"
-VARIANTS = [library("numpy", "NumPy, derived by hand", SESSION, "threadpoolctl")]
+VARIANTS = [
+    library(
+        "numpy",
+        "NumPy, derived by hand",
+        SESSION,
+        "threadpoolctl",
+        about="The derivatives by hand, each operation of a whole batch in one call of NumPy.",
+        source="bench/variants/numpy/model.py",
+    )
+]

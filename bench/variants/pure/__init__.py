@@ -23,7 +23,8 @@ def pure(
 
     return Variant(
         name, label, "pure Python", open_session, workloads=("d16", "d32", "d64", "d128"),
-        batches=(1,), dtype="float64", steady=True, slow_on=slow_on, timeout=900.0, **settings,
+        batches=(1,), dtype="float64", steady=True, slow_on=slow_on, timeout=900.0,
+        source="pymicrogpt/reference.py", **settings,
     )  # fmt: skip
 
 
@@ -33,19 +34,24 @@ def run_by_cpython() -> str | None:
     return "the benchmark is not run by CPython"
 
 
-def cpython(name: str, label: str, *options: str, variation_of: str = "") -> Variant:
+def cpython(name: str, label: str, about: str, *options: str, variation_of: str = "") -> Variant:
     return pure(
         name, f"CPython {VERSION}{label}", sys.executable, WORKER, *options, warmup=0.0,
-        slow_on=("d64", "d128"), available=run_by_cpython, variation_of=variation_of,
+        slow_on=("d64", "d128"), available=run_by_cpython, variation_of=variation_of, about=about,
     )  # fmt: skip
 
 
 VARIANTS = [
-    cpython("cpython", ""),
-    cpython("cpython-nogc", ", gc off", "--no-gc", variation_of="cpython"),
+    cpython("cpython", "",
+            "The algorithm of microgpt in pure Python: scalar autograd, one object for each value, "
+            "in double precision. All speed-ups are over this row."),
+    cpython("cpython-nogc", ", gc off",
+            "The same with the cyclic garbage collector off, which else looks through all objects "
+            "of the graph again and again.", "--no-gc", variation_of="cpython"),
     pure(
         "pypy", "PyPy", "pypy3", "-E", WORKER, slow_on=("d128",),
         warmup=4.0,  # until the compiler has seen every path
+        about="The same source under PyPy, whose compiler has seen every path before.",
         available=program_available("pypy3", apt="pypy3", brew="pypy3"),
     ),
 ]  # fmt: skip

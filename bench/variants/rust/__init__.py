@@ -45,5 +45,7 @@ VARIANTS = [
         open_session,
         program_available("rustc", apt="rustc", brew="rust"),
         batches=(1,),
+        about="Scalar autograd on a tape in Rust, single precision, compiled for this CPU.",
+        source="bench/variants/rust/rust_tape.rs",
     )
 ]

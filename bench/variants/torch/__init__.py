@@ -25,9 +25,11 @@ from bench.variants.sessions import library
 MODEL = "bench.variants.torch.model"
 PIP = "torch --index-url https://download.pytorch.org/whl/cpu"  # without a GPU's libraries
 
-row = partial(library, package="torch", pip=PIP)
+row = partial(library, package="torch", pip=PIP, source="bench/variants/torch/model.py")
 VARIANTS = [
-    row("torch-eager", "PyTorch, eager", f"{MODEL}:EagerSession"),
+    row("torch-eager", "PyTorch, eager", f"{MODEL}:EagerSession",
+        about="PyTorch with its autograd, one call an operation, on one core."),
     row("torch-compile", "PyTorch, compiled", f"{MODEL}:CompiledSession",
-        slow_on=tuple(WORKLOADS), timeout=600.0),
+        slow_on=tuple(WORKLOADS), timeout=600.0,
+        about="The same model through torch.compile: loss, gradient and update in one function."),
 ]  # fmt: skip

@@ -21,13 +21,21 @@ def available(module: str) -> str | None:
     return None if file.is_file() else f"no build/web/{file.name}; make web builds it"
 
 
-def row(name: str, label: str, module: str, workloads: tuple[str, ...]) -> Variant:
+def row(
+    name: str, label: str, module: str, workloads: tuple[str, ...], about: str, source: str
+) -> Variant:
     session = session_of("bench.variants.wasm.model:WasmSession", MODULES / f"{module}.wasm")
     label = f"WebAssembly {label} (wasmtime)"
-    return Variant(name, label, "WebAssembly", session, partial(available, module), workloads)
+    return Variant(
+        name, label, "WebAssembly", session, partial(available, module), workloads, about=about,
+        source=source,
+    )  # fmt: skip
 
 
 VARIANTS = [
-    row("wasm-scalar", "scalar", "scalar", ("d16", "d32", "d64", "d128")),
-    row("wasm-simd", "SIMD", "relaxed", tuple(WORKLOADS)),
-]
+    row("wasm-scalar", "scalar", "scalar", ("d16", "d32", "d64", "d128"),
+        "The source of C++ scalar in a sandbox.", "cpp/kernels/plain.h"),
+    row("wasm-simd", "SIMD", "relaxed", tuple(WORKLOADS),
+        "The kernels of the SIMD engines over vectors of four floats, as the page in the browser "
+        "has them.", "cpp/isa/wasm.cpp"),
+]  # fmt: skip

@@ -1,0 +1,73 @@
+"""The report in one picture, shown where people link to it: the finding, a bar for each group.
+
+It is as large as such pictures are: 1200 x 630.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.report import plot
+from bench.report.format import TIMES, digits, duration, provenance, times
+from bench.report.part import Drawn
+from bench.results import BASELINE, Results, Row, over
+
+WIDTH, HEIGHT, DPI = 1200, 630, 100
+
+
+def picture(results: Results) -> bytes | None:
+    """A PNG; None where nothing was measured against CPython."""
+    found = largest(results)
+    if not found:
+        return None
+    from matplotlib.figure import Figure
+
+    base, best = found
+    most = over(best, base).value
+    figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI)
+    how: dict[str, Any] = {"ha": "left", "va": "top", "color": plot.INK}
+    headline = f"{digits(most)}{TIMES} as fast as CPython"
+    figure.text(0.04, 0.94, headline, fontsize=38, fontweight="bold", **how)
+    width = results.workloads[best.workload]["n_embd"]
+    words = (
+        f"{best.prose} trains microgpt, n_embd {width}, at {duration(best.microseconds)} a sample"
+    )
+    figure.text(0.04, 0.815, words, fontsize=20, **how)
+    axes: Any = figure.add_axes((0.36, 0.13, 0.6, 0.58))
+    axes.set_frame_on(False)
+    axes.set_xscale("log")
+    axes.set_xlim(0.8, most * 40_000)  # room for the texts
+    rows = [base, *(row for row in fastest(results, best.workload) if row is not base)]
+    for y, row in enumerate(rows):
+        factor = over(row, base).value
+        axes.barh(y, factor - 0.8, left=0.8, height=0.7, color=plot.COLOURS[row.group][0])
+        text = f"{times(factor)}  {duration(row.microseconds)}, batch {row.batch}"
+        axes.annotate(text, (factor, y), xytext=(8, 0), textcoords="offset points", va="center",
+                      fontsize=17, color=plot.INK)  # fmt: skip
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=17, color=plot.INK)
+    axes.set_xticks([])
+    axes.minorticks_off()
+    axes.tick_params(length=0)
+    how["color"] = plot.QUIET
+    figure.text(0.04, 0.065, f"{provenance(results)}. Log scale.", fontsize=12, **how)
+    return Drawn(figure).png
+
+
+def largest(results: Results) -> tuple[Row, Row] | None:
+    """CPython, and the row that is the most times as fast, of one workload."""
+    pairs = [
+        (base, row)
+        for name in results.workloads
+        if (base := results.baseline(name)) and (row := results.fastest(name))
+        if row.variant != BASELINE
+    ]
+    return max(pairs, key=lambda pair: over(pair[1], pair[0]).value, default=None)
+
+
+def fastest(results: Results, workload: str) -> list[Row]:
+    """Of each group, the slowest group first."""
+    best: dict[str, Row] = {}
+    for row in results.ranked(workload):
+        best.setdefault(row.group, row)
+    return list(reversed(best.values()))
