@@ -41,8 +41,9 @@ from typing import (
 
 import numpy as np
 
-# 1 had no `activity` of rounds and no `engine_memory` of rows, 2 no `coverage`, 3 no `cold_start`
-FORMAT = 4
+# 1 had no `activity` of rounds and no `engine_memory` of rows, 2 no `coverage`, 3 no `cold_start`,
+# 4 no `launch_floor`
+FORMAT = 5
 BASELINE = "cpython"
 ACTIVITY = (
     "steal_percent", "busy_cores", "load_avg_1min", "clock_ghz", "peak_share", "repeats"
@@ -212,6 +213,7 @@ class Row:
     peak_memory: int = 0  # bytes that its process had resident at most; 0: unknown
     engine_memory: int = 0  # bytes that the engine holds for itself; 0: unknown
     cold_start: float = 0.0  # seconds until its first step was done, after a check; 0: unknown
+    launch_floor: float = 0.0  # seconds of an empty step on its GPU; 0: unknown, or none
     info: dict[str, str] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     values: list[float] = field(default_factory=list)  # seconds per sample, one per round
@@ -231,6 +233,11 @@ class Row:
     @property
     def ok(self) -> bool:
         return self.status == "ok"
+
+    @property
+    def on_gpu(self) -> bool:
+        """What is said of the CPU, its clock, peak and memory, is not of this row."""
+        return "gpu" in self.info
 
     @property
     def microseconds(self) -> float:

@@ -12,7 +12,8 @@ from bench.results import Results, Row, known
 
 WORDS = """\
 *Process* is the most that the process had in memory at once: interpreter, libraries and corpus
-included. *Engine* is what the engine says that it holds: weights, moments, activations, batches."""
+included. *Engine* is what the engine says that it holds: weights, moments, activations, batches.
+Rows on a GPU are left out: theirs is elsewhere."""
 
 
 def parts(results: Results) -> Iterator[Part]:
@@ -24,7 +25,7 @@ def parts(results: Results) -> Iterator[Part]:
 def table(results: Results) -> Table:
     lines: Table = [("implementation", "workload", "engine", "process")]
     for row in results.rows:
-        if row.ok and row.peak_memory:
+        if row.ok and row.peak_memory and not row.on_gpu:
             engine = megabytes(row.engine_memory) if row.engine_memory else ""
             lines.append((row.title, row.workload, engine, megabytes(row.peak_memory)))
     return lines
@@ -33,7 +34,7 @@ def table(results: Results) -> Table:
 def collect(results: Results) -> list[Row]:
     """Of the widest workload that has any, the rows whose memory is known, by size."""
     for workload in sorted(results.workloads, key=lambda name: -results.workloads[name]["n_embd"]):
-        rows = [row for row in results.of(workload) if row.peak_memory]
+        rows = [row for row in results.of(workload) if row.peak_memory and not row.on_gpu]
         if rows:
             return sorted(rows, key=lambda row: -row.peak_memory)
     return []

@@ -103,8 +103,8 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
         ends.append((name, end, final(case), colours[case["variant"]]))
     plot.label_ends(axes, ends)
     notes = [
-        "Dashed: batch 1. Solid: batch 16. Every row trains for the same time, its learning rate "
-        "falling to 0 over it. The documents evaluated are in no training. Less is better."
+        "Dashed: batch 1. Solid: larger ones. Every row trains for the same time, its learning "
+        "rate falling to 0 over it. The documents evaluated are in no training. Less is better."
     ]
     return plot.finish(drawn, results, title(probe), notes)
 
