@@ -3,7 +3,8 @@
 #   ARGS=...              passed on: make report ARGS="--quick", make test ARGS="-k corpus"
 #   PYTHON=...            the interpreter to use instead of the first suitable one
 #   SYSTEM_PACKAGES=no    leave apt and Homebrew alone
-#   TORCH=...             what `make peers` installs of PyTorch: TORCH=torch==2.13.0
+#   TORCH=... JAX=...     what `make peers` installs of PyTorch and JAX: TORCH=torch==2.13.0; for an
+#                         NVIDIA GPU TORCH='--force-reinstall torch' JAX='jax[cuda12]>=0.5'
 
 python := .venv/bin/python
 pip := $(python) -m pip --disable-pip-version-check
@@ -37,8 +38,9 @@ $(cmake): | $(python)
 
 # Without a GPU's libraries, which are gigabytes; an index that has no such PyTorch needs TORCH.
 TORCH := torch --index-url https://download.pytorch.org/whl/cpu
+JAX := jax>=0.5
 peers: .venv/installed ## install PyTorch, JAX and Numba, for their rows in the report
-	$(pip) install --quiet 'jax>=0.5' 'numba>=0.61' threadpoolctl
+	$(pip) install --quiet '$(JAX)' 'numba>=0.61' threadpoolctl
 	$(pip) install --quiet $(TORCH)
 
 web: .venv/web ## build/web/index.html: the page that trains in a browser

@@ -41,8 +41,9 @@ from typing import (
 
 import numpy as np
 
-# 1 had no `activity` of rounds and no `engine_memory` of rows, 2 no `coverage`, 3 no `cold_start`
-FORMAT = 4
+# 1 had no `activity` of rounds and no `engine_memory` of rows, 2 no `coverage`, 3 no `cold_start`,
+# 4 no `launch_floor`
+FORMAT = 5
 BASELINE = "cpython"
 ACTIVITY = (
     "steal_percent", "busy_cores", "load_avg_1min", "clock_ghz", "peak_share", "repeats"
@@ -221,6 +222,7 @@ class Row:
     peak_memory: int = 0  # bytes that its process had resident at most; 0: unknown
     engine_memory: int = 0  # bytes that the engine holds for itself; 0: unknown
     cold_start: float = 0.0  # seconds until its first step was done, after a check; 0: unknown
+    launch_floor: float = 0.0  # seconds of an empty step on its GPU; 0: unknown, or none
     info: dict[str, str] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     values: list[float] = field(default_factory=list)  # seconds per sample, one per round
@@ -240,6 +242,11 @@ class Row:
     @property
     def ok(self) -> bool:
         return self.status == "ok"
+
+    @property
+    def on_gpu(self) -> bool:
+        """What is said of the CPU, its clock, peak and memory, is not of this row."""
+        return "gpu" in self.info
 
     @property
     def microseconds(self) -> float:
@@ -303,8 +310,9 @@ class Results:
         return over(row, base) if base else None
 
     def ranked(self, workload: str) -> list[Row]:
-        """The fastest first, without variations of another row: these are to explain it."""
-        rows = [row for row in self.of(workload) if not row.variation_of]
+        """The fastest first, without variations of another row, which are to explain it, and without
+        rows on a GPU, which are no match for one core."""
+        rows = [row for row in self.of(workload) if not (row.variation_of or row.on_gpu)]
         return sorted(rows or self.of(workload), key=lambda row: row.microseconds)
 
     def fastest(self, workload: str) -> Row | None:

@@ -176,7 +176,8 @@ def measure(
             if name in done and name not in probed:
                 continue
             tell(f"{name}: computing the truth", "")
-            batches = sorted({b for v in variants.values() for b in v.batches_on(workload)})
+            rows = new_rows(args, variants, workload, results)
+            batches = sorted({row.batch for row in rows if row.ok} or {workload.batch_size or 1})
             documents = text_corpus(workload.block_size) if workload.running_text else corpus
             found = {b: Task.prepare(workload, b, documents, Path(folder)) for b in batches}
             tasks[name] = found
@@ -186,7 +187,6 @@ def measure(
             slowest = MILLISECOND if args.few and name not in args.few else math.inf
             time_left.begin(name)
             neighbour.seconds = effort.repeats
-            rows = new_rows(args, variants, workload, results)
             results.rows += rows
             run_workload(
                 [

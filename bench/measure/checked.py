@@ -88,11 +88,13 @@ class CheckedSession:
         return process.pid if process else os.getpid()
 
     def needed(self) -> dict[str, int | float]:
-        """Bytes of the process that trains, bytes that the session says that its model takes, and
-        cores: processor time over wall time of all steps, 0 where the system does not tell."""
+        """Bytes of the process that trains, bytes that the session says that its model takes,
+        seconds of an empty step where it has them, and cores: processor time over wall time of all
+        steps, 0 where the system does not tell."""
         return {
             "peak_memory": peak_memory(self.pid),
             "engine_memory": operator.index(getattr(self.session, "nbytes", 0)),
+            "launch_floor": float(getattr(self.session, "launch_floor", 0.0)),
             "cores": self.processor / self.wall if self.wall else 0.0,
         }
 

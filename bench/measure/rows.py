@@ -139,6 +139,7 @@ class Measurement:
                 reply = self.worker.ask(finish=True)
                 self.row.peak_memory = reply["peak_memory"]
                 self.row.engine_memory = reply["engine_memory"]
+                self.row.launch_floor = reply["launch_floor"]
                 if reply["cores"]:
                     self.row.info["cores"] = f"{reply['cores']:.2f}"
         self.stop()

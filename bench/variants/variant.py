@@ -29,8 +29,9 @@ class Session(Protocol):
     """One training run of one implementation, inside the worker process.
 
     It may have `nbytes`, the memory that the implementation says it takes, `process`, the
-    subprocess.Popen that trains where that is not the worker itself, and `parameters()`, flat as in
-    verify(), which bench/measure/quality.py evaluates.
+    subprocess.Popen that trains where that is not the worker itself, `parameters()`, flat as in
+    verify(), which bench/measure/quality.py evaluates, and on a GPU, which its info names as "gpu",
+    `launch_floor`, the seconds of an empty step (bench/variants/gpu.py).
     """
 
     info: dict[str, str]  # what built or runs it ("compiler", "isa"): kept in the result file

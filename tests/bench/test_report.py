@@ -111,9 +111,12 @@ def shown_texts(figure):
 )
 @pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 def test_no_label_is_clipped_or_covers_another(settings, narrow):
+    no_label_is_clipped_or_covers_another(of_rows(**settings), narrow)
+
+
+def no_label_is_clipped_or_covers_another(results, narrow):
     from matplotlib.text import Text  # without the arrow that an annotation adds
 
-    results = of_rows(**settings)
     for name, drawing in drawings(results).items():
         figure = (drawing.narrow if narrow else drawing.wide).figure
         figure.draw_without_rendering()

@@ -16,6 +16,7 @@ from synthetic import of_rows, old_report
 from bench import run_all
 from bench.results import Results
 from bench.run_all import corpus_facts, main, without_folders
+from bench.task.task import Task
 from bench.task.workload import WORKLOADS
 from bench.variants.variant import load_variants
 from pymicrogpt import Corpus
@@ -199,6 +200,24 @@ def test_the_variant_of_the_documentation_works():
     rows = {row.name: row for row in results.rows}
     assert rows["d16/b16/scalar-nosharing"].ok
     assert rows["d16/b1/zig-tape"].status == "unavailable"
+
+
+def test_the_truth_is_computed_for_rows_that_run_here_alone(monkeypatch):
+    Path("extra.py").write_text(
+        "from bench.variants.variant import Variant\n"
+        "VARIANTS = [Variant('v', 'v', 'other', print, lambda: 'it is not here', batches=(512,))]",
+        encoding="utf-8",
+    )
+    asked, prepare = [], Task.prepare
+
+    def remembered(workload, batch, *rest):
+        asked.append(batch)
+        return prepare(workload, batch, *rest)
+
+    monkeypatch.setattr(Task, "prepare", remembered)
+    code, _ = run_bench("--variants", "tape32,v", "--extra", "extra.py")
+    assert code == 0
+    assert set(asked) == {1}
 
 
 def test_cpython_and_engines_in_one_run():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from bench.task.task import Task, WrongResult, tolerance
+from bench.task.task import Task, WrongResult, tolerance, truth_steps
 from bench.task.workload import WORKLOADS
 
 
@@ -62,3 +64,27 @@ def test_what_is_not_the_truth_is_wrong(task):
         task.check_losses("float32", 500, [2.0, float("inf")])
     with pytest.raises(WrongResult, match="gradients instead of"):
         task.check_gradients("float32", losses[0], task.gradients[1:])
+
+
+def test_the_truth_of_a_large_batch_is_that_of_the_tape(tmp_path):
+    import pymicrogpt
+
+    corpus = pymicrogpt.Corpus.load()
+    workload = WORKLOADS["d16"]
+    task = Task.prepare(workload, 32, corpus, tmp_path)
+    tape = pymicrogpt.Trainer(
+        corpus, workload.config, engine="tape", batch_size=32, seed=workload.seed,
+        **workload.optimizer,
+    )  # fmt: skip
+    gradients = np.concatenate([g.ravel() for g in tape.gradients().values()])
+    np.testing.assert_allclose(task.losses, tape.run(20), rtol=1e-9)
+    assert np.linalg.norm(task.gradients - gradients) < 1e-9 * np.linalg.norm(gradients)
+    assert [truth_steps(workload, batch) for batch in (1, 256, 4096)] == [20, 20, 2]
+
+
+def test_the_loss_of_a_large_batch_has_the_rounding_of_more_sums(task):
+    first = float(task.losses[0])
+    replace(task, batch_size=4096).check_losses("float32", 0, [first * (1 + 3e-6)])
+    for batch, dtype, off in ((256, "float32", 3e-6), (4096, "float64", 3e-9)):
+        with pytest.raises(WrongResult, match="loss of step 1"):
+            replace(task, batch_size=batch).check_losses(dtype, 0, [first * (1 + off)])

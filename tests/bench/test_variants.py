@@ -28,7 +28,8 @@ def _small_corpus(tmp_path, monkeypatch):
 
 def test_every_implementation_of_the_design_has_a_variant():
     expected = {"cpython", "cpython-nogc", "pypy", "rust-tape", "numpy"}
-    expected |= {"torch-eager", "torch-compile", "jax", "numba", "wasm-scalar", "wasm-simd"}
+    expected |= {"torch-eager", "torch-compile", "torch-gpu", "jax", "jax-gpu"}
+    expected |= {"numba", "wasm-scalar", "wasm-simd"}
     expected |= {info.name for info in pymicrogpt.engines()} - {"reference"}
     variants = load_variants()
     assert expected <= set(variants)

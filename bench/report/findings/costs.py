@@ -54,9 +54,9 @@ def table(results: Results) -> Table:
 
 
 def cycles(row: Row) -> Estimate | None:
-    """Per sample; None where the clock is not known of each round."""
+    """Per sample; None where the clock is not known of each round, or is not that of a GPU."""
     clocks = [1e9 * r.activity.get("clock_ghz", 0.0) for r in row.rounds]
-    if not all(clocks):
+    if row.on_gpu or not all(clocks):
         return None
     return estimate([value * clock for value, clock in zip(row.values, clocks, strict=True)])
 

@@ -57,7 +57,7 @@ class Pair:
 
 def pairs(results: Results, workload: str) -> list[Pair]:
     """The steps of the ladder, then at each batch size what a sandbox costs, and the fastest row
-    over the fastest of every other group."""
+    over the fastest of every other group. Rows on a GPU are compared in their own finding."""
     steps = rungs(results, workload)
     found = [Pair(" ".join(b.tick.split()), b.row, a.row) for a, b in pairwise(steps)]
     rows = results.ranked(workload)

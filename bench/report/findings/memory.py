@@ -12,7 +12,8 @@ from bench.results import Results, Row, known
 
 WORDS = """\
 *Process* is the most that the process had in memory at once: interpreter, libraries and corpus
-included. *Engine* is what the engine says that it holds: weights, moments, activations, batches."""
+included. *Engine* is what the engine says that it holds: weights, moments, activations, batches.
+Rows on a GPU are left out: theirs is elsewhere."""
 
 
 def parts(results: Results) -> Iterator[Part]:
@@ -24,7 +25,7 @@ def parts(results: Results) -> Iterator[Part]:
 def table(results: Results) -> Table:
     lines: Table = [("implementation", "workload", "engine", "process")]
     for row in results.rows:
-        if row.ok and row.peak_memory:
+        if row.ok and row.peak_memory and not row.on_gpu:
             engine = megabytes(row.engine_memory) if row.engine_memory else ""
             lines.append((row.title, row.workload, engine, megabytes(row.peak_memory)))
     return lines
@@ -33,7 +34,10 @@ def table(results: Results) -> Table:
 def collect(results: Results) -> list[Row]:
     """The rows whose memory is known, by size: of the workload that has the most, or the widest of
     these."""
-    found = [[row for row in results.of(name) if row.peak_memory] for name in results.workloads]
+    found = [
+        [row for row in results.of(name) if row.peak_memory and not row.on_gpu]
+        for name in results.workloads
+    ]
     most = max(map(len, found), default=0)
     widest = max(
         (rows for rows in found if rows and len(rows) == most),

@@ -117,9 +117,9 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
         ends.append((name, end, final(case), colours[case["variant"]]))
     plot.label_ends(axes, ends)
     notes = [
-        "Of each implementation the batch size that ended lower: 1 dashed, 16 solid. All train for "
-        "the same time, while the learning rate falls to 0. The documents evaluated are in no "
-        "training. Less is better."
+        "Of each implementation the batch size that ended lower: 1 dashed, larger ones solid. All "
+        "train for the same time, while the learning rate falls to 0. The documents evaluated are "
+        "in no training. Less is better."
     ]
     return plot.finish(drawn, results, title(probe), notes)
 

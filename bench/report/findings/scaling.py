@@ -69,7 +69,7 @@ def figure(results: Results, lines: list[list[Row]]) -> plot.Figure:
     for *_, row in lines:
         time, colour = row.microseconds, colours[row.variant]
         ends.append((f"{row.title}: {digits(time)}", width(results, row), time, colour))
-    notes = ["Dashed: batch 1. Solid: batch 16. Less is better."]
+    notes = ["Dashed: batch 1. Solid: larger batches. Less is better."]
     if len(elsewhere) > 1:
         *_, last = elsewhere
         ends.append((f"published: {digits(elsewhere[last])}", last, elsewhere[last], plot.INK))

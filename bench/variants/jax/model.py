@@ -11,7 +11,7 @@ from functools import partial
 # to 1.35 processors.
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # several rows share the memory of a GPU
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 
 from bench.task.task import Task
+from bench.variants.gpu import launch_floor
 from bench.variants.padded import Documents, tensor_places
 from bench.variants.variant import Session
 
@@ -36,19 +37,27 @@ class JaxSession(Session):
     again for another one; its body is that of a lax.scan.
     """
 
+    platform = "cpu"
+    lengths = BUCKETS
+
     def __init__(self, task: Task):
+        jax.config.update("jax_platforms", self.platform)  # also where there is another one
         self.task = task
         self.info = {"library": f"jax {jax.__version__}", "dtype": "float32"}
         self.places = tensor_places(task)
         documents = Documents(task)
-        self.tokens = jnp.asarray(documents.tokens, jnp.int32)
-        self.weights = jnp.asarray(documents.weights)
         self.count = documents.count
-        self.buckets = documents.buckets(BUCKETS)
-        self.bucket = jnp.asarray(np.searchsorted(self.buckets, documents.longest), jnp.int32)
+        self.buckets = documents.buckets(self.lengths)
+        bucket = np.searchsorted(self.buckets, documents.longest)
+        self.host = (documents.tokens.astype(np.int32), documents.weights, bucket.astype(np.int32))
+        self.load()
         self.train = jax.jit(self.steps, donate_argnums=0)
         self.restart()
         self.run(0)  # compiles
+
+    def load(self) -> None:
+        """All documents, to the device."""
+        self.documents = jax.device_put(self.host)
 
     def restart(self) -> None:
         flat = self.task.parameters.astype(np.float32)
@@ -80,25 +89,25 @@ class JaxSession(Session):
         correct = jnp.take_along_axis(log_p, tokens[:, 1:, None], -1)[..., 0]
         return -jnp.sum(weights * correct)
 
-    def loss_and_gradient(self, T: int, w: dict[str, Array], first: Array):
+    def loss_and_gradient(self, T: int, w: dict[str, Array], documents: tuple, first: Array):
         """Of the batch that begins with document `first`, padded to T positions."""
         B = self.task.batch_size
-        tokens = jax.lax.dynamic_slice(self.tokens, (first, 0), (B, T + 1))
-        weights = jax.lax.dynamic_slice(self.weights, (first, 0), (B, T))
+        tokens = jax.lax.dynamic_slice(documents[0], (first, 0), (B, T + 1))
+        weights = jax.lax.dynamic_slice(documents[1], (first, 0), (B, T))
         return jax.value_and_grad(self.loss)(w, tokens, weights)
 
     def verify(self) -> tuple[float, np.ndarray]:
         first = self.done * self.task.batch_size % self.count
-        function = partial(self.loss_and_gradient, self.buckets[int(self.bucket[first])])
-        loss, gradient = jax.jit(function)(self.state[0], jnp.int32(first))
+        function = partial(self.loss_and_gradient, self.buckets[int(self.host[2][first])])
+        loss, gradient = jax.jit(function)(self.state[0], self.documents, jnp.int32(first))
         return float(loss), self.flat(gradient)
 
-    def one_step(self, step: Array, state: tuple) -> tuple:
+    def one_step(self, documents: tuple, step: Array, state: tuple) -> tuple:
         w, m, v, losses = state
         o = self.task.workload.optimizer
         first = step * self.task.batch_size % self.count
         branches = [partial(self.loss_and_gradient, T) for T in self.buckets]
-        loss, gradient = jax.lax.switch(self.bucket[first], branches, w, first)
+        loss, gradient = jax.lax.switch(documents[2][first], branches, w, documents, first)
         rate = o["learning_rate"] * (1 - step / o["num_steps"]) / (1 - o["beta1"] ** (step + 1.0))
         unbias = 1 / (1 - o["beta2"] ** (step + 1.0))
 
@@ -111,14 +120,37 @@ class JaxSession(Session):
         w, m, v = ({name: parts[i] for name, parts in updated.items()} for i in range(3))
         return w, m, v, losses.at[step].set(loss)
 
-    def steps(self, state: tuple, begin: Array, end: Array) -> tuple:
-        return jax.lax.fori_loop(begin, end, self.one_step, state)
+    def steps(self, state: tuple, documents: tuple, begin: Array, end: Array) -> tuple:
+        return jax.lax.fori_loop(begin, end, partial(self.one_step, documents), state)
 
     def run(self, steps: int) -> tuple[list[float], float]:
         start = time.perf_counter()
         end = self.done + steps
-        self.state = self.train(self.state, jnp.int32(self.done), jnp.int32(end))
+        between = jnp.int32(self.done), jnp.int32(end)
+        self.state = self.train(self.state, self.documents, *between)
         losses = np.asarray(self.state[-1])[self.done : end].tolist()  # waits
         seconds = time.perf_counter() - start
         self.done = end
         return losses, seconds
+
+
+class GpuSession(JaxSession):
+    """The documents go to the GPU as a run begins and its losses back as it ends. One length, since
+    a choice among several would be the host's, at each step."""
+
+    platform = "cuda"
+    lengths = 1
+
+    def __init__(self, task: Task):
+        jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
+        super().__init__(task)
+        self.info["gpu"] = jax.devices()[0].device_kind
+        add, one = jax.jit(lambda x: x + 1), jnp.zeros(1)
+        self.launch_floor = launch_floor(lambda: add(one).block_until_ready())
+
+    def run(self, steps: int) -> tuple[list[float], float]:
+        start = time.perf_counter()
+        self.load()
+        loading = time.perf_counter() - start  # until then; the loop waits for the rest
+        losses, seconds = super().run(steps)
+        return losses, loading + seconds

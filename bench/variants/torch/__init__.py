@@ -1,4 +1,4 @@
-"""PyTorch with autograd: eager, and through torch.compile.
+"""PyTorch with autograd: eager, and through torch.compile, there also on a GPU.
 
 What was tried, microseconds per sample at n_embd 16 and 64, batch 16, on one core of a Zen 4 (a
 shared machine: within 10 %):
@@ -15,11 +15,15 @@ shared machine: within 10 %):
 
 Of a compiled step at batch 1 most is Python around it: the C++ wrapper (kept) took it from 280 to
 160 microseconds at n_embd 16. Compiling is not timed.
+
+On a GPU (nothing was tried) a step is a CUDA graph, in f32 without TF32. The time has in it that
+all documents go to the GPU as a run of steps begins, and all losses back as it ends.
 """
 
 from functools import partial
 
 from bench.task.workload import WORKLOADS
+from bench.variants.gpu import on_gpu
 from bench.variants.sessions import library
 
 MODEL = "bench.variants.torch.model"
@@ -32,4 +36,11 @@ VARIANTS = [
     row("torch-compile", "PyTorch, compiled", f"{MODEL}:CompiledSession",
         slow_on=tuple(WORKLOADS), timeout=600.0,
         about="The same model through torch.compile: loss, gradient and update in one function."),
+    on_gpu(
+        row("torch-gpu", "PyTorch, GPU", f"{MODEL}:GpuSession", group="other",
+            slow_on=tuple(WORKLOADS), timeout=600.0,
+            about="The compiled model on a GPU, the transfer of the documents included."),
+        "import torch; assert torch.cuda.is_available()",
+        "PyTorch sees no GPU; pip install --force-reinstall torch has the build for one",
+    ),
 ]  # fmt: skip

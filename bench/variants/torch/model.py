@@ -1,4 +1,4 @@
-"""The model in PyTorch: autograd, and Adam on one flat vector, eager or compiled."""
+"""The model in PyTorch: autograd, and Adam on one flat vector, eager, compiled, or on a GPU."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.task.task import Task
+from bench.variants.gpu import launch_floor
 from bench.variants.padded import PaddedSession, rates, tensor_places
 
 BUCKETS = 3  # each is compiled on its own, for many seconds
@@ -20,23 +21,34 @@ def rms(x: Tensor) -> Tensor:
 
 
 class EagerSession(PaddedSession):
+    device = "cpu"
+
     def __init__(self, task: Task):
         torch.set_num_threads(1)
+        count = len(task.parameters)
+        self.flat = torch.zeros(count, device=self.device, requires_grad=True)
+        self.moment1 = torch.zeros(count, device=self.device)  # both over 1 - beta
+        self.moment2 = torch.zeros(count, device=self.device)
         places = tensor_places(task)
         self.names = list(places)
         self.shapes = [shape for _, shape in places.values()]
         self.sizes = [rows * cols for rows, cols in self.shapes]
         super().__init__(task, f"torch {torch.__version__}")
-        self.tokens = torch.from_numpy(self.documents.tokens)
-        self.weights = torch.from_numpy(self.documents.weights)
+        self.load()
+
+    def load(self) -> None:
+        """All documents, to the device."""
+        self.tokens = torch.from_numpy(self.documents.tokens).to(self.device)
+        self.weights = torch.from_numpy(self.documents.weights).to(self.device)
 
     def reset(self, parameters: np.ndarray) -> None:
-        self.flat = torch.tensor(parameters, requires_grad=True)
-        self.moment1 = torch.zeros(len(parameters))  # both over 1 - beta
-        self.moment2 = torch.zeros(len(parameters))
+        with torch.no_grad():
+            self.flat.copy_(torch.from_numpy(parameters))
+            self.moment1.zero_()
+            self.moment2.zero_()
 
     def parameters(self) -> np.ndarray:
-        return self.flat.detach().numpy().astype(float)
+        return self.flat.detach().cpu().numpy().astype(float)
 
     def batch(self, first: int) -> tuple[Tensor, Tensor]:
         """Tokens (B, T + 1) and weights (B, T) of the batch that begins with document `first`."""
@@ -63,7 +75,7 @@ class EagerSession(PaddedSession):
     def verify(self) -> tuple[float, np.ndarray]:
         loss = self.loss(self.flat, *self.batch(self.documents.first(self.done)))
         (gradient,) = torch.autograd.grad(loss, self.flat)
-        return loss.item(), gradient.numpy().astype(float)
+        return loss.item(), gradient.cpu().numpy().astype(float)
 
     def step(self, step: int) -> Tensor:
         loss = self.loss(self.flat, *self.batch(self.documents.first(step)))
@@ -79,22 +91,21 @@ class EagerSession(PaddedSession):
 class CompiledSession(EagerSession):
     """Loss, gradient and update in one compiled function, for each of a few lengths of batches."""
 
+    lengths = BUCKETS
+
     def __init__(self, task: Task):
         super().__init__(task)
+        self.flat = self.flat.detach()
         self.compiled = self.compile(self.update)
-        buckets = np.array(self.documents.buckets(BUCKETS))
+        buckets = np.array(self.documents.buckets(self.lengths))
         self.documents.longest = buckets[np.searchsorted(buckets, self.documents.longest)]
         for length in buckets:
             first = int(np.argmax(self.documents.longest == length))
-            self.update_with(first, (0.0, 1.0))
+            self.update_with(first, torch.tensor((0.0, 1.0), device=self.device))
         self.restart()
 
     def compile(self, function: Callable) -> Callable:
         return torch.compile(function, dynamic=False, fullgraph=True, options={"cpp_wrapper": True})
-
-    def reset(self, parameters: np.ndarray) -> None:
-        super().reset(parameters)
-        self.flat = self.flat.detach()
 
     def gradient(self, flat: Tensor, tokens: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         return torch.func.grad_and_value(self.loss)(flat, tokens, weights)
@@ -106,14 +117,50 @@ class CompiledSession(EagerSession):
         flat.sub_(rates[0] * moment1 / (moment2.sqrt() + rates[1]))
         return loss
 
-    def update_with(self, first: int, rates: tuple[float, float]) -> Tensor:
+    def update_with(self, first: int, rates: Tensor) -> Tensor:
         state = (self.flat, self.moment1, self.moment2)
-        return self.compiled(*state, *self.batch(first), torch.tensor(rates))
+        return self.compiled(*state, *self.batch(first), rates)
 
     def verify(self) -> tuple[float, np.ndarray]:
         first = self.documents.first(self.done)
         gradient, loss = self.compile(self.gradient)(self.flat, *self.batch(first))
-        return loss.item(), gradient.numpy().astype(float)
+        return loss.item(), gradient.cpu().numpy().astype(float)
 
     def step(self, step: int) -> Tensor:
-        return self.update_with(self.documents.first(step), rates(self.task, step))
+        return self.update_with(self.documents.first(step), torch.tensor(rates(self.task, step)))
+
+
+class GpuSession(CompiledSession):
+    """A step as one CUDA graph. The documents go to the GPU as a run begins and its losses back as
+    it ends; between, nothing waits. One length: a launch takes as long for a shorter batch."""
+
+    device = "cuda"
+    lengths = 1
+
+    def __init__(self, task: Task):
+        torch.set_float32_matmul_precision("highest")  # no TF32
+        for fused in ("flash", "mem_efficient", "cudnn"):  # of which f32 is made up of TF32
+            getattr(torch.backends.cuda, f"enable_{fused}_sdp")(False)
+        every = [rates(task, step) for step in range(task.workload.num_steps)]
+        self.rates = torch.tensor(every, device=self.device)
+        super().__init__(task)
+        gpu = torch.cuda.get_device_name() if self.device == "cuda" else self.device
+        self.info["gpu"] = gpu
+        one = torch.zeros(1, device=self.device)
+        wait = torch.get_device_module(self.device).synchronize
+        self.launch_floor = launch_floor(lambda: (one.add_(1), wait()))
+
+    def compile(self, function: Callable) -> Callable:
+        for kept in (self.flat, self.moment1, self.moment2):  # else a graph may not change them
+            torch._dynamo.mark_static_address(kept)
+        return torch.compile(function, dynamic=False, fullgraph=True, mode="reduce-overhead")
+
+    def step(self, step: int) -> Tensor:
+        torch.compiler.cudagraph_mark_step_begin()
+        loss = self.update_with(self.documents.first(step), self.rates[step])
+        return loss.clone()  # the graph's own is overwritten by the next step
+
+    def train(self, steps: int) -> list[float]:
+        self.load()
+        losses = [self.step(self.done + i) for i in range(steps)]
+        return torch.stack(losses).tolist()  # waits

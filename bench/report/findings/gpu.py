@@ -1,0 +1,121 @@
+"""Rows on a GPU against the batch size, with what a launch takes, and one core beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from bench.report import plot
+from bench.report.format import digits, duration, interval, micro, times, whisker_note
+from bench.report.part import Drawing, Part, Table
+from bench.results import Estimate, Results, Row, estimate, over
+
+WORDS = """\
+Libraries on a GPU, in f32 without TF32, verified as all others. The time has in it that all
+documents go to the GPU as a run of steps begins, and all losses back as it ends. *Launch floor* is
+the emptiest step, one addition to one number that is launched and waited for, shared out among the
+documents of a batch: a step that waits for the GPU takes no less, whatever it computes. Rows need
+not wait at each step. *Over one core* holds the row against the fastest of its batch size without a
+GPU."""
+
+
+def parts(results: Results) -> Iterator[Part]:
+    if rows := [row for row in results.rows if row.ok and row.on_gpu]:
+        lines = collect(results, rows)
+        drawings = [Drawing("gpu", partial(figure, results, lines))] if lines else []
+        yield Part((3, 3), "GPU", WORDS, drawings, [table(results, rows)])
+
+
+def floor(row: Row) -> float:
+    """Microseconds per sample."""
+    return 1e6 * row.launch_floor / row.batch
+
+
+def one_core(results: Results, row: Row) -> Row | None:
+    """The fastest row of the same workload and batch size without a GPU."""
+    found = (other for other in results.ranked(row.workload) if other.batch == row.batch)
+    return next(found, None)
+
+
+def table(results: Results, rows: list[Row]) -> Table:
+    lines: Table = [
+        ("implementation", "workload", "GPU", "µs per sample", "interval", "launch floor",
+         "of it a sample's", "over one core", "its interval", "which is")
+    ]  # fmt: skip
+    for row in rows:
+        core = one_core(results, row)
+        factor = over(row, core) if core else None
+        lines.append((
+            row.title, row.workload, row.info["gpu"], digits(row.microseconds),
+            interval(row.estimate), duration(1e6 * row.launch_floor) if row.launch_floor else "",
+            f"{floor(row):.2g} µs" if row.launch_floor else "",
+            times(factor.value) if factor else "", interval(factor) if factor else "",
+            core.label if core else "",
+        ))  # fmt: skip
+    return lines
+
+
+@dataclass(frozen=True)
+class Line:
+    workload: str
+    label: str
+    dashes: str
+    found: dict[int, Estimate]  # microseconds per sample by batch size
+    floor: float = 0.0  # microseconds of a launch
+
+
+def collect(results: Results, rows: list[Row]) -> list[Line]:
+    """Of each workload, the variants on a GPU at several batch sizes, and the probe of the best
+    engine, on one core."""
+    lines = []
+    for workload in results.workloads:
+        found: dict[str, list[Row]] = {}
+        for row in rows:
+            if row.workload == workload:
+                found.setdefault(row.label, []).append(row)
+        several = {label: of for label, of in found.items() if len(of) > 1}
+        for dashes, (label, of) in zip(("-", "--", "-."), several.items(), strict=False):
+            times_of = {row.batch: row.estimate for row in of}
+            lines.append(Line(workload, label, dashes, times_of, 1e6 * of[0].launch_floor))
+        core = {
+            case["batch"]: estimate(case["seconds"]) * 1e6
+            for name, case in results.cases("batch")
+            if name == workload and case["sharing"]
+        }
+        if several and core:
+            lines.append(Line(workload, "one core", ":", core))
+    return lines
+
+
+def figure(results: Results, lines: list[Line]) -> plot.Figure:
+    drawn, axes = plot.new_figure(max(5.0, 1.8 + 0.3 * len(lines)))
+    ends = []
+    for line in lines:
+        colour, name = plot.WORKLOAD_COLOURS[line.workload], f"{line.workload}, {line.label}"
+        plot.line(axes, line.found, line.dashes, f"{name}, batch", color=colour, markersize=5)
+        last = max(line.found)
+        time = line.found[last].value
+        ends.append((f"{name}: {digits(time)}", last, time, colour))
+    sizes = sorted({size for line in lines if line.dashes != ":" for size in line.found})
+    plot.log2_axis(axes, sizes, "batch size")
+    plot.log_axis(axes.yaxis)
+    axes.set_ylabel("µs per sample (log scale)")
+    plot.label_ends(axes, ends)
+    notes = [
+        "Colours: workloads. Solid and dashed: libraries on a GPU. Dotted: the best engine, one "
+        "thread. Less is better. " + whisker_note(e for line in lines for e in line.found.values())
+    ]
+    return plot.finish(drawn, results, title(lines), notes)
+
+
+def title(lines: list[Line]) -> str:
+    """Of the last workload, the line that ends lowest."""
+    of = [line for line in lines if line.workload == lines[-1].workload and line.dashes != ":"]
+    best = min(of, key=lambda line: line.found[max(line.found)].value)
+    first, last = min(best.found), max(best.found)
+    text = (
+        f"{best.workload}: {best.label} takes {micro(best.found[last].value)} per sample at batch "
+        f"{last}, and {micro(best.found[first].value)} at batch {first}"
+    )
+    return f"{text}; an empty launch takes {micro(best.floor)}" if best.floor else text
