@@ -310,8 +310,8 @@ class Results:
         return over(row, base) if base else None
 
     def ranked(self, workload: str) -> list[Row]:
-        """The fastest first, without variations of another row, which are to explain it, and without
-        rows on a GPU, which are no match for one core."""
+        """The fastest first, without variations of another row, which are to explain it, and
+        without rows on a GPU, which are no match for one core."""
         rows = [row for row in self.of(workload) if not (row.variation_of or row.on_gpu)]
         return sorted(rows or self.of(workload), key=lambda row: row.microseconds)
 

@@ -62,14 +62,14 @@ def of_rows(workloads=("d16", "d64"), leave_out=(), wrong=(), more=0) -> Results
                 micro = at_16[variant.name] * width**1.7 / (2 if batch > 1 else 1)
                 row.peak_memory = 40_000_000 + 10_000 * len(rows)
                 row.engine_memory = 0 if "py" in variant.name else 700_000
-                row.values = as_written([micro * 1e-6 * noise for noise in (1.0, 1.02, 1.1)])
-                row.rounds = [Round(as_written(value * 100), 50, 100, 713) for value in row.values]
+                row.values = [micro * 1e-6 * noise for noise in (1.0, 1.02, 1.1)]
+                row.rounds = [Round(value * 100, 50, 100, 713) for value in row.values]
                 row.loss, row.loss_first_step, row.loss_last_step = 2.34, 951, 1000
                 row.info = {"isa": "AVX\nand more", "compiler": ""}
     for i in range(more):
         row = replace(rows[-1], status="ok", reason="", variant=f"more{i}", loss=2.34)
         row.label, row.group, row.batch = f"A library of arrays, {i}", "other", 16 if i % 2 else 1
-        row.values = as_written([1e-4 * 0.8**i * noise for noise in (1.0, 1.3, 0.9)])
+        row.values = [1e-4 * 0.8**i * noise for noise in (1.0, 1.3, 0.9)]
         row.rounds = [Round(1.0, 1, 1, 7)] * 3
         rows.append(row)
     about = {
@@ -88,6 +88,18 @@ def of_rows(workloads=("d16", "d64"), leave_out=(), wrong=(), more=0) -> Results
         name: {"label": v.label, "about": v.about, "source": v.source}
         for name, v in load_variants().items()
     }
+    return rounded(results)
+
+
+def rounded(results: Results) -> Results:
+    """With the digits that a result file has."""
+    results.workloads = as_written(results.workloads)
+    for row in results.rows:
+        row.values = as_written(row.values)
+        for r in row.rounds:
+            r.seconds = as_written(r.seconds)
+    for probe in results.probes:
+        probe.cases = as_written(probe.cases)
     return results
 
 
@@ -109,7 +121,7 @@ def with_gpu(results: Results) -> Results:
                     launch_floor=8e-6, info={"gpu": "A GPU With A Name 80GB"},
                 )
             )  # fmt: skip
-    return results
+    return rounded(results)
 
 
 def of_probes(workloads=("d16", "d64")) -> Results:
@@ -174,7 +186,7 @@ def of_probes(workloads=("d16", "d64")) -> Results:
         "peak_avx512_gl2_bytes": 220.0,
         "peak_gflops": 238.0,
     }
-    return Results(about, described, rows, {}, "", found)
+    return rounded(Results(about, described, rows, {}, "", found))
 
 
 def of_trainings(workloads=("d16", "d64")) -> Results:
@@ -213,9 +225,7 @@ def of_trainings(workloads=("d16", "d64")) -> Results:
         name: {**WORKLOADS[name].describe(), "num_params": 4192, "mean_positions": 7.1,
                "flops_per_sample": 1e5} for name in workloads
     }  # fmt: skip
-    for found in probes:
-        found.cases = as_written(found.cases)
-    return Results(about, described, [], {}, "", probes)
+    return rounded(Results(about, described, [], {}, "", probes))
 
 
 def old_report(folder: Path) -> dict[str, bytes]:
