@@ -98,8 +98,9 @@ arm: $(cmake)
 	@[ -n "$(clang)" ] || tools/install.sh clang-19 || echo "without clang, SME is left out" >&2
 	@$(MAKE) arm-tests
 endif
-arm-tests:
+arm-tests: .venv/installed
 	$(call kernel_tests,arm,$(aarch64))
+	PYMICROGPT_EMULATED="qemu-aarch64 build/arm/tests/cpp/train" $(python) -m pytest -q tests/cpp/test_emulated.py
 
 # At -O1: emulated kernels are slow to compile, and fast enough.
 emulate: $(cmake) ## run the AVX-512 kernel tests where the CPU has AVX2 alone
