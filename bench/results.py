@@ -176,7 +176,7 @@ class Round:
     steps: int
     documents: int
     positions: int
-    # machine.Watch.facts(), the clock, what share of its peak the core could do before and after,
+    # machine.Watch.facts(), the clock, what share of its best the core could do before and after,
     # and how often the round was done again because of that; each if recorded.
     activity: dict[str, float] = field(default_factory=dict)
 

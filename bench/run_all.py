@@ -26,7 +26,7 @@ from bench.guard import repeatability
 from bench.measure import generation, machine, pareto, probes, quality, unfinished
 from bench.measure import time_left as time_left_of
 from bench.measure.effort import EFFORTS
-from bench.measure.neighbour import found_by
+from bench.measure.neighbour import look_around
 from bench.measure.rows import Measurement, run_workload, too_slow
 from bench.measure.time_left import TimeLeft
 from bench.report.findings import speedup
@@ -165,7 +165,7 @@ def measure(
         if not w.running_text and name in (args.few or workloads)
     }  # fmt: skip
     done = unfinished.whole(results)
-    time_left, neighbour = TimeLeft(), found_by(results.run)
+    time_left, neighbour = TimeLeft(), look_around()
     with (
         tempfile.TemporaryDirectory(prefix="pymicrogpt-bench-") as folder,
         progress(time_left) as tell,

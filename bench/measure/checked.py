@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.measure.machine import clock_ghz, peak_memory, processor_seconds
+from bench.measure.neighbour import least, paces
 from bench.measure.process import Answer, serve
 from bench.task.task import Task, WrongResult
 from bench.variants.variant import Variant, find_variant
@@ -119,6 +120,7 @@ class CheckedSession:
 def start(job: dict[str, Any]) -> tuple[dict[str, Any], Answer]:
     variant = find_variant(job["variant"], job["extra"])
     checked = CheckedSession(variant, Task.load(job["task"]))
+    measure = paces()
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         if "finish" in request:
@@ -127,7 +129,9 @@ def start(job: dict[str, Any]) -> tuple[dict[str, Any], Answer]:
             return needed
         if request.get("restart"):
             checked.restart()
-        return checked.run(request["steps"]) | {"clock_ghz": clock_ghz()}
+        before = measure()
+        reply = checked.run(request["steps"]) | {"clock_ghz": clock_ghz()}
+        return reply | {"paces": least(before, measure())}
 
     return {"info": checked.session.info}, answer
 

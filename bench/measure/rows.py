@@ -25,8 +25,8 @@ from bench.task.task import Task
 from bench.variants.variant import Variant
 
 LONGER = 6
-REPEATS = 2  # of a round that a neighbour disturbed
-NOBODY = Neighbour(None)
+REPEATS = 4  # of a round that a neighbour disturbed
+NOBODY = Neighbour()
 
 
 class Measurement:
@@ -116,16 +116,15 @@ class Measurement:
 
     def _round(self, neighbour: Neighbour) -> tuple[Round, dict[str, Any]]:
         assert self.worker
-        before = neighbour.share()
         watch = machine.Watch()
         reply = self.worker.ask(steps=self.steps, restart=not self.variant.steady)
-        activity, after = watch.facts(), neighbour.share()
+        activity = watch.facts()
         if "busy_cores" in activity:  # the better witness
             activity.pop("load_avg_1min", None)
         if reply.get("clock_ghz"):
             activity["clock_ghz"] = reply["clock_ghz"]
-        if before is not None and after is not None:
-            activity["peak_share"] = round(min(before, after), 3)
+        if (share := neighbour.share(reply.get("paces", {}))) is not None:
+            activity["peak_share"] = round(share, 3)
         counts = {key: reply[key] for key in ("steps", "documents", "positions")}
         return Round(reply["seconds"], **counts, activity=activity), reply
 

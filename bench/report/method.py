@@ -40,7 +40,7 @@ def warnings(results: Results) -> list[str]:
         were = "round was" if repeats == 1 else "rounds were"
         words.append(
             f"{repeats} {were} done again, since before or after one core could do less than "
-            f"{100 * GOOD_PEAK:.0f} % of its peak, as beside a busy neighbour; {disturbed} of "
+            f"{100 * GOOD_PEAK:.0f} % of its best, as beside a busy neighbour; {disturbed} of "
             f"{len(rounds)} rounds are of such moments nevertheless."
         )
     if sittings := about.get("resumed"):

@@ -37,7 +37,7 @@ def test_report_has_each_row_reason_and_published_figure(tmp_path):
         assert (f"| {row.label} | {row.batch} |" in text) == row.ok
     absent = "PyPy; NEON; NEON, no sparsity; NEON, plain"
     assert re.search(
-        f"^Not measured: {absent}.*: unavailable: this CPU has none; buy another one$", text, re.M
+        f"^Not measured: unavailable: this CPU has none; buy another one: {absent}", text, re.M
     )
     assert re.search(r"\| EEmicroGPT, SME2 \|.*\| 36.8 \|.*published elsewhere", text)
     assert "| 171,000 |" not in text.replace("174,000", "")  # the median, not the minimum

@@ -14,7 +14,7 @@ import pytest
 from bench.measure.checked import CheckedSession
 from bench.measure.effort import EFFORTS
 from bench.measure.machine import peak_memory
-from bench.measure.neighbour import Neighbour
+from bench.measure.neighbour import Neighbour, look_around, paces
 from bench.measure.process import Worker
 from bench.measure.rows import Measurement, run_workload
 from bench.results import BASELINE, ENOUGH_ROUNDS, Row
@@ -135,29 +135,44 @@ def test_a_training_whose_steps_get_cheaper_may_be_longer(task):
 
 
 def test_rounds_beside_a_neighbour_are_done_again(task):
-    peaks = iter([1.0, 1.0, 1.0, 0.5, 0.6, 1.0, 0.5, 0.5, 0.9, 0.5, 1.0, 1.0])
-    neighbour = Neighbour(lambda: 100.0 * next(peaks))
+    # Of each round: multiply-adds, and steps of the short training.
+    paces = iter([(9.0, 100.0), (9.0, 60.0), (7.0, 80.0), (8.9, 55.0), (3.0, 99.0), (9.0, 97.0)])
+    neighbour = Neighbour({"multiply-adds": 9.0})
+
+    class Disturbed(Scripted):
+        def ask(self, steps, restart):
+            found = dict(zip(("multiply-adds", "steps"), next(paces), strict=True))
+            return super().ask(steps, restart) | {"paces": found}
+
     variant = Variant("v", "v", "other", lambda task: None)
     row = Row("v", "v", "other", "d16", 1)
     measurement = Measurement(row, variant, task, replace(EFFORTS["quick"], budget=100.0), [])
-    measurement.worker = Scripted(1e-3)
+    measurement.worker = Disturbed(1e-3)
     measurement._calibrate(per_step=1e-3)
     neighbour.seconds = 3.5  # three rounds of a second
     for _ in range(3):
         measurement.measure(neighbour)
     assert len(measurement.worker.asked) == 3 + 3
     shares = [r.activity["peak_share"] for r in row.rounds]
-    assert shares == [1.0, 0.6, 1.0]  # the best of those that were done again, and no time for more
-    assert [r.activity.get("repeats", 0) for r in row.rounds] == [0, 2, 1]
+    # The best of those that were done again, until there was no time for more.
+    assert shares == pytest.approx([1.0, 7 / 9, 0.97], abs=1e-3)
+    assert [r.activity.get("repeats", 0) for r in row.rounds] == [0, 3, 0]
     assert [r.disturbed for r in row.rounds] == [False, True, False]
 
 
 def test_rounds_are_done_again_as_long_as_there_is_time():
-    neighbour = Neighbour(lambda: 1.0, highest=2.0)
+    neighbour = Neighbour({"steps": 2.0})
     neighbour.seconds = 1.5
-    assert neighbour.share() == 0.5
+    assert neighbour.share({"steps": 1.0}) == 0.5
     assert [neighbour.may_repeat(0.5, 1.0), neighbour.may_repeat(0.5, 1.0)] == [True, False]
     assert not neighbour.may_repeat(0.99, 0.1)
+    assert neighbour.share({"steps": 4.0}) == 1.0  # the highest so far
+    assert neighbour.share({}) is None
+
+
+def test_what_a_core_can_do_is_measured_again_and_again():
+    neighbour = look_around()
+    assert 0 < neighbour.share(paces()()) <= 1.0
 
 
 def test_the_clock_and_the_peak_are_of_a_processor():

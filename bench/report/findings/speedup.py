@@ -140,16 +140,19 @@ def title(workload: str, best: Row, base: Row) -> str:
 
 def not_here(results: Results, workload: str) -> list[str]:
     """What was not measured, and why: the rows of each reason, without a batch size where all of a
-    label are among them."""
+    label are among them. Of "2.4 ms a sample: what takes over ..." each row has its own number."""
     rows = [row for row in results.rows if row.workload == workload]
     absent = [row for row in rows if row.status not in ("ok", "error")]
     partly = {row.label for row in rows if row not in absent}
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[str, dict[str, str]] = {}
     for row in absent:
-        names = reasons.setdefault(f"{row.status}: {row.reason}", [])
+        number, _, rule = row.reason.rpartition(": ") if row.status == "skipped" else ("", "", "")
         name = row.title if row.label in partly else row.label
-        names += [] if name in names else [name]
-    return [f"Not measured: {'; '.join(names)}: {reason}" for reason, names in reasons.items()]
+        named = f"{name} ({number})" if number else name
+        reasons.setdefault(f"{row.status}: {rule or row.reason}", {}).setdefault(name, named)
+    return [
+        f"Not measured: {reason}: {'; '.join(names.values())}" for reason, names in reasons.items()
+    ]
 
 
 def wrong(results: Results, workload: str) -> list[str]:
