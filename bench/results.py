@@ -356,7 +356,7 @@ class Results:
             data = json.loads(buffer.getvalue())
         data["pymicrogpt"] = {"format": FORMAT, **asdict(self)}
         data["pymicrogpt"]["rows"] = [_short(row) for row in self.rows]
-        text = json.dumps(as_written(data), indent=0, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(as_written(data), separators=(",", ":"), allow_nan=False)
         path.write_text(text + "\n", encoding="utf-8")
 
     @classmethod

@@ -32,10 +32,16 @@ def table(results: Results) -> Table:
 
 
 def collect(results: Results) -> list[Row]:
-    """The rows whose memory is known, by size: of the workload that has the most, or the widest of
-    these."""
+    """The rows whose memory is known, by size: of each implementation that of the largest batch, of
+    the workload that has the most of them, or the widest of these."""
     found = [
-        [row for row in results.of(name) if row.peak_memory and not row.on_gpu]
+        list(
+            {
+                row.variant: row
+                for row in sorted(results.of(name), key=lambda row: row.batch)
+                if row.peak_memory and not (row.on_gpu or row.variation_of)
+            }.values()
+        )
         for name in results.workloads
     ]
     most = max(map(len, found), default=0)
