@@ -159,7 +159,7 @@ def result_file(path: Path, change) -> Path:
     [
         (lambda d: d.clear(), "the file has no 'pymicrogpt'"),
         (lambda d: d["pymicrogpt"].pop("format"), "'pymicrogpt' has no 'format'"),
-        (lambda d: d["pymicrogpt"].update(format=99), "its format is 99; known are 1 to 4"),
+        (lambda d: d["pymicrogpt"].update(format=99), "its format is 99; known are 1 to 5"),
         (lambda d: d["pymicrogpt"].pop("rows"), "'pymicrogpt' has no 'rows'"),
         (lambda d: d["pymicrogpt"].update(run=[]), "'run' is no object"),
         (lambda d: d["pymicrogpt"]["run"].pop("date"), "'run' has no 'date'"),
