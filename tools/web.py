@@ -138,7 +138,7 @@ def native_figures(report: Path) -> dict[str, object]:
     labels = NATIVE | {
         row["variant"]: row["label"]
         for row in data["pymicrogpt"]["rows"]
-        if row["group"] == "SIMD" and not row["variation_of"]
+        if row["group"] == "SIMD" and not row.get("variation_of")  # left out by default
     }
     values = {}
     for benchmark in data["benchmarks"]:

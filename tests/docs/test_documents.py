@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import re
 import shutil
+from runpy import run_path
 
 import pytest
 from conftest import REPO
@@ -51,3 +55,13 @@ def test_marks():
     assert (first.not_run, first.line) == ("takes years", 6)
     assert (second.code, second.shown, second.not_run) == ("echo 1", "1", "")
     assert third.not_run == "no_such_module is not installed"
+
+
+def test_the_page_finds_its_excerpts_and_figures():
+    """What tools/web.py takes from the sources and from the committed report."""
+    web = run_path(str(REPO / "tools" / "web.py"))
+    html = web["page"]({name: b"" for name in web["MODULES"]}, web["sources_of_web"]())
+    facts = re.search(r'id="data-facts">([^<]+)', html)
+    figures = json.loads(gzip.decompress(base64.b64decode(facts[1])))["native"]["microseconds"]
+    assert {*web["NATIVE"].values(), "AVX2"} <= {name.split(",")[0] for name in figures}
+    assert all(value > 0 for value in figures.values())
