@@ -186,7 +186,6 @@ def measure(
             results.workloads[name] = found[batches[0]].describe()
             slowest = MILLISECOND if args.few and name not in args.few else math.inf
             time_left.begin(name)
-            neighbour.seconds = effort.repeats
             results.rows += rows
             run_workload(
                 [

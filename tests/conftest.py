@@ -41,6 +41,16 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="takes minutes; --slow runs it"))
 
 
+@pytest.fixture
+def small_corpus(tmp_path, monkeypatch):
+    """81 names are the corpus, and the working directory is one of the test: no network."""
+    corpus = tmp_path / "corpus.txt"
+    names = ("emma", "olivia", "ava", "isabella", "sophia", "mia", "charlotte", "amelia", "jo")
+    corpus.write_text("".join(f"{a}{b}\n" for a in names for b in names), encoding="utf-8")
+    monkeypatch.setenv("PYMICROGPT_CORPUS", str(corpus))
+    monkeypatch.chdir(tmp_path)
+
+
 def find_names() -> Path | None:
     """The real names.txt, where this machine has it already. Nothing is downloaded."""
     candidates = [

@@ -182,7 +182,9 @@ class Sides:
         workers: list[Worker] = []
         try:
             for job in self.jobs:
-                workers.append(Worker(command, job, TIMEOUT))
+                worker = Worker(command, job, TIMEOUT)
+                worker.wait()
+                workers.append(worker)
             return {case: self.slices(case, workers) for case in cases}
         except WorkerFailed as failure:
             side = ("base", "head", "base or head")[len(workers)]

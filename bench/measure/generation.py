@@ -46,7 +46,7 @@ def run_generation(
     probe = Probe("generation", workload.name, engine, label)
     try:
         with Worker(COMMAND, job, TIMEOUT) as worker:
-            probe.cases = worker.ready["cases"]
+            probe.cases = worker.wait()["cases"]
     except WorkerFailed as failure:
         probe.status, probe.reason = "error", str(failure)
     return probe

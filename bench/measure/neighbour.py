@@ -25,9 +25,11 @@ Paces = dict[str, float]  # per second, by what is done
 
 
 class Neighbour:
-    def __init__(self, highest: Paces | None = None):
+    """measure: the paces of now; highest: those that are known."""
+
+    def __init__(self, measure: Callable[[], Paces] = dict, highest: Paces | None = None):
+        self.measure = measure
         self.highest = dict(highest or {})
-        self.seconds = 0.0  # that rounds which are done again may still take
 
     def share(self, found: Paces) -> float | None:
         """Of the highest paces so far, the least share; None of no paces."""
@@ -35,20 +37,17 @@ class Neighbour:
             self.highest[what] = max(pace, self.highest.get(what, 0.0))
         return min((pace / self.highest[what] for what, pace in found.items()), default=None)
 
-    def may_repeat(self, share: float, seconds: float) -> bool:
-        """Whether a round of so many seconds is to be done again, whose paces had that share."""
-        if share >= GOOD_PEAK or seconds > self.seconds:
-            return False
-        self.seconds -= seconds
-        return True
+    def is_there(self) -> bool:
+        share = self.share(self.measure())
+        return share is not None and share < GOOD_PEAK
 
 
 def look_around() -> Neighbour:
     """With the highest paces of CALIBRATION seconds."""
-    measure, neighbour = paces(), Neighbour()
+    neighbour = Neighbour(paces())
     end = time.monotonic() + CALIBRATION
     while time.monotonic() < end:
-        neighbour.share(measure())
+        neighbour.is_there()
     return neighbour
 
 

@@ -16,8 +16,8 @@ import sys
 import tempfile
 import textwrap
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,8 @@ class Worker:
     """The end of who asks. The process has a group of its own, so that it dies whole."""
 
     def __init__(self, command: list[str], job: dict[str, Any], timeout: float):
-        """Starts `python *command`. WorkerFailed when it does not answer its job in `timeout`
-        seconds, as each later request must be."""
+        """Starts `python *command` and hands it its job. It has `timeout` seconds for each answer,
+        from when that is waited for."""
         self.timeout = timeout
         self.timed_out = False
         self.stderr = tempfile.TemporaryFile()  # noqa: SIM115, kill() closes it
@@ -57,11 +57,8 @@ class Worker:
         )
         assert self.process.stdin and self.process.stdout
         self.requests, self.replies = self.process.stdin, self.process.stdout
-        try:
-            self.ready = self.ask(**job)
-        except BaseException:
-            self.kill()
-            raise
+        self.ready: dict[str, Any] | None = None
+        self._send(job)
 
     def __enter__(self) -> Worker:
         return self
@@ -69,16 +66,38 @@ class Worker:
     def __exit__(self, *error: object) -> None:
         self.kill()
 
+    def wait(self) -> dict[str, Any]:
+        """Its reply to the job. WorkerFailed as ask() raises it, and then the process is gone."""
+        if self.ready is None:
+            try:
+                self.ready = self._reply()
+            except BaseException:
+                self.kill()
+                raise
+        return self.ready
+
     def ask(self, **request: Any) -> dict[str, Any]:
         """Its reply. WorkerFailed when there is none in time, or when it is an error."""
+        self.wait()
+        self._send(request)
+        return self._reply()
+
+    def _send(self, request: dict[str, Any]) -> None:
+        with self._in_time(), suppress(OSError):  # when it is gone, there is no reply
+            print(json.dumps(request), file=self.requests, flush=True)
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
         timer = threading.Timer(self.timeout, self._time_out)
         timer.start()
         try:
-            with suppress(OSError):  # when it is gone, there is no line
-                print(json.dumps(request), file=self.requests, flush=True)
-            line = self.replies.readline()
+            yield
         finally:
             timer.cancel()
+
+    def _reply(self) -> dict[str, Any]:
+        with self._in_time():
+            line = self.replies.readline()
         if self.timed_out:
             raise WorkerFailed(f"no answer within {self.timeout:g} s")
         if not line:

@@ -82,7 +82,7 @@ def run_quality(
             }  # fmt: skip
             try:
                 with Worker(COMMAND, job, variant.timeout + 120 * seconds) as worker:
-                    case["points"] = worker.ready["points"]
+                    case["points"] = worker.wait()["points"]
             except WorkerFailed as failure:
                 case["reason"] = str(failure)
             probe.cases.append(case)

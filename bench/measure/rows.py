@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from typing import Any
 
 from bench.measure import machine
 from bench.measure.effort import Effort
@@ -23,9 +23,11 @@ from bench.measure.timing import per_sample, turn, warm_up
 from bench.results import BASELINE, ENOUGH_ROUNDS, Round, Row
 from bench.task.task import Task
 from bench.variants.variant import Variant
+from pymicrogpt.engines import available_cores
 
 LONGER = 6
-REPEATS = 4  # of a round that a neighbour disturbed
+PAUSE = 0.1  # seconds between two looks at whether a neighbour is gone
+VERIFYING = 4  # rows at a time, at most: they may compile, which takes memory
 NOBODY = Neighbour()
 
 
@@ -59,62 +61,70 @@ class Measurement:
         rounds = self.effort.rounds - len(self.row.rounds)
         return min(rounds * self.round_seconds, max(0.0, self.budget - self.spent))
 
-    def prepare(self) -> None:
-        """Opens the worker, which verifies, and warms it up."""
+    def verify(self) -> None:
+        """Opens the worker, which verifies."""
         job = {"variant": self.variant.name, "task": str(self.task.file), "extra": self.extra}
         command = ["-m", "bench.measure.checked"]
         with self._failures():
             began = time.monotonic()
-            worker = self.worker = Worker(command, job, self.variant.timeout)
-            self.row.info = worker.ready["info"]
+            self.worker = Worker(command, job, self.variant.timeout)
+            self.row.info = self.worker.wait()["info"]
             self.ready_after = time.monotonic() - began
 
-            least = math.inf  # seconds of a step: one that was disturbed is not too slow
+    def warm_up(self) -> None:
+        """Finds out how long a step takes, and so how many a round has."""
+        if not (worker := self.worker) or not self.variant.warmup:
+            return
+        least = math.inf  # seconds of a step: one that was disturbed is not too slow
 
-            def run(steps: int) -> float:
-                nonlocal least
-                seconds: float = worker.ask(steps=steps)["seconds"]
-                self._started(seconds / steps)
-                least = min(least, seconds / steps)
-                return seconds
+        def run(steps: int) -> float:
+            nonlocal least
+            seconds: float = worker.ask(steps=steps)["seconds"]
+            self._started(seconds / steps)
+            least = min(least, seconds / steps)
+            return seconds
 
-            if self.variant.warmup:  # the rounds of a slow row check the rest of the true losses
-                enough = len(self.task.losses)
-                per_step = warm_up(run, self.variant.warmup, least=enough)
-                if least > self.slowest * self.task.batch_size:
-                    self.row.status = "skipped"
-                    self.row.reason = too_slow(1e6 * least / self.task.batch_size)
-                    self.stop()
-                self._calibrate(per_step)
+        with self._failures():
+            enough = len(self.task.losses)  # the rounds of a slow row check the rest
+            per_step = warm_up(run, self.variant.warmup, least=enough)
+            if least > self.slowest * self.task.batch_size:
+                self.row.status = "skipped"
+                self.row.reason = too_slow(1e6 * least / self.task.batch_size)
+                self.stop()
+            self._calibrate(per_step)
 
     def measure(self, neighbour: Neighbour = NOBODY) -> None:
-        """One round, unless the budget is spent; once more where a neighbour was noticed, and kept
-        is the one with the highest peaks."""
+        """One round, unless the budget is spent."""
         last = self.row.rounds[-1].seconds if self.row.rounds else 0.0
         if not self.worker or (self.row.rounds and self.spent + last > self.budget):
             return
         with self._failures():
-            found: list[tuple[float, Round, dict[str, Any]]] = []
-            while True:
-                done, reply = self._round(neighbour)
-                found.append((done.activity.get("peak_share", 1.0), done, reply))
-                again = len(found) <= REPEATS
-                if not (again and neighbour.may_repeat(found[-1][0], done.seconds)):
-                    break
-            _, done, reply = max(found, key=lambda each: each[0])
-            if len(found) > 1:
-                done.activity["repeats"] = len(found) - 1
+            done = self._round(neighbour)
             self.spent += done.seconds
             self.row.rounds.append(done)
-            seconds = per_sample(done.seconds, done.positions, self.task.mean_positions)
-            self.row.values.append(seconds)
-            for key in ("loss", "loss_first_step", "loss_last_step"):
-                setattr(self.row, key, reply[key])
+            self.row.values.append(self._per_sample(done))
             if not self.variant.warmup and len(self.row.rounds) == 1:
                 self._started(done.seconds / done.steps)
                 self._calibrate(max(done.seconds, 1e-9) / done.steps)
 
-    def _round(self, neighbour: Neighbour) -> tuple[Round, dict[str, Any]]:
+    @property
+    def disturbed(self) -> int:
+        """Rounds beside a neighbour, which may be done again."""
+        return sum(done.disturbed for done in self.row.rounds) if self.worker else 0
+
+    def repeat(self, neighbour: Neighbour) -> None:
+        """The most disturbed round again, of which the better one is kept."""
+        rounds = self.row.rounds
+        index = min(range(len(rounds)), key=lambda i: peak_share(rounds[i]))
+        with self._failures():
+            done = self._round(neighbour)
+            repeats = rounds[index].activity.get("repeats", 0) + 1
+            if peak_share(done) > peak_share(rounds[index]):
+                rounds[index] = done
+                self.row.values[index] = self._per_sample(done)
+            rounds[index].activity["repeats"] = repeats
+
+    def _round(self, neighbour: Neighbour) -> Round:
         assert self.worker
         watch = machine.Watch()
         reply = self.worker.ask(steps=self.steps, restart=not self.variant.steady)
@@ -125,8 +135,13 @@ class Measurement:
             activity["clock_ghz"] = reply["clock_ghz"]
         if (share := neighbour.share(reply.get("paces", {}))) is not None:
             activity["peak_share"] = round(share, 3)
+        for key in ("loss", "loss_first_step", "loss_last_step"):
+            setattr(self.row, key, reply[key])
         counts = {key: reply[key] for key in ("steps", "documents", "positions")}
-        return Round(reply["seconds"], **counts, activity=activity), reply
+        return Round(reply["seconds"], **counts, activity=activity)
+
+    def _per_sample(self, done: Round) -> float:
+        return per_sample(done.seconds, done.positions, self.task.mean_positions)
 
     def _started(self, step: float) -> None:
         """After the first step, of so many seconds."""
@@ -193,6 +208,15 @@ def too_slow(microseconds: float) -> str:
     )
 
 
+def peak_share(done: Round) -> float:
+    share: float = done.activity.get("peak_share", 1.0)
+    return share
+
+
+def verified_at_once() -> int:
+    return min(VERIFYING, available_cores())
+
+
 def run_workload(
     measurements: list[Measurement],
     effort: Effort,
@@ -200,23 +224,58 @@ def run_workload(
     left: Callable[[float], None] = lambda seconds: None,
     neighbour: Neighbour = NOBODY,
 ) -> None:
-    """Verifies all rows, then times them in interleaved rounds, one process at a time.
+    """Verifies all rows, several at a time, then times them in interleaved rounds, one process at a
+    time.
 
     A drift of the machine hits all rows alike; every other round goes in the opposite order.
     `tell` hears of each thing begun: the stage, and the row; `left` of the seconds that the rounds
     still take, when that is known.
     """
+    pool = ThreadPoolExecutor(verified_at_once())
     try:
+        stage = f"{measurements[0].row.workload}: " if measurements else ""
+        verifying = [pool.submit(m.verify) for m in measurements]
+        tell(f"{stage}verifying {len(verifying)} rows", "")
+        for count, verified in enumerate(as_completed(verifying), 1):
+            verified.result()
+            tell(f"{stage}verifying {len(verifying)} rows", f"{count} done")
         for m in measurements:
-            tell(f"{m.row.workload}: verifying {len(measurements)} rows", m.row.title)
-            m.prepare()
+            tell(f"{stage}warming up", m.row.title)
+            m.warm_up()
         for index in range(effort.rounds):
             left(sum(m.seconds_left for m in measurements))
             for m in turn(measurements, index):
-                tell(f"{m.row.workload}: round {index + 1} of {effort.rounds}", m.row.title)
+                tell(f"{stage}round {index + 1} of {effort.rounds}", m.row.title)
                 m.measure(neighbour)
+        repeat(measurements, effort.repeats, neighbour, tell, left)
         for m in measurements:
             m.finish()
     finally:
+        pool.shutdown(wait=False, cancel_futures=True)
         for m in measurements:
             m.stop()
+
+
+def repeat(
+    measurements: list[Measurement],
+    seconds: float,
+    neighbour: Neighbour,
+    tell: Callable[[str, str], None],
+    left: Callable[[float], None],
+) -> None:
+    """Disturbed rounds are done again, those of the most disturbed row first, whenever no neighbour
+    is there, for so many seconds at most. They come for minutes and leave for moments: rounds that
+    are done again at once would be disturbed again."""
+    end = time.monotonic() + seconds
+    while True:
+        remaining = end - time.monotonic()
+        waiting = [m for m in measurements if m.disturbed and m.round_seconds <= remaining]
+        if not waiting:
+            return
+        m = max(waiting, key=lambda m: m.disturbed)
+        tell(f"{m.row.workload}: rounds again, which were disturbed", m.row.title)
+        left(remaining)
+        if neighbour.is_there():
+            time.sleep(PAUSE)
+        else:
+            m.repeat(neighbour)

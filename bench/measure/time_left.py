@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from bench.measure.effort import Effort
-from bench.measure.rows import LONGER
+from bench.measure.rows import LONGER, verified_at_once
 from bench.results import ENOUGH_ROUNDS, Row
 from bench.variants.variant import Variant
 
@@ -65,7 +65,8 @@ def rows_seconds(rows: Iterable[tuple[Row, Variant]], effort: Effort) -> float:
     total = 0.0
     for row, variant in rows:
         if row.ok:
-            total += START + (COMPILATION if row.workload in variant.slow_on else 0.0)
+            start = START + (COMPILATION if row.workload in variant.slow_on else 0.0)
+            total += start / verified_at_once()
             rounds = effort.training if variant.steady else 1.5 * effort.round_seconds
             total += effort.rounds * rounds
             if variant.skips_zeros and (row.workload, row.batch) == ("d256", 16):

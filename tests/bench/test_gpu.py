@@ -96,7 +96,7 @@ def test_what_runs_on_a_gpu_is_right_and_its_time_has_the_transfer(
     measurement = Measurement(row, variant, task, EFFORTS["quick"], [str(file)])
     job = {"variant": name, "task": str(task.file), "extra": [str(file)]}
     with Worker(["-m", "bench.measure.checked"], job, timeout=300.0) as worker:
-        assert worker.ready["info"]["gpu"] == "cpu"
+        assert worker.wait()["info"]["gpu"] == "cpu"
         reply = worker.ask(steps=20)
         assert reply["loss"] == pytest.approx(task.losses[:20].mean(), rel=0.02)
         assert reply["seconds"] > 0.5  # that load() sleeps

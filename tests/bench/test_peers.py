@@ -37,7 +37,7 @@ def test_gradients_and_losses_are_the_truth(name, batch, tasks):
         pytest.skip(reason)
     job = {"variant": name, "task": str(tasks[batch].file), "extra": []}
     with Worker(["-m", "bench.measure.checked"], job, timeout=300.0) as worker:
-        assert worker.ready["info"]["library"].startswith(name.partition("-")[0])
+        assert worker.wait()["info"]["library"].startswith(name.partition("-")[0])
         loss = worker.ask(steps=20)["loss"]
         assert loss == pytest.approx(tasks[batch].losses[:20].mean(), rel=0.02)
 

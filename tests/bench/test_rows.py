@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,21 +17,13 @@ from bench.measure.effort import EFFORTS
 from bench.measure.machine import peak_memory
 from bench.measure.neighbour import Neighbour, look_around, paces
 from bench.measure.process import Worker
-from bench.measure.rows import Measurement, run_workload
+from bench.measure.rows import Measurement, peak_share, repeat, run_workload, verified_at_once
 from bench.results import BASELINE, ENOUGH_ROUNDS, Row
 from bench.task.task import Task
 from bench.task.workload import WORKLOADS
 from bench.variants.variant import Variant, load_variants
 
-
-@pytest.fixture(autouse=True)
-def _small_corpus(tmp_path, monkeypatch):
-    """No network, whatever the test runs."""
-    corpus = tmp_path / "corpus.txt"
-    names = ("emma", "olivia", "ava", "isabella", "sophia", "mia", "charlotte", "amelia", "jo")
-    corpus.write_text("".join(f"{a}{b}\n" for a in names for b in names), encoding="utf-8")
-    monkeypatch.setenv("PYMICROGPT_CORPUS", str(corpus))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("small_corpus")
 
 
 @pytest.fixture
@@ -134,40 +127,91 @@ def test_a_training_whose_steps_get_cheaper_may_be_longer(task):
     assert steps == {False: (128, False), True: (1000, True)}
 
 
-def test_rounds_beside_a_neighbour_are_done_again(task):
-    # Of each round: multiply-adds, and steps of the short training.
-    paces = iter([(9.0, 100.0), (9.0, 60.0), (7.0, 80.0), (8.9, 55.0), (3.0, 99.0), (9.0, 97.0)])
-    neighbour = Neighbour({"multiply-adds": 9.0})
+class Disturbed(Scripted):
+    """A worker with paces of each of its rounds: multiply-adds, and steps of the short training."""
 
-    class Disturbed(Scripted):
-        def ask(self, steps, restart):
-            found = dict(zip(("multiply-adds", "steps"), next(paces), strict=True))
-            return super().ask(steps, restart) | {"paces": found}
+    def __init__(self, seconds, paces):
+        super().__init__(seconds)
+        self.paces = iter(paces)
 
+    def ask(self, steps, restart):
+        found = dict(zip(("multiply-adds", "steps"), next(self.paces), strict=True))
+        return super().ask(steps, restart) | {"paces": found}
+
+
+def of_a_second(task, paces, rounds):
+    """Measured rounds of a second each, with these paces and then others."""
     variant = Variant("v", "v", "other", lambda task: None)
     row = Row("v", "v", "other", "d16", 1)
     measurement = Measurement(row, variant, task, replace(EFFORTS["quick"], budget=100.0), [])
-    measurement.worker = Disturbed(1e-3)
+    measurement.worker = Disturbed(1e-3, paces)
     measurement._calibrate(per_step=1e-3)
-    neighbour.seconds = 3.5  # three rounds of a second
+    highest = Neighbour(highest={"multiply-adds": 9.0, "steps": 100.0})
+    for _ in range(rounds):
+        measurement.measure(highest)
+    return measurement
+
+
+def shares_of(measurement):
+    return [peak_share(done) for done in measurement.row.rounds]
+
+
+def test_the_better_one_of_a_disturbed_round_and_its_repetition_is_kept(task):
+    paces = [(9.0, 100.0), (9.0, 60.0), (7.0, 80.0), (8.9, 55.0), (9.0, 97.0), (3.0, 99.0)]
+    measurement = of_a_second(task, paces, rounds=3)
+    neighbour = Neighbour(highest={"multiply-adds": 9.0, "steps": 100.0})
+    assert shares_of(measurement) == pytest.approx([1.0, 0.6, 7 / 9], abs=1e-3)
+    assert measurement.disturbed == 2
+    measurement.worker.seconds = 2e-3
+    found = []
     for _ in range(3):
-        measurement.measure(neighbour)
-    assert len(measurement.worker.asked) == 3 + 3
-    shares = [r.activity["peak_share"] for r in row.rounds]
-    # The best of those that were done again, until there was no time for more.
-    assert shares == pytest.approx([1.0, 7 / 9, 0.97], abs=1e-3)
-    assert [r.activity.get("repeats", 0) for r in row.rounds] == [0, 3, 0]
-    assert [r.disturbed for r in row.rounds] == [False, True, False]
+        measurement.repeat(neighbour)
+        found.append(shares_of(measurement))
+    assert found[0] == pytest.approx([1.0, 0.6, 7 / 9], abs=1e-3)  # 0.55 is no better
+    assert found[1] == pytest.approx([1.0, 0.97, 7 / 9], abs=1e-3)
+    assert found[2] == found[1]
+    assert [r.activity.get("repeats", 0) for r in measurement.row.rounds] == [0, 2, 1]
+    values = [m / 7 * task.mean_positions for m in (1e-3, 2e-3, 1e-3)]
+    assert measurement.row.values == pytest.approx(values)
+    assert [r.seconds for r in measurement.row.rounds] == [1.0, 2.0, 1.0]
+    assert measurement.disturbed == 1
 
 
-def test_rounds_are_done_again_as_long_as_there_is_time():
-    neighbour = Neighbour({"steps": 2.0})
-    neighbour.seconds = 1.5
+def test_disturbed_rounds_are_done_again_when_nobody_is_there(task):
+    loud, quiet = (9.0, 50.0), (9.0, 100.0)
+    rows = [
+        of_a_second(task, [loud, quiet, quiet, quiet], rounds=3),
+        of_a_second(task, [loud, loud, quiet, loud, quiet, quiet], rounds=3),
+    ]
+    looks = iter([0.5, 0.5, 0.9, 0.5, 0.9, 0.9, 0.9])
+    told, left = [], []
+    neighbour = Neighbour(lambda: {"steps": 100.0 * next(looks)}, {"steps": 100.0})
+    arguments = (lambda stage, row: told.append(stage), left.append)
+    repeat(rows, 0.5, neighbour, *arguments)
+    assert (told, left) == ([], [])  # no time for a round
+    repeat(rows, 10.0, neighbour, *arguments)
+    assert [shares_of(row) for row in rows] == [[1.0] * 3] * 2
+    assert next(looks, None) is None
+    assert set(told) == {"d16: rounds again, which were disturbed"}
+    assert left == sorted(left, reverse=True) and left[0] == pytest.approx(10.0, abs=1.0)
+    repeat(rows, 10.0, neighbour, *arguments)  # of none it is not even asked who is there
+
+
+def test_of_a_neighbour_who_stays_only_so_much_is_waited_for(task):
+    row = of_a_second(task, [(9.0, 50.0)] * 3, rounds=3)
+    began = time.monotonic()
+    repeat([row], 1.5, Neighbour(lambda: {"steps": 50.0}, {"steps": 100.0}), print, print)
+    assert time.monotonic() - began < 1.5  # there is no time for a round in the last second of it
+    assert len(row.worker.asked) == 3 and row.disturbed == 3
+
+
+def test_shares_are_of_the_highest_pace_so_far():
+    neighbour = Neighbour(highest={"steps": 2.0})
     assert neighbour.share({"steps": 1.0}) == 0.5
-    assert [neighbour.may_repeat(0.5, 1.0), neighbour.may_repeat(0.5, 1.0)] == [True, False]
-    assert not neighbour.may_repeat(0.99, 0.1)
-    assert neighbour.share({"steps": 4.0}) == 1.0  # the highest so far
+    assert neighbour.share({"steps": 4.0}) == 1.0
+    assert neighbour.share({"steps": 2.0}) == 0.5
     assert neighbour.share({}) is None
+    assert not Neighbour().is_there()  # nothing is known
 
 
 def test_what_a_core_can_do_is_measured_again_and_again():
@@ -220,6 +264,42 @@ def test_what_is_too_slow_for_a_size_is_let_go_and_says_so(task, tmp_path):
     assert not rows[0].values
     assert len(rows[1].values) == 1
     assert told == [pytest.approx(found[1].round_seconds)]
+
+
+MEETING = """
+from pathlib import Path
+from bench.variants.sessions import EngineSession
+from bench.variants.variant import Variant
+import time
+
+def of(own, other):
+    def open(task):
+        Path({folder!r}, own).touch()
+        end = time.monotonic() + 30
+        while not Path({folder!r}, other).exists():
+            if time.monotonic() > end:
+                raise RuntimeError("the other has not begun")
+            time.sleep(0.01)
+        return EngineSession("tape32", task)
+    return Variant(own, own, "other", open, batches=(1,))
+
+VARIANTS = [of("romeo", "juliet"), of("juliet", "romeo")]
+"""
+
+
+@pytest.mark.skipif(verified_at_once() < 2, reason="needs two cores")
+def test_rows_are_verified_side_by_side(task, tmp_path):
+    file = tmp_path / "meeting.py"
+    file.write_text(MEETING.format(folder=str(tmp_path)), encoding="utf-8")
+    variants = load_variants([str(file)])
+    effort = replace(EFFORTS["quick"], rounds=1)
+    rows = [Row(name, name, "other", "d16", 1) for name in ("romeo", "juliet")]
+    run_workload(
+        [Measurement(row, variants[row.variant], task, effort, [str(file)]) for row in rows],
+        effort,
+        lambda *_: None,
+    )
+    assert [(row.status, row.reason, len(row.values)) for row in rows] == [("ok", "", 1)] * 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")

@@ -23,15 +23,7 @@ from pymicrogpt import Corpus
 
 ROOT = Path(__file__).parents[2]
 
-
-@pytest.fixture(autouse=True)
-def _small_corpus(tmp_path, monkeypatch):
-    """No network, whatever the test runs."""
-    corpus = tmp_path / "corpus.txt"
-    names = ("emma", "olivia", "ava", "isabella", "sophia", "mia", "charlotte", "amelia", "jo")
-    corpus.write_text("".join(f"{a}{b}\n" for a in names for b in names), encoding="utf-8")
-    monkeypatch.setenv("PYMICROGPT_CORPUS", str(corpus))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("small_corpus")
 
 
 def run_bench(*args: str) -> tuple[int, Results | None]:

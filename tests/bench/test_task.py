@@ -10,15 +10,7 @@ import pytest
 from bench.task.task import Task, WrongResult, tolerance, truth_steps
 from bench.task.workload import WORKLOADS
 
-
-@pytest.fixture(autouse=True)
-def _small_corpus(tmp_path, monkeypatch):
-    """No network, whatever the test runs."""
-    corpus = tmp_path / "corpus.txt"
-    names = ("emma", "olivia", "ava", "isabella", "sophia", "mia", "charlotte", "amelia", "jo")
-    corpus.write_text("".join(f"{a}{b}\n" for a in names for b in names), encoding="utf-8")
-    monkeypatch.setenv("PYMICROGPT_CORPUS", str(corpus))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("small_corpus")
 
 
 def test_flops_of_a_step_counted_by_hand():

@@ -15,15 +15,7 @@ from bench.variants.variant import Variant, load_variants
 
 NEW = "from bench.variants.variant import Variant\nVARIANTS = [Variant"
 
-
-@pytest.fixture(autouse=True)
-def _small_corpus(tmp_path, monkeypatch):
-    """No network, whatever the test runs."""
-    corpus = tmp_path / "corpus.txt"
-    names = ("emma", "olivia", "ava", "isabella", "sophia", "mia", "charlotte", "amelia", "jo")
-    corpus.write_text("".join(f"{a}{b}\n" for a in names for b in names), encoding="utf-8")
-    monkeypatch.setenv("PYMICROGPT_CORPUS", str(corpus))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("small_corpus")
 
 
 def test_every_implementation_of_the_design_has_a_variant():

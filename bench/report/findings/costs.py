@@ -19,9 +19,10 @@ WORDS = """\
 additions of which each needs the one before: one a cycle. Processors of different clocks compare by
 them, and by nothing that a vendor says. *Start* is from the start of a row's process until it has
 done its first step: interpreter, libraries, corpus, compilation, and the check of its first
-gradients. Code compiled before, in C++ or Rust, is there already. *Paid for after* so many samples
-a row has overtaken the fastest one of its batch size that was ready sooner: below that, and started
-anew each time, the other is the better choice."""
+gradients, while as many rows start as there are cores, four at most. Code compiled before, in C++
+or Rust, is there already. *Paid for after* so many samples a row has overtaken the fastest one of
+its batch size that was ready sooner: below that, and started anew each time, the other is the
+better choice."""
 
 
 def parts(results: Results) -> Iterator[Part]:
