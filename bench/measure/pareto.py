@@ -33,7 +33,7 @@ LADDERS: dict[str, tuple[float, ...]] = {
     "batch_size": (1, 2, 4, 8, 16, 32, 64, 128, 256),
     "learning_rate": (7e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3, 6e-3, 8e-3, 0.012, 0.016, 0.024),
 }
-TRIALS = {0.1: 30, 0.3: 20, 1.0: 18, 3.0: 9, 10.0: 6, 60.0: 2}  # by seconds of a training
+TRIALS = {0.1: 30, 0.3: 20, 1.0: 18, 2.0: 9, 5.0: 7, 10.0: 5, 60.0: 2}  # by seconds of a training
 
 MISSED = 0.08  # of its time, by which a training is too long or too short
 SHORT = 5.0  # seconds of one that is then done again

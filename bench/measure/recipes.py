@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FILE = Path(str(files("pymicrogpt"))) / "data" / "recipes.json"
 # For texts of which ten seconds teach about all there is, or that take the longest.
-FEWER = {0.1: 10, 0.3: 7, 1.0: 8, 3.0: 5, 10.0: 2, 60.0: 1}
+FEWER = {0.1: 10, 0.3: 7, 1.0: 8, 2.0: 5, 5.0: 4, 10.0: 2, 60.0: 1}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -51,7 +51,7 @@ class Measurement:
         self.ready_after = 0.0  # seconds that it took to start and to verify
         self.round_seconds = effort.round_seconds  # of the next one, about
         self.budget = effort.budget
-        self.spent = 0.0
+        self.spent = self.repeated = 0.0
 
     @property
     def seconds_left(self) -> float:
@@ -108,9 +108,9 @@ class Measurement:
                 self._calibrate(max(done.seconds, 1e-9) / done.steps)
 
     @property
-    def disturbed(self) -> int:
-        """Rounds beside a neighbour, which may be done again."""
-        return sum(done.disturbed for done in self.row.rounds) if self.worker else 0
+    def disturbed(self) -> bool:
+        """Whether there are rounds beside a neighbour, which may be done again."""
+        return self.worker is not None and any(done.disturbed for done in self.row.rounds)
 
     def repeat(self, neighbour: Neighbour) -> None:
         """The most disturbed round again, of which the better one is kept."""
@@ -118,6 +118,7 @@ class Measurement:
         index = min(range(len(rounds)), key=lambda i: peak_share(rounds[i]))
         with self._failures():
             done = self._round(neighbour)
+            self.repeated += done.seconds
             repeats = rounds[index].activity.get("repeats", 0) + 1
             if peak_share(done) > peak_share(rounds[index]):
                 rounds[index] = done
@@ -263,16 +264,16 @@ def repeat(
     tell: Callable[[str, str], None],
     left: Callable[[float], None],
 ) -> None:
-    """Disturbed rounds are done again, those of the most disturbed row first, whenever no neighbour
-    is there, for so many seconds at most. They come for minutes and leave for moments: rounds that
-    are done again at once would be disturbed again."""
+    """Disturbed rounds are done again whenever no neighbour is there, for so many seconds at most,
+    of which all rows get the same share. Neighbours come for minutes and leave for moments: rounds
+    that are done again at once would be disturbed again."""
     end = time.monotonic() + seconds
     while True:
         remaining = end - time.monotonic()
         waiting = [m for m in measurements if m.disturbed and m.round_seconds <= remaining]
         if not waiting:
             return
-        m = max(waiting, key=lambda m: m.disturbed)
+        m = min(waiting, key=lambda m: m.repeated + m.round_seconds)
         tell(f"{m.row.workload}: rounds again, which were disturbed", m.row.title)
         left(remaining)
         if neighbour.is_there():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,27 +126,49 @@ def test_a_training_whose_steps_get_cheaper_may_be_longer(task):
     assert steps == {False: (128, False), True: (1000, True)}
 
 
+class Clock:
+    """In place of the module time: it goes on by what is slept, and by rounds."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    found = Clock()
+    monkeypatch.setattr("bench.measure.rows.time", found)
+    return found
+
+
 class Disturbed(Scripted):
     """A worker with paces of each of its rounds: multiply-adds, and steps of the short training."""
 
-    def __init__(self, seconds, paces):
+    def __init__(self, seconds, paces, clock):
         super().__init__(seconds)
-        self.paces = iter(paces)
+        self.paces, self.clock = iter(paces), clock
 
     def ask(self, steps, restart):
+        self.clock.sleep(steps * self.seconds)
         found = dict(zip(("multiply-adds", "steps"), next(self.paces), strict=True))
         return super().ask(steps, restart) | {"paces": found}
 
 
-def of_a_second(task, paces, rounds):
-    """Measured rounds of a second each, with these paces and then others."""
+def disturbed(task, clock, paces, per_step=1e-3):
+    """Three rounds of a training each, with these paces and then others."""
     variant = Variant("v", "v", "other", lambda task: None)
     row = Row("v", "v", "other", "d16", 1)
-    measurement = Measurement(row, variant, task, replace(EFFORTS["quick"], budget=100.0), [])
-    measurement.worker = Disturbed(1e-3, paces)
-    measurement._calibrate(per_step=1e-3)
+    effort = replace(EFFORTS["quick"], budget=100.0, training=10.0)
+    measurement = Measurement(row, variant, task, effort, [])
+    measurement.worker = Disturbed(per_step, paces, clock)
+    measurement._calibrate(per_step)
     highest = Neighbour(highest={"multiply-adds": 9.0, "steps": 100.0})
-    for _ in range(rounds):
+    for _ in range(3):
         measurement.measure(highest)
     return measurement
 
@@ -156,12 +177,15 @@ def shares_of(measurement):
     return [peak_share(done) for done in measurement.row.rounds]
 
 
-def test_the_better_one_of_a_disturbed_round_and_its_repetition_is_kept(task):
+def nothing(*_):
+    pass
+
+
+def test_the_better_one_of_a_disturbed_round_and_its_repetition_is_kept(task, clock):
     paces = [(9.0, 100.0), (9.0, 60.0), (7.0, 80.0), (8.9, 55.0), (9.0, 97.0), (3.0, 99.0)]
-    measurement = of_a_second(task, paces, rounds=3)
+    measurement = disturbed(task, clock, paces)
     neighbour = Neighbour(highest={"multiply-adds": 9.0, "steps": 100.0})
     assert shares_of(measurement) == pytest.approx([1.0, 0.6, 7 / 9], abs=1e-3)
-    assert measurement.disturbed == 2
     measurement.worker.seconds = 2e-3
     found = []
     for _ in range(3):
@@ -171,17 +195,17 @@ def test_the_better_one_of_a_disturbed_round_and_its_repetition_is_kept(task):
     assert found[1] == pytest.approx([1.0, 0.97, 7 / 9], abs=1e-3)
     assert found[2] == found[1]
     assert [r.activity.get("repeats", 0) for r in measurement.row.rounds] == [0, 2, 1]
+    assert [r.seconds for r in measurement.row.rounds] == [1.0, 2.0, 1.0]
     values = [m / 7 * task.mean_positions for m in (1e-3, 2e-3, 1e-3)]
     assert measurement.row.values == pytest.approx(values)
-    assert [r.seconds for r in measurement.row.rounds] == [1.0, 2.0, 1.0]
-    assert measurement.disturbed == 1
+    assert measurement.disturbed
 
 
-def test_disturbed_rounds_are_done_again_when_nobody_is_there(task):
+def test_disturbed_rounds_are_done_again_when_nobody_is_there(task, clock):
     loud, quiet = (9.0, 50.0), (9.0, 100.0)
     rows = [
-        of_a_second(task, [loud, quiet, quiet, quiet], rounds=3),
-        of_a_second(task, [loud, loud, quiet, loud, quiet, quiet], rounds=3),
+        disturbed(task, clock, [loud, quiet, quiet, quiet]),
+        disturbed(task, clock, [loud, loud, quiet, loud, quiet, quiet]),
     ]
     looks = iter([0.5, 0.5, 0.9, 0.5, 0.9, 0.9, 0.9])
     told, left = [], []
@@ -193,16 +217,25 @@ def test_disturbed_rounds_are_done_again_when_nobody_is_there(task):
     assert [shares_of(row) for row in rows] == [[1.0] * 3] * 2
     assert next(looks, None) is None
     assert set(told) == {"d16: rounds again, which were disturbed"}
-    assert left == sorted(left, reverse=True) and left[0] == pytest.approx(10.0, abs=1.0)
+    assert left == pytest.approx([10.0, 9.9, 9.8, 8.8, 8.7, 7.7, 6.7])
     repeat(rows, 10.0, neighbour, *arguments)  # of none it is not even asked who is there
 
 
-def test_of_a_neighbour_who_stays_only_so_much_is_waited_for(task):
-    row = of_a_second(task, [(9.0, 50.0)] * 3, rounds=3)
-    began = time.monotonic()
-    repeat([row], 1.5, Neighbour(lambda: {"steps": 50.0}, {"steps": 100.0}), print, print)
-    assert time.monotonic() - began < 1.5  # there is no time for a round in the last second of it
-    assert len(row.worker.asked) == 3 and row.disturbed == 3
+def test_rows_share_the_time_for_rounds_that_are_done_again(task, clock):
+    loud = [(9.0, 50.0)] * 20
+    long, short = (disturbed(task, clock, loud, per_step) for per_step in (4e-3, 1e-3))
+    nobody = Neighbour(lambda: {"steps": 100.0}, {"steps": 100.0})
+    repeat([long, short], 12.0, nobody, nothing, nothing)
+    assert (long.repeated, short.repeated) == (4.0, 8.0)  # no time for another long one
+    assert len(short.worker.asked) == 3 + 8
+
+
+def test_of_a_neighbour_who_stays_only_so_much_is_waited_for(task, clock):
+    row = disturbed(task, clock, [(9.0, 50.0)] * 3)
+    began = clock.now
+    repeat([row], 5.0, Neighbour(lambda: {"steps": 50.0}, {"steps": 100.0}), nothing, nothing)
+    assert clock.now - began == pytest.approx(4.0, abs=0.2)  # no round fits in what is left
+    assert len(row.worker.asked) == 3 and row.disturbed
 
 
 def test_shares_are_of_the_highest_pace_so_far():
