@@ -49,7 +49,9 @@ class Found(NamedTuple):
     predictions: int  # of one pass over the corpus
     per_document: float
     seconds: float
-    took: float  # which were to be `seconds`
+    enough: bool  # the best of a shorter time: all that took this one were worse
+    took: float  # which were to be `seconds`, unless that was enough
+    steps: int
     n_layer: int
     n_embd: int
     block_size: int
@@ -64,7 +66,8 @@ class Recipe:
 
     config: the shape of the model
     batch_size, learning_rate: as Trainer takes them
-    num_steps: what fits into the time here, at the speed of now
+    num_steps: what fits into the time here, at the speed of now, if it is not more than enough
+    enough: whether more steps would fit, by which such a text would be learnt by heart
     seconds: of those given, what finding that out has taken
     found: the training of the search that it follows, in words
     """
@@ -73,6 +76,7 @@ class Recipe:
     batch_size: int
     learning_rate: float
     num_steps: int
+    enough: bool
     seconds: float
     found: str
 
@@ -121,9 +125,11 @@ def recipe(
         )
 
     evaluated = len(held_out) / eval_interval if held_out and eval_interval else 0.0
-    fitted = fit(make, seconds, clock, evaluated)
+    steps, spent = fit(make, seconds, clock, evaluated)
+    most = most_steps(found, corpus, config.block_size, kept["batch_size"])
     words = f"{found.seconds:g} s of {found.corpus}"
-    return Recipe(config, **settings, num_steps=fitted[0], seconds=fitted[1], found=words)
+    return Recipe(config, **settings, num_steps=min(steps, most), enough=steps > most,
+                  seconds=spent, found=words)  # fmt: skip
 
 
 def pick(corpus: Corpus, seconds: float, given: Mapping[str, Any]) -> tuple[Found, dict[str, Any]]:
@@ -165,6 +171,17 @@ def pick(corpus: Corpus, seconds: float, given: Mapping[str, Any]) -> tuple[Foun
         "learning_rate": float(f"{rate:.2g}"),
     }
     return found, {**picked, **given}
+
+
+def most_steps(found: Found, corpus: Corpus, block_size: int, batch_size: int) -> int:
+    """As many passes as the search made over its corpus, where more were too many, and as many
+    steps as it took if this corpus is smaller."""
+    if not found.enough:
+        return INT_MAX
+    predictions, per_document = extent(corpus, block_size)
+    of_a_step = found.batch_size * found.per_document / (batch_size * per_document)
+    most = found.steps * of_a_step * max(1.0, predictions / found.predictions)
+    return min(max(1, round(most)), INT_MAX)
 
 
 def extent(corpus: Corpus, block_size: int) -> tuple[float, float]:

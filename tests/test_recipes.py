@@ -39,7 +39,9 @@ class Clock:
 @pytest.fixture
 def few(monkeypatch):
     """Recipes that are easy to tell apart, of a machine that takes a millisecond for a step."""
-    of = recipes.Found("names", "lines", 10_000, 5.0, 1.0, 1.0, 1, 16, 16, 16, 0.01, 2.0)
+    of = recipes.Found(
+        "names", "lines", 10_000, 5.0, 1.0, False, 1.0, 500, 1, 16, 16, 16, 0.01, 2.0
+    )
     found = [
         of,
         of._replace(seconds=10.0, n_layer=2, n_embd=32, learning_rate=0.005),
@@ -185,6 +187,24 @@ def test_what_cannot_be_is_refused(few, monkeypatch):
 # The file
 
 
+def test_no_more_steps_than_are_enough(few, monkeypatch):
+    found = recipes.recipes()[1]
+    longest = found[2]._replace(enough=True, took=40.0, steps=300)
+    monkeypatch.setattr(recipes, "recipes", lambda: (1e-3, [*found[:2], longest]))
+    trained = {}
+    for count in (200, 2000, 20_000):  # a tenth of the corpus of the search, as many, tenfold
+        clock = Clock(monkeypatch, lambda _: 1e-3)
+        recipe = mg.recipe(lines(count, 4), 100.0, engine="scalar", clock=clock)
+        assert recipe.enough and recipe.seconds < 3.0
+        trained[count] = recipe.num_steps
+    assert trained == {200: 300, 2000: 300, 20_000: 3000}
+    clock = Clock(monkeypatch, lambda _: 1e-3)
+    smaller = mg.recipe(lines(2000, 4), 100.0, engine="scalar", batch_size=4, clock=clock)
+    assert smaller.num_steps == 4 * 300
+    clock = Clock(monkeypatch, lambda _: 1.0)
+    assert not mg.recipe(lines(2000, 4), 10.0, engine="scalar", clock=clock).enough
+
+
 def test_the_file_has_recipes_for_lines_and_text_and_the_times_promised():
     per_step, found = recipes.recipes()
     assert per_step > 0
@@ -194,6 +214,7 @@ def test_the_file_has_recipes_for_lines_and_text_and_the_times_promised():
         assert corpus != "names" or {0.1, 1.0, 10.0} <= set(times)
         losses = [f.held_out for f in found if f.corpus == corpus]
         assert losses == sorted(losses, reverse=True)
+        assert not any(f.enough for f in found if f.corpus == corpus and f.seconds < times[-1])
     assert {f.mode for f in found} == {"lines", "stream"}
     for f in found:
         config = mg.Config(f.n_layer, f.n_embd, block_size=f.block_size)

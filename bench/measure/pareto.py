@@ -64,12 +64,13 @@ class Setting:
             self.moved(block_size=-1, batch_size=1),
         ]
         return [
-            self.moved(n_layer=1, n_embd=1, batch_size=1, learning_rate=-1),
+            self.moved(n_layer=1, n_embd=1, learning_rate=-1),
             *contexts * running_text,
-            self.moved(n_layer=1, batch_size=1, learning_rate=-1),
-            self.moved(n_embd=1, batch_size=2, learning_rate=-1),
             self.moved(n_embd=1, learning_rate=-1),
             self.moved(n_layer=1, learning_rate=-1),
+            self.moved(n_layer=1, n_embd=1, batch_size=1, learning_rate=-1),
+            self.moved(n_embd=1, batch_size=2, learning_rate=-1),
+            self.moved(n_layer=1, batch_size=1, learning_rate=-1),
             self.moved(n_embd=1),
             self.moved(n_layer=1),
             self.moved(batch_size=1),

@@ -50,9 +50,9 @@ def run(args: argparse.Namespace) -> int:
         start = Setting(block_size=32) if text else Setting()
         trials = TRIALS if name == "names" else FEWER
         cases = search(halves, engine, trials, say, start=start, running_text=text)
-        for case in best_by_time(cases):
+        for budget, case in best_by_time(cases):
             train, _ = halves(case["block_size"])
-            found.append(as_recipe(name, train, case))
+            found.append(as_recipe(name, train, budget, case))
     about = {
         "by": "python -m bench recipes: the best held-out loss for each corpus and time",
         "on": f"{time.strftime('%Y-%m-%d')}, {cpu_model()}, CPU time of one thread of {engine}",
@@ -94,19 +94,27 @@ def paragraphs(text: str, block_size: int, every: int, first: int) -> tuple[Corp
     return Corpus.from_text(kept, block_size), Corpus.from_text(held_out, block_size)
 
 
-def best_by_time(cases: Iterable[ParetoCase]) -> Iterator[ParetoCase]:
-    """Of each time, the shortest first, the training with the best loss; none of a time in which
-    nothing was better than before."""
-    least = math.inf
-    for _, of_time in groupby(cases, key=lambda case: case["budget"]):
-        found = [(case["held_out"], case) for case in of_time if case["held_out"] is not None]
-        loss, best = min(found, key=lambda pair: pair[0], default=(math.inf, None))
-        if best is not None and loss < least:
-            least = loss
-            yield best
+def best_by_time(cases: Iterable[ParetoCase]) -> Iterator[tuple[float, ParetoCase]]:
+    """Of each time, the shortest first, the training with the best loss, if it is better than those
+    of less; and of the first time from which on none is, the best one of less."""
+    best: ParetoCase | None = None
+    enough: float | None = None  # time
+    for budget, of_time in groupby(cases, key=lambda case: case["budget"]):
+        found = min(of_time, key=held_out)
+        if held_out(found) < (held_out(best) if best else math.inf):
+            best, enough = found, None
+            yield budget, best
+        else:
+            enough = enough or budget
+    if best and enough:
+        yield enough, best
 
 
-def as_recipe(name: str, train: Corpus, case: ParetoCase) -> dict[str, Any]:
+def held_out(case: ParetoCase) -> float:
+    return math.inf if case["held_out"] is None else case["held_out"]
+
+
+def as_recipe(name: str, train: Corpus, budget: float, case: ParetoCase) -> dict[str, Any]:
     from pymicrogpt.recipes import extent
 
     predictions, per_document = extent(train, case["block_size"])
@@ -116,12 +124,14 @@ def as_recipe(name: str, train: Corpus, case: ParetoCase) -> dict[str, Any]:
         "mode": train.mode,
         "predictions": round(predictions),
         "per_document": round(per_document, 2),
-        "seconds": case["budget"],
+        "seconds": budget,
+        "enough": case["budget"] < budget,
         "took": round(case["seconds"], 3),
+        "steps": case["steps"],
         **kept,
         "batch_size": case["batch"],
         "learning_rate": case["learning_rate"],
-        "held_out": round(case["held_out"] or 0.0, 4),
+        "held_out": round(held_out(case), 4),
     }
 
 

@@ -155,6 +155,8 @@ def as_text(event: Event) -> str:
         return (
             f"--seconds {event['seconds']:g} picks {options}: as the best for {event['found']}; "
             f"{event['passes']:,.1f} times through the text"
+            + ", which is enough: more would learn it by heart"
+            * event["enough"]
         )
     if kind == "progress":
         columns = in_words(event)

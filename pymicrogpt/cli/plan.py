@@ -52,6 +52,7 @@ class Plan:
             "settings": picked,
             "found": recipe.found,
             "passes": recipe.num_steps * recipe.batch_size / len(corpus),
+            "enough": recipe.enough,
         }
         return replace(settings, **picked), event
 
