@@ -6,14 +6,16 @@ round, its value in seconds per sample. Under the key "pymicrogpt" stand the mac
 all rows, also those without a value and why, and what the probes found. Tables and figures are made
 from this file alone.
 
-An estimate is a median with an interval. A ratio is formed within each round and only then
+An estimate is a median with an interval, over the rounds that no neighbour disturbed where a row
+has QUIET_ROUNDS of them, else over all. A ratio is formed within each round and only then
 summarised: a slow spell of the machine that lasts longer than a round slows both sides and cancels.
-The interval is the percentile bootstrap: rounds are drawn with replacement RESAMPLES times (NumPy's
-default_rng(SEED), so that a result file always gives the same figures), and the interval holds the
-middle LEVEL of the medians drawn. Few rounds cannot give that much. The range from the least to the
-greatest of n rounds holds the true median with probability 1 - 2^(1 - n): 75 % for three rounds,
-94 % for five. Where that is less than LEVEL, the range is the interval, and `level` says how much
-it is worth. One round has no interval.
+Where one side leaves rounds out, it is the ratio of the medians instead. The interval is the
+percentile bootstrap: rounds are drawn with replacement RESAMPLES times (NumPy's default_rng(SEED),
+so that a result file always gives the same figures), and the interval holds the middle LEVEL of the
+medians drawn. Few rounds cannot give that much. The range from the least to the greatest of n
+rounds holds the true median with probability 1 - 2^(1 - n): 75 % for three rounds, 94 % for five.
+Where that is less than LEVEL, the range is the interval, and `level` says how much it is worth. One
+round has no interval.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ ACTIVITY = (
     "steal_percent", "busy_cores", "load_avg_1min", "clock_ghz", "peak_share", "repeats"
 )  # fmt: skip
 GOOD_PEAK = 0.85  # a round is disturbed where one core can do less, of the highest of the run
+QUIET_ROUNDS = 3  # so many that were not are enough to leave out the others
 # Of variants and their rows: the order of tables and the colours of figures.
 GROUPS = (
     "pure Python", "autograd tape", "array libraries", "hand-derived", "WebAssembly", "SIMD",
@@ -128,6 +131,16 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimat
     Rows stop when their budget is spent, so that the shorter list is of the first rounds.
     """
     return estimate([a / b for a, b in zip(numerators, denominators, strict=False)])
+
+
+def ratio_of_medians(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+    """Of rounds that are of different moments, each side drawn by itself."""
+    above, below = estimate(numerators), estimate(denominators)
+    value, rounds = above.value / below.value, min(above.rounds, below.rounds)
+    # Errors that are independent of each other add up as the root of the sum of their squares.
+    up = math.hypot(above.high / above.value - 1, below.value / below.low - 1)
+    down = math.hypot(1 - above.low / above.value, 1 - below.value / below.high)
+    return Estimate(value, value * (1 - min(down, 1)), value * (1 + up), rounds)
 
 
 def per_time(work: float, time: Estimate) -> Estimate:
@@ -249,14 +262,33 @@ class Row:
         return "gpu" in self.info
 
     @property
+    def quiet(self) -> int:
+        """Rounds that no neighbour disturbed."""
+        return sum(not done.disturbed for done in self.rounds)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether disturbed rounds count, since there are too few others."""
+        return self.quiet < min(QUIET_ROUNDS, len(self.rounds))
+
+    def counted(self, of_rounds: Sequence[float]) -> list[float]:
+        """Of values of each round those that estimates are of."""
+        rounds = zip(of_rounds, self.rounds, strict=True)
+        return [value for value, done in rounds if self.crowded or not done.disturbed]
+
+    @property
     def microseconds(self) -> float:
         """Per sample, the median of the rounds."""
-        return 1e6 * median(self.values)
+        return 1e6 * median(self.counted(self.values))
 
     @property
     def estimate(self) -> Estimate:
         """Microseconds per sample with their interval."""
-        return estimate(self.values) * 1e6
+        return estimate(self.counted(self.values)) * 1e6
+
+    def doubts(self) -> list[str]:
+        """Why not to lean on the estimate, in words."""
+        return [*self.estimate.doubts(), *["beside a neighbour"] * self.crowded]
 
     @property
     def wall_seconds(self) -> float:
@@ -265,8 +297,11 @@ class Row:
 
 
 def over(row: Row, other: Row) -> Estimate:
-    """How many times as fast `row` is as `other`, by the ratios of their rounds."""
-    return ratio(other.values, row.values)
+    """How many times as fast `row` is as `other`."""
+    times = [each.counted(each.values) for each in (other, row)]
+    if all(len(left) == len(each.values) for left, each in zip(times, (other, row), strict=True)):
+        return ratio(*times)
+    return ratio_of_medians(*times)
 
 
 @dataclass

@@ -75,7 +75,7 @@ class Measurement:
         """Finds out how long a step takes, and so how many a round has."""
         if not (worker := self.worker) or not self.variant.warmup:
             return
-        least = math.inf  # seconds of a step: one that was disturbed is not too slow
+        least = math.inf  # seconds of a step: of one that nobody disturbed
 
         def run(steps: int) -> float:
             nonlocal least
@@ -86,12 +86,12 @@ class Measurement:
 
         with self._failures():
             enough = len(self.task.losses)  # the rounds of a slow row check the rest
-            per_step = warm_up(run, self.variant.warmup, least=enough)
+            warm_up(run, self.variant.warmup, least=enough)
             if least > self.slowest * self.task.batch_size:
                 self.row.status = "skipped"
                 self.row.reason = too_slow(1e6 * least / self.task.batch_size)
                 self.stop()
-            self._calibrate(per_step)
+            self._calibrate(least)
 
     def measure(self, neighbour: Neighbour = NOBODY) -> None:
         """One round, unless the budget is spent."""
@@ -109,8 +109,9 @@ class Measurement:
 
     @property
     def disturbed(self) -> bool:
-        """Whether there are rounds beside a neighbour, which may be done again."""
-        return self.worker is not None and any(done.disturbed for done in self.row.rounds)
+        """Whether rounds beside a neighbour are to be done again."""
+        enough = min(ENOUGH_ROUNDS, len(self.row.rounds))
+        return self.worker is not None and self.row.quiet < enough
 
     def repeat(self, neighbour: Neighbour) -> None:
         """The most disturbed round again, of which the better one is kept."""
@@ -265,15 +266,17 @@ def repeat(
     left: Callable[[float], None],
 ) -> None:
     """Disturbed rounds are done again whenever no neighbour is there, for so many seconds at most,
-    of which all rows get the same share. Neighbours come for minutes and leave for moments: rounds
-    that are done again at once would be disturbed again."""
+    until all rows have the undisturbed ones that an interval needs: first those of rows that have
+    too few for a value, and of these those of the row that has spent the least on it. Neighbours
+    come for minutes and leave for moments: rounds that are done again at once would be disturbed
+    again."""
     end = time.monotonic() + seconds
     while True:
         remaining = end - time.monotonic()
         waiting = [m for m in measurements if m.disturbed and m.round_seconds <= remaining]
         if not waiting:
             return
-        m = min(waiting, key=lambda m: m.repeated + m.round_seconds)
+        m = min(waiting, key=lambda m: (not m.row.crowded, m.repeated + m.round_seconds))
         tell(f"{m.row.workload}: rounds again, which were disturbed", m.row.title)
         left(remaining)
         if neighbour.is_there():

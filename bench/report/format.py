@@ -86,8 +86,8 @@ def whisker_note(found: Iterable[Estimate]) -> str:
 
 def warning_note() -> str:
     return (
-        f"{WARNING}: known no better than \N{PLUS-MINUS SIGN}{100 * SPREAD_LIMIT:.0f} %, or of few "
-        "rounds."
+        f"{WARNING}: known no better than \N{PLUS-MINUS SIGN}{100 * SPREAD_LIMIT:.0f} %, of few "
+        "rounds, or beside a neighbour."
     )
 
 

@@ -36,12 +36,14 @@ def warnings(results: Results) -> list[str]:
         words.append(f"{about['steal_percent']} % of the processor time went to other guests.")
     repeats = int(sum(r.get("repeats", 0) for r in rounds))
     disturbed = sum(r.disturbed for row in results.rows for r in row.rounds)
+    crowded = [row for row in results.rows if row.ok and row.crowded]
     if repeats or disturbed:
         were = "round was" if repeats == 1 else "rounds were"
         words.append(
             f"{repeats} {were} done again, since before or after one core could do less than "
             f"{100 * GOOD_PEAK:.0f} % of its best, as beside a busy neighbour; {disturbed} of "
-            f"{len(rounds)} rounds are of such moments nevertheless."
+            f"{len(rounds)} rounds are of such moments nevertheless. They do not count, but in "
+            + ("no row." if not crowded else f"rows that have hardly others: {row_list(crowded)}.")
         )
     if sittings := about.get("resumed"):
         words.append(

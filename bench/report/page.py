@@ -119,7 +119,7 @@ def card(results: Results, row: Row) -> Iterable[Markup]:
         share = claim("share", row, rate / peak, per_cent(rate / peak))
         text += Markup(", {} of the FMA peak").format(share)
     yield text
-    if doubts := time.doubts():
+    if doubts := row.doubts():
         yield escape(f"{WARNING} {', '.join(doubts)}")
 
 

@@ -18,7 +18,19 @@ from bench.report.findings import speedup
 from bench.report.format import WARNING
 from bench.report.method import warnings
 from bench.report.part import all_parts
-from bench.results import LEVEL, RESAMPLES, SEED, SPREAD_LIMIT, Results, estimate, over, ratio
+from bench.results import (
+    LEVEL,
+    RESAMPLES,
+    SEED,
+    SPREAD_LIMIT,
+    Results,
+    Round,
+    Row,
+    estimate,
+    over,
+    ratio,
+    ratio_of_medians,
+)
 
 
 def test_interval_is_the_percentile_bootstrap_of_the_median():
@@ -31,6 +43,49 @@ def test_interval_is_the_percentile_bootstrap_of_the_median():
     assert found.high == pytest.approx(medians[round(0.975 * RESAMPLES) - 1])
     assert (found.low, found.high) == (0.95, 1.2)
     assert estimate(values) == found  # the same file gives the same figures
+
+
+def measured(values, shares):
+    rounds = [
+        Round(v, 1, 1, 7, {"peak_share": share}) for v, share in zip(values, shares, strict=True)
+    ]
+    return Row("v", "V", "other", "d16", 1, rounds=rounds, values=list(values))
+
+
+def test_rounds_beside_a_neighbour_do_not_count_where_there_are_others():
+    values = [1.5, 1.0, 1.6, 1.1, 0.9]
+    row = measured(values, [0.6, 0.9, 0.7, 0.95, 1.0])
+    assert (row.quiet, row.crowded, row.microseconds) == (3, False, 1e6)
+    assert (row.estimate.low, row.estimate.high, row.estimate.rounds) == (0.9e6, 1.1e6, 3)
+    assert row.counted("abcde") == ["b", "d", "e"]
+    assert row.doubts() == ["3 rounds, interval of 75 %"]
+    crowded = measured(values, [0.6, 0.9, 0.7, 0.7, 1.0])
+    assert (crowded.quiet, crowded.crowded, crowded.microseconds) == (2, True, 1.1e6)
+    assert crowded.doubts()[-1] == "beside a neighbour"
+    few = measured([1.0, 2.0], [1.0, 1.0])
+    assert not few.crowded and few.microseconds == 1.5e6
+
+
+def test_a_factor_is_of_the_same_rounds_or_of_medians():
+    quiet, half = [1.0] * 5, [0.6, 0.6, 1.0, 1.0, 1.0]
+    one, two = [3.0, 4.0, 5.0, 6.0, 7.0], [1.0, 1.0, 1.0, 2.0, 7.0]
+    same = over(measured(two, quiet), measured(one, quiet))
+    assert same == ratio(one, two) and same.value == 3.0
+    found = over(measured(two, half), measured(one, quiet))
+    assert (found.value, found.rounds) == (2.5, 3)  # 5 over 2
+    assert found.low < 2.5 / 1.5 and found.high > 2.5 * 1.5
+
+
+def test_the_interval_of_a_ratio_of_medians_holds_it_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    hits = 0
+    for _ in range(200):
+        above, below = rng.lognormal(0.7, 0.1, 9), rng.lognormal(0, 0.1, 7)
+        found = ratio_of_medians(above, below)
+        hits += found.low <= np.exp(0.7) <= found.high
+    assert hits / 200 > LEVEL - 0.065
+    wide = np.mean(above) / np.mean(below) * 0.1 * 2
+    assert found.high - found.low < 4 * wide  # and not by holding everything
 
 
 @pytest.mark.parametrize("count", [3, 5, 9, 15])

@@ -59,7 +59,8 @@ def cycles(row: Row) -> Estimate | None:
     clocks = [1e9 * r.activity.get("clock_ghz", 0.0) for r in row.rounds]
     if row.on_gpu or not all(clocks):
         return None
-    return estimate([value * clock for value, clock in zip(row.values, clocks, strict=True)])
+    cycles = [value * clock for value, clock in zip(row.values, clocks, strict=True)]
+    return estimate(row.counted(cycles))
 
 
 def paid_after(results: Results, row: Row) -> tuple[float, Row] | None:
