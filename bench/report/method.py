@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.report.format import WARNING, row_list
-from bench.results import GOOD_PEAK, SPREAD_LIMIT, Probe, Results, Row
+from bench.results import GOOD_PEAK, QUIET_ROUNDS, SPREAD_LIMIT, Probe, Results, Row
 
 METHOD, PUBLISHED = (
     Path(__file__).with_name(name).read_text(encoding="utf-8")
@@ -38,13 +38,13 @@ def warnings(results: Results) -> list[str]:
     disturbed = sum(r.disturbed for row in results.rows for r in row.rounds)
     crowded = [row for row in results.rows if row.ok and row.crowded]
     if repeats or disturbed:
-        were = "round was" if repeats == 1 else "rounds were"
         words.append(
-            f"{repeats} {were} done again, since before or after one core could do less than "
-            f"{100 * GOOD_PEAK:.0f} % of its best, as beside a busy neighbour; {disturbed} of "
-            f"{len(rounds)} rounds are of such moments nevertheless. They do not count, but in "
-            + ("no row." if not crowded else f"rows that have hardly others: {row_list(crowded)}.")
-        )
+            f"A neighbour was busy: before or after {disturbed} of {len(rounds)} rounds one core "
+            f"could do less than {100 * GOOD_PEAK:.0f} % of its best"
+            + (f", and {repeats:,} times a round was done again. " if repeats else ". ")
+            + (f"Such rounds count only where a row has fewer than {QUIET_ROUNDS} others: "
+               f"{row_list(crowded)}." if crowded else "They do not count.")
+        )  # fmt: skip
     if sittings := about.get("resumed"):
         words.append(
             f"The run was interrupted, and went on at {sittings}. Factors within a workload are of "

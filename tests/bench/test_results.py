@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,23 @@ def test_the_interval_of_a_ratio_of_medians_holds_it_as_often_as_it_says():
     assert hits / 200 > LEVEL - 0.065
     wide = np.mean(above) / np.mean(below) * 0.1 * 2
     assert found.high - found.low < 4 * wide  # and not by holding everything
+
+
+def test_the_report_says_where_a_neighbour_was_busy():
+    results = of_rows()
+    disturbed, crowded = results.rows[:2]
+    assert not any("neighbour" in words for words in warnings(results))
+    disturbed.values, disturbed.rounds = 2 * disturbed.values, 2 * disturbed.rounds
+    disturbed.rounds = [replace(done, activity={}) for done in disturbed.rounds]
+    disturbed.rounds[0].activity = {"peak_share": 0.7, "repeats": 4}
+    [words] = [words for words in warnings(results) if "neighbour" in words]
+    assert "before or after 1 of " in words and "4 times a round was done again" in words
+    assert words.endswith("They do not count.")
+    crowded.rounds[0].activity["peak_share"] = 0.7  # which all rounds of it share
+    [words] = [words for words in warnings(results) if "neighbour" in words]
+    assert words.endswith(f"a row has fewer than 3 others: {crowded.workload}, {crowded.title}.")
+    assert "beside a neighbour" in speedup.note(results, crowded)
+    assert "beside a neighbour" not in speedup.note(results, disturbed)
 
 
 @pytest.mark.parametrize("count", [3, 5, 9, 15])
