@@ -249,7 +249,8 @@ def run_workload(
             for m in turn(measurements, index):
                 tell(f"{stage}round {index + 1} of {effort.rounds}", m.row.title)
                 m.measure(neighbour)
-        repeat(measurements, effort.repeats, neighbour, tell, left)
+        timed = [m for m in measurements if m.row.rounds]
+        repeat(timed, effort.repeats * len(timed), neighbour, tell, left)
         for m in measurements:
             m.finish()
     finally:
