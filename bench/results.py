@@ -51,7 +51,7 @@ ACTIVITY = (
     "steal_percent", "busy_cores", "load_avg_1min", "clock_ghz", "peak_share", "repeats"
 )  # fmt: skip
 GOOD_PEAK = 0.85  # a round is disturbed where one core can do less, of the highest of the run
-QUIET_ROUNDS = 3  # so many that were not are enough to leave out the others
+QUIET_ROUNDS = 2  # so many that were not are enough to leave out the others
 # Of variants and their rows: the order of tables and the colours of figures.
 GROUPS = (
     "pure Python", "autograd tape", "array libraries", "hand-derived", "WebAssembly", "SIMD",
