@@ -230,6 +230,15 @@ def test_rows_share_the_time_for_rounds_that_are_done_again(task, clock):
     assert len(short.worker.asked) == 3 + 8
 
 
+def test_rounds_of_rows_that_have_too_few_others_are_first_to_be_done_again(task, clock):
+    loud, quiet = (9.0, 50.0), (9.0, 100.0)
+    short = disturbed(task, clock, [quiet, quiet, loud, quiet])
+    long = disturbed(task, clock, [quiet, loud, loud, quiet, quiet], per_step=2e-3)
+    nobody = Neighbour(lambda: {"steps": 100.0}, {"steps": 100.0})
+    repeat([short, long], 2.5, nobody, nothing, nothing)
+    assert (short.row.quiet, long.row.quiet) == (2, 2)  # then there was no time for the other
+
+
 def test_of_a_neighbour_who_stays_only_so_much_is_waited_for(task, clock):
     row = disturbed(task, clock, [(9.0, 50.0)] * 3)
     began = clock.now
