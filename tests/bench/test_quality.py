@@ -21,7 +21,7 @@ from bench.report.findings.pareto import front
 from bench.report.format import digits
 from bench.report.part import all_parts
 from bench.report.write import write
-from bench.results import Results, Row
+from bench.results import Results, Round, Row
 from bench.task.task import Task
 from bench.task.workload import HELD_OUT, SPLIT_SEED, WORKLOADS
 from bench.variants.variant import load_variants
@@ -91,8 +91,13 @@ def test_programs_tell_their_parameters(name, task):
 
 def test_rows_train_for_the_time_they_are_given(corpus, tmp_path):
     variants = load_variants()
-    rows = [Row("scalar", "C++ scalar", "hand-derived", "d16", 16, values=[1e-3])]
-    rows.append(Row("numpy", "NumPy", "array libraries", "d16", 16, values=[30e-6]))
+    rows = [
+        Row("scalar", "C++ scalar", "hand-derived", "d16", 16, values=[1e-3]),
+        Row("numpy", "NumPy", "array libraries", "d16", 16, values=[30e-6]),
+        Row("broken", "b", "hand-derived", "d16", 16, values=[30e-6]),
+    ]
+    for row in rows:
+        row.rounds = [Round(1.0, 10, 160, 1140)]
     rows.append(Row("tape", "tape", "autograd tape", "d16", 1, status="error", reason="wrong"))
     broken = tmp_path / "broken.py"
     broken.write_text(
@@ -100,7 +105,6 @@ def test_rows_train_for_the_time_they_are_given(corpus, tmp_path):
         "VARIANTS = [Variant('broken', 'b', 'hand-derived', lambda task: 1 / 0)]",
         encoding="utf-8",
     )
-    rows.append(Row("broken", "b", "hand-derived", "d16", 16, values=[30e-6]))
     variants["broken"] = load_variants([str(broken)])["broken"]
     (probe,) = quality.run_quality(
         "autovec",
