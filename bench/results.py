@@ -194,8 +194,12 @@ class Round:
     activity: dict[str, float] = field(default_factory=dict)
 
     @property
+    def peak_share(self) -> float:
+        return self.activity.get("peak_share", 1.0)
+
+    @property
     def disturbed(self) -> bool:
-        return self.activity.get("peak_share", 1.0) < GOOD_PEAK
+        return self.peak_share < GOOD_PEAK
 
     def facts(self) -> dict[str, float]:
         """As the metadata of a run of pyperf."""
@@ -298,10 +302,10 @@ class Row:
 
 def over(row: Row, other: Row) -> Estimate:
     """How many times as fast `row` is as `other`."""
-    times = [each.counted(each.values) for each in (other, row)]
-    if all(len(left) == len(each.values) for left, each in zip(times, (other, row), strict=True)):
-        return ratio(*times)
-    return ratio_of_medians(*times)
+    above, below = other.counted(other.values), row.counted(row.values)
+    if (above, below) == (other.values, row.values):
+        return ratio(above, below)
+    return ratio_of_medians(above, below)
 
 
 @dataclass

@@ -108,7 +108,7 @@ class Measurement:
                 self._calibrate(max(done.seconds, 1e-9) / done.steps)
 
     @property
-    def disturbed(self) -> bool:
+    def incomplete(self) -> bool:
         """Whether rounds beside a neighbour are to be done again."""
         enough = min(ENOUGH_ROUNDS, len(self.row.rounds))
         return self.worker is not None and self.row.quiet < enough
@@ -116,12 +116,12 @@ class Measurement:
     def repeat(self, neighbour: Neighbour) -> None:
         """The most disturbed round again, of which the better one is kept."""
         rounds = self.row.rounds
-        index = min(range(len(rounds)), key=lambda i: peak_share(rounds[i]))
+        index = min(range(len(rounds)), key=lambda i: rounds[i].peak_share)
         with self._failures():
             done = self._round(neighbour)
             self.repeated += done.seconds
             repeats = rounds[index].activity.get("repeats", 0) + 1
-            if peak_share(done) > peak_share(rounds[index]):
+            if done.peak_share > rounds[index].peak_share:
                 rounds[index] = done
                 self.row.values[index] = self._per_sample(done)
             rounds[index].activity["repeats"] = repeats
@@ -210,11 +210,6 @@ def too_slow(microseconds: float) -> str:
     )
 
 
-def peak_share(done: Round) -> float:
-    share: float = done.activity.get("peak_share", 1.0)
-    return share
-
-
 def verified_at_once() -> int:
     return min(VERIFYING, available_cores())
 
@@ -274,7 +269,7 @@ def repeat(
     end = time.monotonic() + seconds
     while True:
         remaining = end - time.monotonic()
-        waiting = [m for m in measurements if m.disturbed and m.round_seconds <= remaining]
+        waiting = [m for m in measurements if m.incomplete and m.round_seconds <= remaining]
         if not waiting:
             return
         m = min(waiting, key=lambda m: (not m.row.crowded, m.repeated + m.round_seconds))

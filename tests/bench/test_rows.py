@@ -16,7 +16,7 @@ from bench.measure.effort import EFFORTS
 from bench.measure.machine import peak_memory
 from bench.measure.neighbour import Neighbour, look_around, paces
 from bench.measure.process import Worker
-from bench.measure.rows import Measurement, peak_share, repeat, run_workload, verified_at_once
+from bench.measure.rows import Measurement, repeat, run_workload, verified_at_once
 from bench.results import BASELINE, ENOUGH_ROUNDS, Row
 from bench.task.task import Task
 from bench.task.workload import WORKLOADS
@@ -174,7 +174,7 @@ def disturbed(task, clock, paces, per_step=1e-3):
 
 
 def shares_of(measurement):
-    return [peak_share(done) for done in measurement.row.rounds]
+    return [done.peak_share for done in measurement.row.rounds]
 
 
 def nothing(*_):
@@ -198,7 +198,7 @@ def test_the_better_one_of_a_disturbed_round_and_its_repetition_is_kept(task, cl
     assert [r.seconds for r in measurement.row.rounds] == [1.0, 2.0, 1.0]
     values = [m / 7 * task.mean_positions for m in (1e-3, 2e-3, 1e-3)]
     assert measurement.row.values == pytest.approx(values)
-    assert measurement.disturbed
+    assert measurement.incomplete
 
 
 def test_disturbed_rounds_are_done_again_when_nobody_is_there(task, clock):
@@ -244,7 +244,7 @@ def test_of_a_neighbour_who_stays_only_so_much_is_waited_for(task, clock):
     began = clock.now
     repeat([row], 5.0, Neighbour(lambda: {"steps": 50.0}, {"steps": 100.0}), nothing, nothing)
     assert clock.now - began == pytest.approx(4.0, abs=0.2)  # no round fits in what is left
-    assert len(row.worker.asked) == 3 and row.disturbed
+    assert len(row.worker.asked) == 3 and row.incomplete
 
 
 def test_shares_are_of_the_highest_pace_so_far():

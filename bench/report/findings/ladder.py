@@ -140,7 +140,7 @@ def waterfall(results: Results, workload: str, steps: list[Rung]) -> plot.Figure
     left, below = ("above", "Behind") if plot.narrow() else ("to its left", "Below")
     notes = [
         f"Each step multiplies what stands {left}; the last is {steps[-1].row.title}. {below} the "
-        "factor: time per sample. Factors are medians of the ratios of rounds; whiskers are of the "
+        "factor: time per sample. Factors are medians over rounds; whiskers are of the "
         f"whole up to there. {whisker_note(reached[1:])} {warning_note()[:-1]}; or the "
         "step may be none. Zeros behind the ReLU are skipped above n_embd 16 only: there that step "
         "is none."
