@@ -95,8 +95,11 @@ def run_on_cluster(
 ) -> Generator[Row, None, None]:
     """Rows as they come. Closing the generator, or an exception in it, cancels what has not begun.
 
-    Dask itself gives the trials of a worker that dies to another one. SweepError where there is no
-    cluster at `address`, it has no workers, they lack this package, or the scheduler goes or hangs.
+    Dask itself gives the trials of a worker that dies to another one. Where it gives up several,
+    some may only have waited beside one that kills: they run once more, one at a time.
+
+    SweepError where there is no cluster at `address`, it has no workers, they lack this package, or
+    the scheduler goes or hangs.
     """
     cluster, receiver = _Cluster(address), _Receiver(data)
     client = cluster.client
@@ -120,22 +123,34 @@ def run_on_cluster(
             ) from error
         executor = client.get_executor(pure=False)
         leaving.insert(0, lambda: executor.shutdown(wait=False))
-        futures: dict[Future[Row], Settings] = cluster.call(
-            lambda: {executor.submit(function, t, data.digest): t for t in trials}
-        )
-        done: queue.SimpleQueue[Future[Row]] = queue.SimpleQueue()
-        for future in futures:
-            future.add_done_callback(done.put)
-        while futures:
-            future = cluster.next_of(done)
-            settings = futures.pop(future)
-            try:
-                row = future.result()
-            except KilledWorker as error:
-                row = failed_row(settings, data.digest, f"its workers died: {error}")
-            except CancelledError:
-                raise cluster.gone() from None
-            yield row
+
+        def rows(trials: Sequence[Settings]) -> Generator[Row, None, None]:
+            futures: dict[Future[Row], Settings] = cluster.call(
+                lambda: {executor.submit(function, t, data.digest): t for t in trials}
+            )
+            done: queue.SimpleQueue[Future[Row]] = queue.SimpleQueue()
+            for future in futures:
+                future.add_done_callback(done.put)
+            while futures:
+                future = cluster.next_of(done)
+                settings = futures.pop(future)
+                try:
+                    row = future.result()
+                except KilledWorker as error:
+                    given_up.append((settings, f"its workers died: {error}"))
+                except CancelledError:
+                    raise cluster.gone() from None
+                else:
+                    yield row
+
+        given_up: list[tuple[Settings, str]] = []
+        yield from rows(trials)
+        if len(suspects := list(given_up)) > 1:
+            given_up.clear()
+            for suspect, _ in suspects:
+                yield from rows([suspect])
+        for culprit, reason in given_up:
+            yield failed_row(culprit, data.digest, reason)
     finally:
         cluster.leave(*leaving)
 

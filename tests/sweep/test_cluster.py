@@ -23,13 +23,10 @@ from .common import HELD_OUT, QUICK, TRAIN, kills_its_process, posix, without_ti
 
 
 @posix
-def test_dask_does_the_same_though_workers_die(tmp_path, monkeypatch):
+def test_dask_does_the_same_though_workers_die(tmp_path):
     distributed = pytest.importorskip("distributed", reason="needs pip install '.[sweep]'")
     import dask
 
-    from pymicrogpt.sweep.cluster import run_on_cluster
-
-    monkeypatch.setenv("SWEEP_TEST_DEATHS", str(tmp_path / "deaths"))
     space = Space.grid(
         n_embd=[8, 16, 9], learning_rate=[0.01, 0.02], seeds=3, num_steps=200, evals=4
     )
@@ -56,14 +53,36 @@ def test_dask_does_the_same_though_workers_die(tmp_path, monkeypatch):
         assert [without_times(row) for row in rows] == [without_times(row) for row in local]
         assert len({row["worker"] for row in rows if row["worker"]}) >= 2
 
-        # The cluster serves the next sweep, on another corpus, and a trial that no worker survives.
-        data = Data(HELD_OUT, HELD_OUT)
-        trials = Space.grid(seeds=[42, 43], **QUICK).trials
-        found = run_on_cluster(kills_its_process, trials, data, address)
-        errors = {row["settings"]["seed"]: row["error"] for row in found}
-        assert errors[42] is None
-        assert "its workers died" in errors[43]
-        assert len((tmp_path / "deaths").read_text()) == 2
+        # The cluster serves the next sweep, on another corpus.
+        [row] = sweep.run(
+            Space.grid(**QUICK), HELD_OUT, TRAIN, tmp_path / "next", scheduler=address
+        )
+        assert row["error"] is None
+
+
+@posix
+def test_dask_blames_the_trial_that_kills_alone(tmp_path, monkeypatch):
+    """One worker, so that the others wait where seed 43 brings it down."""
+    distributed = pytest.importorskip("distributed", reason="needs pip install '.[sweep]'")
+    import dask
+
+    from pymicrogpt.sweep.cluster import run_on_cluster
+
+    monkeypatch.setenv("SWEEP_TEST_DEATHS", str(tmp_path / "deaths"))
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+    ):
+        trials = Space.grid(seeds=[43, 42, 44], **QUICK).trials
+        data = Data(TRAIN, HELD_OUT)
+        found = list(run_on_cluster(kills_its_process, trials, data, cluster.scheduler_address))
+    errors = {row["settings"]["seed"]: row["error"] for row in found}
+    assert sorted(errors) == [42, 43, 44] and len(found) == 3
+    assert errors[42] is None and errors[44] is None
+    assert "its workers died" in errors[43]
+    assert len((tmp_path / "deaths").read_text()) == 2
 
 
 @contextmanager
