@@ -1,6 +1,7 @@
 """What probes find, as the result file keeps it: the cases of each probe (Probe.cases), raw values.
 
-Measured by bench/measure, read by bench/report/findings; "seconds" are per sample, one a round.
+Measured by bench/measure, read by bench/report/findings; "seconds" are per sample, one a round, and
+"peak_shares" what share of its peak the core could give in each; older files do not tell.
 """
 
 from __future__ import annotations
@@ -8,14 +9,18 @@ from __future__ import annotations
 from typing import TypedDict
 
 
-class PhasesCase(TypedDict):
+class _PeakShares(TypedDict, total=False):
+    peak_shares: list[float]
+
+
+class PhasesCase(_PeakShares):
     """Where the time of a step goes."""
 
     batch: int
     phases: dict[str, list[float]]  # by name: seconds per step, one for each profile
 
 
-class _BatchCase(TypedDict):
+class _BatchCase(_PeakShares):
     batch: int
     sharing: bool  # of prefixes
     seconds: list[float]
@@ -27,10 +32,15 @@ class BatchCase(_BatchCase, total=False):
     rows_left: float  # where prefixes are shared: distinct ones by positions
 
 
-class ThreadsCase(TypedDict):
+class _ThreadsCase(TypedDict):
     batch: int
     one: list[float]  # seconds with one thread
-    two: list[float]  # with two, in the same rounds
+    two: list[float]  # with two, in turns
+
+
+class ThreadsCase(_ThreadsCase, total=False):
+    peak_shares_one: list[float]
+    peak_shares_two: list[float]
 
 
 class DensityCase(TypedDict):
@@ -45,7 +55,7 @@ class DensityCase(TypedDict):
     resting: list[float]  # units that no longer move
 
 
-class ShapeCase(TypedDict):
+class ShapeCase(_PeakShares):
     """A shape that is no workload's."""
 
     n_layer: int
@@ -67,7 +77,7 @@ class Point(TypedDict):
     held_out: float
 
 
-class QualityCase(TypedDict):
+class QualityCase(_PeakShares):
     """A row, trained for a time."""
 
     variant: str
@@ -93,7 +103,7 @@ class ParetoCase(TypedDict):
     held_out: float | None  # loss; None where it diverged
 
 
-class GenerationCase(TypedDict):
+class GenerationCase(_PeakShares):
     """What draws documents from a trained model."""
 
     engine: str  # "": none

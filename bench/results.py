@@ -143,6 +143,50 @@ def ratio_of_medians(numerators: Sequence[float], denominators: Sequence[float])
     return Estimate(value, value * (1 - min(down, 1)), value * (1 + up), rounds)
 
 
+def quiet_rounds(peak_shares: Sequence[float]) -> int:
+    """Rounds that no neighbour disturbed."""
+    return sum(share >= GOOD_PEAK for share in peak_shares)
+
+
+def is_crowded(peak_shares: Sequence[float]) -> bool:
+    """Whether disturbed rounds count, since there are too few others."""
+    return quiet_rounds(peak_shares) < min(QUIET_ROUNDS, len(peak_shares))
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A value of each round, and what share of its peak the core could give then."""
+
+    values: Sequence[float]
+    peak_shares: Sequence[float]
+
+    @classmethod
+    def of(cls, values: Sequence[float], peak_shares: Sequence[float] | None) -> Timed:
+        """Also where nobody looked for neighbours."""
+        return cls(values, peak_shares or [1.0] * len(values))
+
+    @property
+    def crowded(self) -> bool:
+        return is_crowded(self.peak_shares)
+
+    @property
+    def counted(self) -> list[float]:
+        """Those that estimates are of."""
+        rounds = zip(self.values, self.peak_shares, strict=True)
+        return [value for value, share in rounds if self.crowded or share >= GOOD_PEAK]
+
+    @property
+    def estimate(self) -> Estimate:
+        return estimate(self.counted)
+
+    def over(self, other: Timed) -> Estimate:
+        """The ratio of both."""
+        above, below = self.counted, other.counted
+        if (len(above), len(below)) == (len(self.values), len(other.values)):
+            return ratio(above, below)
+        return ratio_of_medians(above, below)
+
+
 def per_time(work: float, time: Estimate) -> Estimate:
     """Work per time, with the interval that follows from that of the time."""
     return Estimate(work / time.value, work / time.high, work / time.low, time.rounds)
@@ -266,29 +310,26 @@ class Row:
         return "gpu" in self.info
 
     @property
-    def quiet(self) -> int:
-        """Rounds that no neighbour disturbed."""
-        return sum(not done.disturbed for done in self.rounds)
+    def peak_shares(self) -> list[float]:
+        return [done.peak_share for done in self.rounds]
+
+    def timed(self, of_rounds: Sequence[float]) -> Timed:
+        """Values of its rounds, with what is known of them."""
+        return Timed(of_rounds, self.peak_shares)
 
     @property
     def crowded(self) -> bool:
-        """Whether disturbed rounds count, since there are too few others."""
-        return self.quiet < min(QUIET_ROUNDS, len(self.rounds))
-
-    def counted(self, of_rounds: Sequence[float]) -> list[float]:
-        """Of values of each round those that estimates are of."""
-        rounds = zip(of_rounds, self.rounds, strict=True)
-        return [value for value, done in rounds if self.crowded or not done.disturbed]
+        return is_crowded(self.peak_shares)
 
     @property
     def microseconds(self) -> float:
         """Per sample, the median of the rounds."""
-        return 1e6 * median(self.counted(self.values))
+        return 1e6 * median(self.timed(self.values).counted)
 
     @property
     def estimate(self) -> Estimate:
         """Microseconds per sample with their interval."""
-        return estimate(self.counted(self.values)) * 1e6
+        return self.timed(self.values).estimate * 1e6
 
     def doubts(self) -> list[str]:
         """Why not to lean on the estimate, in words."""
@@ -302,10 +343,7 @@ class Row:
 
 def over(row: Row, other: Row) -> Estimate:
     """How many times as fast `row` is as `other`."""
-    above, below = other.counted(other.values), row.counted(row.values)
-    if (above, below) == (other.values, row.values):
-        return ratio(above, below)
-    return ratio_of_medians(above, below)
+    return other.timed(other.values).over(row.timed(row.values))
 
 
 @dataclass

@@ -26,7 +26,7 @@ from bench.guard import repeatability
 from bench.measure import generation, machine, pareto, probes, quality, unfinished
 from bench.measure import time_left as time_left_of
 from bench.measure.effort import EFFORTS
-from bench.measure.neighbour import look_around
+from bench.measure.neighbour import Neighbour, look_around
 from bench.measure.rows import Measurement, run_workload, too_slow
 from bench.measure.time_left import TimeLeft
 from bench.report.findings import speedup
@@ -203,7 +203,10 @@ def measure(
             unfinished.set_whole(results, name)
             unfinished.keep(results, args.out)
         time_left.begin("probes")
-        for probe in run_probes(args, variants, probed, tasks, corpus, results, Path(folder), tell):
+        probing = run_probes(
+            args, variants, probed, tasks, corpus, results, Path(folder), tell, neighbour
+        )
+        for probe in probing:
             results.probes.append(probe)
             unfinished.keep(results, args.out)
 
@@ -241,23 +244,26 @@ def run_probes(
     results: Results,
     folder: Path,
     tell: Callable[[str, str], None],
+    neighbour: Neighbour,
 ) -> Iterator[Probe]:
     """Each as it is found; those in the results are not asked again."""
     effort = EFFORTS[args.effort]
     done = {(probe.name, probe.workload) for probe in results.probes}
     if (engine := best_engine(variants)) and probed:
         of = {name: tasks[name] for name in probed}
-        yield from probes.run_probes(engine, of, results.rows, args.effort, tell, done)
+        yield from probes.run_probes(engine, of, results.rows, args.effort, tell, done, neighbour)
     for name, workload in probed.items():
         if engine and ("generation", name) not in done:
             tell(f"{name}: generating", "")
             label = variants[engine].label
-            yield generation.run_generation(workload, corpus, args.effort, folder, engine, label)
+            yield generation.run_generation(
+                workload, corpus, args.effort, folder, engine, label, neighbour
+            )
     left = {name: w for name, w in probed.items() if ("quality", name) not in done}
     if ("quality", "") not in done:  # it had nothing to hold out
         yield from quality.run_quality(
             engine or "autovec", variants, left, results.rows, corpus, effort, folder / "quality",
-            tell, args.extra,
+            tell, args.extra, neighbour,
         )  # fmt: skip
     if effort.full and engine and ("pareto", "") not in done:
         yield pareto.run_pareto(corpus, engine, variants[engine].label, tell)

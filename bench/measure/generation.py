@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cases import GenerationCase
 from bench.measure.effort import EFFORTS
+from bench.measure.neighbour import NOBODY, Neighbour, Rounds, paces, take_turns
 from bench.measure.process import Answer, Worker, WorkerFailed, serve
-from bench.measure.timing import turn
 from bench.results import Probe
 from bench.task.task import WrongResult
 from bench.task.workload import WORKLOADS, Workload
@@ -37,12 +38,19 @@ ROUND = 10  # a round takes so many times as long as one case of a probe
 
 
 def run_generation(
-    workload: Workload, corpus: Corpus, effort: str, folder: Path, engine: str, label: str
+    workload: Workload,
+    corpus: Corpus,
+    effort: str,
+    folder: Path,
+    engine: str,
+    label: str,
+    neighbour: Neighbour = NOBODY,
 ) -> Probe:
     """A probe "generation"."""
     file = folder / "documents.txt"
     file.write_text("\n".join(corpus.documents), encoding="utf-8")
-    job = {"documents": str(file), "workload": workload.name, "effort": effort}
+    job = {"documents": str(file), "workload": workload.name, "effort": effort,
+           "highest": neighbour.highest}  # fmt: skip
     probe = Probe("generation", workload.name, engine, label)
     try:
         with Worker(COMMAND, job, TIMEOUT) as worker:
@@ -122,18 +130,21 @@ def start(job: dict[str, Any]) -> tuple[dict[str, Any], Answer]:
     def one_by_one(index: int) -> int:
         return len(model.sample(1, TEMPERATURE)[0]) + 1
 
-    slow: GenerationCase = {"engine": "", "label": "NumPy, one at a time (GPT.sample)", "rates": []}
-    draws: list[tuple[GenerationCase, Callable[[int], int]]] = [(slow, one_by_one)]
+    seconds = ROUND * effort.probe_seconds
+    draws: dict[tuple[str, str], Callable[[int], int]]
+    draws = {("", "NumPy, one at a time (GPT.sample)"): one_by_one}
     for info in pymicrogpt.engines():
         if info.available and info.generates:
             check(model, info.name)
-            case: GenerationCase = {"engine": info.name, "label": info.label, "rates": []}
-            draws.append((case, drawing(model, info.name)))
-    seconds = ROUND * effort.probe_seconds
-    for index in range(effort.rounds):
-        for case, draw in turn(draws, index):
-            case["rates"].append(tokens_per_second(draw, seconds))
-    return {"cases": [case for case, _ in draws]}, lambda request: {}
+            draws[info.name, info.label] = drawing(model, info.name)
+    subjects = [Rounds(partial(tokens_per_second, draw, seconds)) for draw in draws.values()]
+    neighbour = Neighbour(paces(), job["highest"])
+    take_turns(subjects, effort.rounds, effort.repeats / 2, neighbour)
+    cases: list[GenerationCase] = [
+        {"engine": name, "label": label, "rates": of.values, "peak_shares": of.peak_shares}
+        for (name, label), of in zip(draws, subjects, strict=True)
+    ]
+    return {"cases": cases}, lambda request: {}
 
 
 if __name__ == "__main__":

@@ -5,22 +5,30 @@ and neither the load nor the stolen time shows it. Two paces do: multiply-adds f
 only what multiplies itself slows down, and a short training by the best engine, which needs all
 that the threads of a core share. A round is good where both are at least GOOD_PEAK of the highest
 of the run so far.
+
+Rounds that are not are done again. Neighbours come for minutes and leave for moments: that is when
+all rounds are over, in the moments in which no neighbour is there, for so many seconds at most.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from bench.results import GOOD_PEAK
+from bench.measure.timing import turn
+from bench.results import ENOUGH_ROUNDS, GOOD_PEAK, is_crowded, quiet_rounds
 from pymicrogpt import Config, _core, engines
 
 CALIBRATION = 1.0  # seconds in which the highest paces are looked for as a run begins
 STEPS = 100  # of the short training: some milliseconds
 BATCH = 16
+PAUSE = 0.1  # seconds between two looks at whether a neighbour is gone
+LEAST_SUBJECTS = 5  # fewer are given as many seconds for rounds done again
 
+T = TypeVar("T")
 Paces = dict[str, float]  # per second, by what is done
 
 
@@ -40,6 +48,98 @@ class Neighbour:
     def is_there(self) -> bool:
         share = self.share(self.measure())
         return share is not None and share < GOOD_PEAK
+
+
+NOBODY = Neighbour()
+
+
+class Repeated(Protocol):
+    """What is timed in rounds of which the disturbed ones are done again."""
+
+    round_seconds: float  # of a round, about
+    repeated: float  # seconds of what was done again
+
+    @property
+    def peak_shares(self) -> Sequence[float]:
+        """Of its rounds."""
+
+    def repeat(self, neighbour: Neighbour) -> None:
+        """The most disturbed round again, of which the better one is kept."""
+
+
+Subject = TypeVar("Subject", bound=Repeated)
+
+
+def incomplete(subject: Repeated) -> bool:
+    """Whether disturbed rounds are to be done again."""
+    return quiet_rounds(subject.peak_shares) < min(ENOUGH_ROUNDS, len(subject.peak_shares))
+
+
+def repeat(
+    subjects: Sequence[Subject],
+    seconds: float,
+    neighbour: Neighbour,
+    tell: Callable[[Subject, float], None] = lambda subject, remaining: None,
+) -> None:
+    """Disturbed rounds again, until all subjects have as many others as an interval needs: first
+    those of subjects that have too few for a value, and of these those of the one that has spent
+    the least on it. `tell` hears what is next, and how many seconds are left."""
+    end = time.monotonic() + seconds
+    while True:
+        remaining = end - time.monotonic()
+        waiting = [s for s in subjects if incomplete(s) and s.round_seconds <= remaining]
+        if not waiting:
+            return
+        subject = min(
+            waiting, key=lambda s: (not is_crowded(s.peak_shares), s.repeated + s.round_seconds)
+        )
+        tell(subject, remaining)
+        if neighbour.is_there():
+            time.sleep(PAUSE)
+        else:
+            subject.repeat(neighbour)
+
+
+class Rounds(Generic[T]):
+    """Of something in this process: what `measure` returned, a round each, and what share of its
+    peak the core could give before and after."""
+
+    def __init__(self, measure: Callable[[], T]):
+        self.measure = measure
+        self.values: list[T] = []
+        self.peak_shares: list[float] = []
+        self.round_seconds = self.repeated = 0.0
+
+    def round(self, neighbour: Neighbour = NOBODY) -> None:
+        value, share = self._measured(neighbour)
+        self.values.append(value)
+        self.peak_shares.append(share)
+
+    def repeat(self, neighbour: Neighbour) -> None:
+        index = self.peak_shares.index(min(self.peak_shares))
+        value, share = self._measured(neighbour)
+        self.repeated += self.round_seconds
+        if share > self.peak_shares[index]:
+            self.values[index], self.peak_shares[index] = value, share
+
+    def _measured(self, neighbour: Neighbour) -> tuple[T, float]:
+        before = neighbour.measure()
+        start = time.monotonic()
+        value = self.measure()
+        self.round_seconds = time.monotonic() - start
+        share = neighbour.share(least(before, neighbour.measure()))
+        return value, 1.0 if share is None else round(share, 3)
+
+
+def take_turns(
+    subjects: Sequence[Rounds[T]], rounds: int, seconds: float, neighbour: Neighbour = NOBODY
+) -> None:
+    """Rounds of all, interleaved, and then the disturbed ones again, for so many seconds for each
+    subject."""
+    for index in range(rounds):
+        for subject in turn(subjects, index):
+            subject.round(neighbour)
+    repeat(subjects, seconds * max(LEAST_SUBJECTS, len(subjects)), neighbour)
 
 
 def look_around() -> Neighbour:

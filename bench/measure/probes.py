@@ -14,7 +14,8 @@ which each slice begins; every round enters all slices anew, each after one unti
 They run in a process of their own, `python -m bench.measure.probes`: its job has the engine, the
 effort and the files of the tasks, a request {"probe": name, "workload": name}. Nothing is timed
 before its loss and gradients were right: against the float64 tape at the batch sizes of the rows,
-elsewhere against the engine "autovec", which shares no source with the SIMD engines.
+elsewhere against the engine "autovec", which shares no source with the SIMD engines. Rounds beside
+a neighbour are done again (bench/measure/neighbour.py).
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ import numpy as np
 
 from bench.cases import BatchCase, DensityCase, PhasesCase, ShapeCase, ThreadsCase
 from bench.measure.effort import EFFORTS, Effort
+from bench.measure.neighbour import NOBODY, Neighbour, Rounds, paces, take_turns
 from bench.measure.process import Answer, Worker, WorkerFailed, serve
-from bench.measure.timing import middles, per_sample, steps_for, turn, warm_up
+from bench.measure.timing import middles, per_sample, steps_for, warm_up
 from bench.results import Probe, Row
 from bench.task.task import Task, WrongResult
 from bench.task.workload import Workload
@@ -58,7 +60,7 @@ class SlicedEngine:
         self.steps = 1  # of a slice
         self.states: dict[int, list[np.ndarray]] = {}  # by first step: the STATE one step before
         self.losses: list[float] = []  # of the timed steps
-        self.seconds: list[float] = []  # per sample, one a round
+        self.rounds = Rounds(self.measure)
 
     def plan(self, seconds: float) -> None:
         """Chooses slices that last about `seconds` together, and goes to each once."""
@@ -90,8 +92,9 @@ class SlicedEngine:
             self.session.run(1)
             yield first
 
-    def measure(self) -> None:
-        """One round. WrongResult where a loss is not finite, or not that of the first round."""
+    def measure(self) -> float:
+        """Seconds per sample of one round. WrongResult where a loss is not finite, or not that of
+        the first round."""
         losses: list[float] = []
         seconds, positions = 0.0, 0
         for first in self.slices():
@@ -104,13 +107,17 @@ class SlicedEngine:
         self.losses = self.losses or losses
         if losses != self.losses:
             raise WrongResult(f"losses at batch {self.task.batch_size} differ from run to run")
-        self.seconds.append(per_sample(seconds, positions, self.task.mean_positions))
+        return per_sample(seconds, positions, self.task.mean_positions)
+
+    def profile(self) -> dict[str, float]:
+        """Seconds per step of each phase, over all slices."""
+        profiles = [self.session.core.profile(self.steps) for _ in self.slices()]
+        steps = SLICES * self.steps
+        return {name: sum(p[name] for p in profiles) / steps for name in profiles[0]}
 
 
-def run_rounds(subjects: list[SlicedEngine], rounds: int) -> None:
-    for index in range(rounds):
-        for subject in turn(subjects, index):
-            subject.measure()
+def run_rounds(subjects: list[SlicedEngine], effort: Effort, neighbour: Neighbour) -> None:
+    take_turns([s.rounds for s in subjects], effort.rounds, effort.repeats / 2, neighbour)
 
 
 def at_batch(tasks: dict[int, Task], batch: int) -> Task:
@@ -123,22 +130,25 @@ def with_truth(task: Task) -> Task:
     return replace(task, losses=np.array([loss]), gradients=gradients)
 
 
-def phases(engine: str, tasks: dict[int, Task], effort: Effort) -> list[PhasesCase]:
-    found: list[PhasesCase] = []
+def phases(
+    engine: str, tasks: dict[int, Task], effort: Effort, neighbour: Neighbour = NOBODY
+) -> list[PhasesCase]:
+    subjects = []
     for batch in (1, 16):
         subject = SlicedEngine(engine, at_batch(tasks, batch))
         subject.plan(effort.probe_seconds)
-        times: dict[str, list[float]] = {}
-        for _ in range(effort.rounds):
-            profiles = [subject.session.core.profile(subject.steps) for _ in subject.slices()]
-            for name in profiles[0]:
-                seconds = sum(profile[name] for profile in profiles)
-                times.setdefault(name, []).append(seconds / (SLICES * subject.steps))
-        found.append({"batch": batch, "phases": times})
-    return found
+        subjects.append((batch, Rounds(subject.profile)))
+    take_turns([r for _, r in subjects], effort.rounds, effort.repeats / 2, neighbour)
+    return [
+        {"batch": batch, "peak_shares": found.peak_shares,
+         "phases": {name: [p[name] for p in found.values] for name in found.values[0]}}
+        for batch, found in subjects
+    ]  # fmt: skip
 
 
-def batch(engine: str, tasks: dict[int, Task], effort: Effort) -> list[BatchCase]:
+def batch(
+    engine: str, tasks: dict[int, Task], effort: Effort, neighbour: Neighbour = NOBODY
+) -> list[BatchCase]:
     """Rows left are those of some batches, a mean."""
     subjects = []
     for power in range(effort.largest_batch.bit_length()):
@@ -147,13 +157,15 @@ def batch(engine: str, tasks: dict[int, Task], effort: Effort) -> list[BatchCase
         shared.plan(effort.probe_seconds)
         plain.follow(shared)
         subjects += [shared, plain]
-    run_rounds(subjects, effort.rounds)
+    run_rounds(subjects, effort, neighbour)
     found: list[BatchCase] = []
-    for shared, plain in zip(subjects[::2], subjects[1::2], strict=True):
-        size = shared.task.batch_size
-        found.append({"batch": size, "sharing": True, "seconds": shared.seconds})
-        found[-1]["rows_left"] = rows_left(shared.task)
-        found.append({"batch": size, "sharing": False, "seconds": plain.seconds})
+    for index, subject in enumerate(subjects):
+        found.append(
+            {"batch": subject.task.batch_size, "sharing": index % 2 == 0,
+             "seconds": subject.rounds.values, "peak_shares": subject.rounds.peak_shares}
+        )  # fmt: skip
+        if found[-1]["sharing"]:
+            found[-1]["rows_left"] = rows_left(subject.task)
     return found
 
 
@@ -172,7 +184,9 @@ def rows_left(task: Task, documents: int = 2048) -> float:
     return rows / positions
 
 
-def threads(engine: str, tasks: dict[int, Task], effort: Effort) -> list[ThreadsCase]:
+def threads(
+    engine: str, tasks: dict[int, Task], effort: Effort, neighbour: Neighbour = NOBODY
+) -> list[ThreadsCase]:
     """WrongResult unless the losses of both are the same to the last bit."""
     found: list[ThreadsCase] = []
     for batch in (16, min(256, effort.largest_batch)):
@@ -180,14 +194,20 @@ def threads(engine: str, tasks: dict[int, Task], effort: Effort) -> list[Threads
         one, two = (SlicedEngine(engine, task, threads=count) for count in (1, 2))
         one.plan(2 * effort.probe_seconds)
         two.follow(one)
-        run_rounds([one, two], 2 * effort.rounds)
+        run_rounds([one, two], replace(effort, rounds=2 * effort.rounds), neighbour)
         if two.losses != one.losses:  # those of all rounds: they would not differ from run to run
             raise WrongResult(f"two threads change the losses of batch {batch}")
-        found.append({"batch": batch, "one": one.seconds, "two": two.seconds})
+        found.append(
+            {"batch": batch,
+             "one": one.rounds.values, "peak_shares_one": one.rounds.peak_shares,
+             "two": two.rounds.values, "peak_shares_two": two.rounds.peak_shares}
+        )  # fmt: skip
     return found
 
 
-def shapes(engine: str, tasks: dict[int, Task], effort: Effort) -> list[ShapeCase]:
+def shapes(
+    engine: str, tasks: dict[int, Task], effort: Effort, neighbour: Neighbour = NOBODY
+) -> list[ShapeCase]:
     """All at batch SHAPE_BATCH."""
     subjects = []
     for workload, vocab_size, joined in shape_list(tasks[1].vocab_size):
@@ -196,11 +216,11 @@ def shapes(engine: str, tasks: dict[int, Task], effort: Effort) -> list[ShapeCas
         subject = SlicedEngine(engine, task)
         subject.plan(effort.probe_seconds)
         subjects.append((words, subject))
-    run_rounds([subject for _, subject in subjects], effort.rounds)
+    run_rounds([subject for _, subject in subjects], effort, neighbour)
     return [
         {"n_layer": w.n_layer, "n_embd": w.n_embd, "n_head": w.n_head, "block_size": w.block_size,
          "vocab_size": of.task.vocab_size, "documents": words, "flops_per_sample": of.task.flops,
-         "seconds": of.seconds}
+         "seconds": of.rounds.values, "peak_shares": of.rounds.peak_shares}
         for words, of in subjects
         for w in (of.task.workload,)
     ]  # fmt: skip
@@ -217,9 +237,11 @@ def other_task(
     )
 
 
-def density(engine: str, tasks: dict[int, Task], effort: Effort) -> list[DensityCase]:
-    """Widths at batch 1 and 16 and at the workloads' learning rate, then other learning rates. A
-    width of which a training takes many seconds is for the full effort alone."""
+def density(
+    engine: str, tasks: dict[int, Task], effort: Effort, neighbour: Neighbour = NOBODY
+) -> list[DensityCase]:
+    """Nothing is timed. Widths at batch 1 and 16 and at the workloads' learning rate, then other
+    learning rates. A width of which a training takes many seconds is for the full effort alone."""
     of = tasks[1]
     rate = of.workload.learning_rate
     widths = (*DENSITY_WIDTHS, *([256] if effort.full else []))
@@ -276,7 +298,7 @@ def shape_documents(task: Task, vocab_size: int, joined: int) -> tuple[np.ndarra
     return tokens, offsets, words
 
 
-PROBES: dict[str, Callable[[str, dict[int, Task], Effort], list[Any]]] = {
+PROBES: dict[str, Callable[[str, dict[int, Task], Effort, Neighbour], list[Any]]] = {
     "phases": phases,
     "batch": batch,
     "threads": threads,
@@ -293,13 +315,14 @@ def run_probes(
     effort: str,
     tell: Callable[[str, str], None],
     done: Collection[tuple[str, str]] = (),
+    neighbour: Neighbour = NOBODY,
 ) -> Iterator[Probe]:
     """All probes of an engine on the tasks of each workload by batch size, as far as the rows of
     that engine were right, but those that are `done`: (name, workload). A crash ends one probe
     alone."""
     label = next(row.label for row in rows if row.variant == engine)
     files = {name: {b: str(t.file) for b, t in of.items()} for name, of in tasks.items()}
-    job = {"engine": engine, "effort": effort, "tasks": files}
+    job = {"engine": engine, "effort": effort, "tasks": files, "highest": neighbour.highest}
     names = [(name, w) for w in tasks for name in PROBES if name not in OF_NO_WORKLOAD]
     names += [(name, next(iter(tasks))) for name in PROBES if name in OF_NO_WORKLOAD]
     worker = None
@@ -336,11 +359,12 @@ def run_probes(
 
 def start(job: dict[str, Any]) -> tuple[dict[str, Any], Answer]:
     effort = EFFORTS[job["effort"]]
+    neighbour = Neighbour(paces(), job["highest"])
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         files = job["tasks"][request["workload"]]
         tasks = {int(batch): Task.load(file) for batch, file in files.items()}
-        return {"cases": PROBES[request["probe"]](job["engine"], tasks, effort)}
+        return {"cases": PROBES[request["probe"]](job["engine"], tasks, effort, neighbour)}
 
     return {}, answer
 

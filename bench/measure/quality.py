@@ -5,8 +5,11 @@ that is over early, since the steps beyond those measured cost less, is done aga
 its own speed allows. On the way, the clock held, one engine of pymicrogpt evaluates its parameters
 on documents that are in no training: HELD_OUT of the corpus, drawn by Corpus.split with SPLIT_SEED.
 
+One beside a neighbour is done again in a moment without, as far as the time for that lasts, and the
+better one kept (bench/measure/neighbour.py).
+
 Each training runs in a process of its own, `python -m bench.measure.quality`, which answers its job
-with {"points": [...]}.
+with {"points": [...], "peak_shares": [share]}.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import numpy as np
 
 from bench.cases import Point, QualityCase
 from bench.measure.effort import Effort
+from bench.measure.neighbour import NOBODY, Neighbour, Rounds, paces, repeat
 from bench.measure.process import Answer, Worker, WorkerFailed, serve
 from bench.measure.timing import more_steps
 from bench.results import Probe, Row
@@ -43,6 +47,7 @@ def run_quality(
     folder: Path,
     tell: Callable[[str, str], None],
     extra: list[str],
+    neighbour: Neighbour = NOBODY,
 ) -> Iterator[Probe]:
     """A probe "quality" for each workload: the cases are its rows that were right. `engine`
     evaluates."""
@@ -75,6 +80,8 @@ def run_quality(
                 "steps": int(seconds / (row.microseconds * 1e-6 * row.batch)),
                 "seconds": 0.0 if variant.steady else seconds,
                 "extra": extra,
+                "repeats": effort.repeats,
+                "highest": neighbour.highest,
             }
             case: QualityCase = {
                 "variant": row.variant, "label": row.label, "group": row.group, "batch": row.batch,
@@ -82,7 +89,8 @@ def run_quality(
             }  # fmt: skip
             try:
                 with Worker(COMMAND, job, variant.timeout + 120 * seconds) as worker:
-                    case["points"] = worker.wait()["points"]
+                    found = worker.wait()
+                case["points"], case["peak_shares"] = found["points"], found["peak_shares"]
             except WorkerFailed as failure:
                 case["reason"] = str(failure)
             probe.cases.append(case)
@@ -141,11 +149,19 @@ def start(job: dict[str, Any]) -> tuple[dict[str, Any], Answer]:
     with np.load(held_out_file(task)) as arrays:
         held_out = dict(arrays)
     variant = find_variant(job["variant"], job["extra"])
-    points = curve(job["engine"], variant, task, job["steps"], held_out)
-    steps = more_steps(job["steps"], points[-1]["seconds"], job["seconds"])
+    neighbour = Neighbour(paces(), job["highest"])
+
+    def trained(steps: int) -> Rounds[list[Point]]:
+        found = Rounds(lambda: curve(job["engine"], variant, task, steps, held_out))
+        found.round(neighbour)
+        repeat([found], job["repeats"], neighbour)
+        return found
+
+    found = trained(job["steps"])
+    steps = more_steps(job["steps"], found.values[0][-1]["seconds"], job["seconds"])
     if steps > job["steps"]:
-        points = curve(job["engine"], variant, task, steps, held_out)
-    return {"points": points}, lambda request: {}
+        found = trained(steps)
+    return {"points": found.values[0], "peak_shares": found.peak_shares}, lambda request: {}
 
 
 if __name__ == "__main__":

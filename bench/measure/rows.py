@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from bench.measure import machine
 from bench.measure.effort import Effort
-from bench.measure.neighbour import Neighbour
+from bench.measure.neighbour import NOBODY, Neighbour, repeat
 from bench.measure.process import Worker, WorkerFailed
 from bench.measure.timing import per_sample, turn, warm_up
 from bench.results import BASELINE, ENOUGH_ROUNDS, Round, Row
@@ -26,9 +26,7 @@ from bench.variants.variant import Variant
 from pymicrogpt.engines import available_cores
 
 LONGER = 6
-PAUSE = 0.1  # seconds between two looks at whether a neighbour is gone
 VERIFYING = 4  # rows at a time, at most: they may compile, which takes memory
-NOBODY = Neighbour()
 
 
 class Measurement:
@@ -108,15 +106,13 @@ class Measurement:
                 self._calibrate(max(done.seconds, 1e-9) / done.steps)
 
     @property
-    def incomplete(self) -> bool:
-        """Whether rounds beside a neighbour are to be done again."""
-        enough = min(ENOUGH_ROUNDS, len(self.row.rounds))
-        return self.worker is not None and self.row.quiet < enough
+    def peak_shares(self) -> list[float]:
+        return self.row.peak_shares
 
     def repeat(self, neighbour: Neighbour) -> None:
         """The most disturbed round again, of which the better one is kept."""
         rounds = self.row.rounds
-        index = min(range(len(rounds)), key=lambda i: rounds[i].peak_share)
+        index = self.peak_shares.index(min(self.peak_shares))
         with self._failures():
             done = self._round(neighbour)
             self.repeated += done.seconds
@@ -245,37 +241,15 @@ def run_workload(
                 tell(f"{stage}round {index + 1} of {effort.rounds}", m.row.title)
                 m.measure(neighbour)
         timed = [m for m in measurements if m.row.rounds]
-        repeat(timed, effort.repeats * len(timed), neighbour, tell, left)
+
+        def tell_again(m: Measurement, remaining: float) -> None:
+            tell(f"{stage}rounds again, which were disturbed", m.row.title)
+            left(remaining)
+
+        repeat(timed, effort.repeats * len(timed), neighbour, tell_again)
         for m in measurements:
             m.finish()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for m in measurements:
             m.stop()
-
-
-def repeat(
-    measurements: list[Measurement],
-    seconds: float,
-    neighbour: Neighbour,
-    tell: Callable[[str, str], None],
-    left: Callable[[float], None],
-) -> None:
-    """Disturbed rounds are done again whenever no neighbour is there, for so many seconds at most,
-    until all rows have the undisturbed ones that an interval needs: first those of rows that have
-    too few for a value, and of these those of the row that has spent the least on it. Neighbours
-    come for minutes and leave for moments: rounds that are done again at once would be disturbed
-    again."""
-    end = time.monotonic() + seconds
-    while True:
-        remaining = end - time.monotonic()
-        waiting = [m for m in measurements if m.incomplete and m.round_seconds <= remaining]
-        if not waiting:
-            return
-        m = min(waiting, key=lambda m: (not m.row.crowded, m.repeated + m.round_seconds))
-        tell(f"{m.row.workload}: rounds again, which were disturbed", m.row.title)
-        left(remaining)
-        if neighbour.is_there():
-            time.sleep(PAUSE)
-        else:
-            m.repeat(neighbour)

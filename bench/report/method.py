@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.report.format import WARNING, row_list
-from bench.results import GOOD_PEAK, QUIET_ROUNDS, SPREAD_LIMIT, Probe, Results, Row
+from bench.results import GOOD_PEAK, QUIET_ROUNDS, SPREAD_LIMIT, Probe, Results, Row, is_crowded
 
 METHOD, PUBLISHED = (
     Path(__file__).with_name(name).read_text(encoding="utf-8")
@@ -36,15 +36,24 @@ def warnings(results: Results) -> list[str]:
         words.append(f"{about['steal_percent']} % of the processor time went to other guests.")
     repeats = int(sum(r.get("repeats", 0) for r in rounds))
     disturbed = sum(r.disturbed for row in results.rows for r in row.rounds)
-    crowded = [row for row in results.rows if row.ok and row.crowded]
+    beside = [row for row in results.rows if row.ok and row.crowded]
     if repeats or disturbed:
         words.append(
             f"A neighbour was busy: before or after {disturbed} of {len(rounds)} rounds one core "
             f"could do less than {100 * GOOD_PEAK:.0f} % of its best"
             + (f", and {repeats:,} times a round was done again. " if repeats else ". ")
             + (f"Such rounds count only where a row has fewer than {QUIET_ROUNDS} others: "
-               f"{row_list(crowded)}." if crowded else "They do not count.")
+               f"{row_list(beside)}." if beside else "They do not count.")
         )  # fmt: skip
+    probed = [
+        case[key] for probe in results.probes for case in probe.cases for key in case
+        if key.startswith("peak_shares")
+    ]  # fmt: skip
+    if count := sum(map(is_crowded, probed)):
+        words.append(
+            f"Of the {len(probed)} values of probes and trainings for quality {count} are of "
+            "rounds beside a neighbour, since too few others were found."
+        )
     if sittings := about.get("resumed"):
         words.append(
             f"The run was interrupted, and went on at {sittings}. Factors within a workload are of "

@@ -29,7 +29,7 @@ def test_every_engine_has_a_rate_for_each_round(corpus, monkeypatch, tmp_path):
     monkeypatch.setitem(EFFORTS, "quick", replace(EFFORTS["quick"], rounds=2, probe_seconds=1e-4))
     file = tmp_path / "documents.txt"
     file.write_text("\n".join(corpus.documents), encoding="utf-8")
-    job = {"documents": str(file), "workload": "d16", "effort": "quick"}
+    job = {"documents": str(file), "workload": "d16", "effort": "quick", "highest": {}}
     cases = generation.start(job)[0]["cases"]
     assert [case["engine"] for case in cases] == ["", *ENGINES]
     assert all(len(case["rates"]) == 2 and min(case["rates"]) > 0 for case in cases)

@@ -70,6 +70,7 @@ def test_every_probe_on_a_tiny_workload(tasks):
 
     for case in probes.threads(ENGINE, tasks, TINY):
         assert len(case["one"]) == len(case["two"]) == 4
+        assert case["peak_shares_one"] == case["peak_shares_two"] == [1.0] * 4
 
     density_cases = probes.density(ENGINE, tasks, TINY)
     assert [(c["n_embd"], c["batch"]) for c in density_cases] == [
@@ -103,11 +104,11 @@ def test_slices_are_those_of_one_training_from_initialisation(tasks):
     middles = [first % 100 + case.steps / 2 for first in firsts]
     assert all(abs(middle - 50) <= 1 for middle in middles)
     assert 1 <= case.steps <= 98
-    case.measure()
-    case.measure()  # the same losses again
+    case.rounds.round()
+    case.rounds.round()  # the same losses again
     whole, _ = EngineSession(ENGINE, tasks[16]).run(1000)
     assert case.losses == [loss for first in firsts for loss in whole[first : first + case.steps]]
-    assert len(case.seconds) == 2
+    assert len(case.rounds.values) == 2
 
     slow = probes.SlicedEngine(ENGINE, tasks[16], prefix_sharing=False)
     slow.follow(case)
@@ -193,7 +194,7 @@ class Wrong(EngineSession):
 def test_what_is_wrong_is_an_error(how, probe, reason, tasks, monkeypatch):
     files = {"d16": {str(b): str(task.file) for b, task in tasks.items()}}
     monkeypatch.setitem(EFFORTS, "quick", TINY)
-    _, answer = probes.start({"engine": ENGINE, "effort": "quick", "tasks": files})
+    _, answer = probes.start({"engine": ENGINE, "effort": "quick", "tasks": files, "highest": {}})
     request = {"probe": probe, "workload": "d16"}
     assert "cases" in answer(request)
     monkeypatch.setattr(probes, "EngineSession", Wrong)

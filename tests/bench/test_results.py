@@ -29,6 +29,7 @@ from bench.results import (
     Row,
     estimate,
     over,
+    quiet_rounds,
     ratio,
     ratio_of_medians,
 )
@@ -56,15 +57,19 @@ def measured(values, shares):
 def test_rounds_beside_a_neighbour_do_not_count_where_there_are_others():
     values = [1.5, 1.0, 1.6, 1.1, 0.9]
     row = measured(values, [0.6, 0.9, 0.7, 0.95, 1.0])
-    assert (row.quiet, row.crowded, row.microseconds) == (3, False, 1e6)
+    assert (quiet_rounds(row.peak_shares), row.crowded, row.microseconds) == (3, False, 1e6)
     assert (row.estimate.low, row.estimate.high, row.estimate.rounds) == (0.9e6, 1.1e6, 3)
-    assert row.counted("abcde") == ["b", "d", "e"]
+    assert row.timed("abcde").counted == ["b", "d", "e"]
     assert row.doubts() == ["3 rounds, interval of 75 %"]
     two = measured(values, [0.6, 0.9, 0.7, 0.7, 1.0])
     assert (two.crowded, two.microseconds) == (False, 0.95e6)
     assert two.doubts() == ["2 rounds, interval of 50 %"]
     crowded = measured(values, [0.6, 0.7, 0.7, 0.7, 1.0])
-    assert (crowded.quiet, crowded.crowded, crowded.microseconds) == (1, True, 1.1e6)
+    assert (quiet_rounds(crowded.peak_shares), crowded.crowded, crowded.microseconds) == (
+        1,
+        True,
+        1.1e6,
+    )
     assert crowded.doubts()[-1] == "beside a neighbour"
     one = measured([1.0], [1.0])
     assert not one.crowded and one.microseconds == 1e6

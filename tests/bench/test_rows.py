@@ -14,10 +14,16 @@ import pytest
 from bench.measure.checked import CheckedSession
 from bench.measure.effort import EFFORTS
 from bench.measure.machine import peak_memory
-from bench.measure.neighbour import Neighbour, look_around, paces
+from bench.measure.neighbour import (
+    Neighbour,
+    incomplete,
+    look_around,
+    paces,
+    repeat,
+)
 from bench.measure.process import Worker
-from bench.measure.rows import Measurement, repeat, run_workload, verified_at_once
-from bench.results import BASELINE, ENOUGH_ROUNDS, Row
+from bench.measure.rows import Measurement, run_workload, verified_at_once
+from bench.results import BASELINE, ENOUGH_ROUNDS, Row, quiet_rounds
 from bench.task.task import Task
 from bench.task.workload import WORKLOADS
 from bench.variants.variant import Variant, load_variants
@@ -142,7 +148,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     found = Clock()
-    monkeypatch.setattr("bench.measure.rows.time", found)
+    for module in ("rows", "neighbour"):
+        monkeypatch.setattr(f"bench.measure.{module}.time", found)
     return found
 
 
@@ -177,10 +184,6 @@ def shares_of(measurement):
     return [done.peak_share for done in measurement.row.rounds]
 
 
-def nothing(*_):
-    pass
-
-
 def test_the_better_one_of_a_disturbed_round_and_its_repetition_is_kept(task, clock):
     paces = [(9.0, 100.0), (9.0, 60.0), (7.0, 80.0), (8.9, 55.0), (9.0, 97.0), (3.0, 99.0)]
     measurement = disturbed(task, clock, paces)
@@ -198,7 +201,7 @@ def test_the_better_one_of_a_disturbed_round_and_its_repetition_is_kept(task, cl
     assert [r.seconds for r in measurement.row.rounds] == [1.0, 2.0, 1.0]
     values = [m / 7 * task.mean_positions for m in (1e-3, 2e-3, 1e-3)]
     assert measurement.row.values == pytest.approx(values)
-    assert measurement.incomplete
+    assert incomplete(measurement)
 
 
 def test_disturbed_rounds_are_done_again_when_nobody_is_there(task, clock):
@@ -209,23 +212,27 @@ def test_disturbed_rounds_are_done_again_when_nobody_is_there(task, clock):
     ]
     looks = iter([0.5, 0.5, 0.9, 0.5, 0.9, 0.9, 0.9])
     told, left = [], []
+
+    def tell(row, remaining):
+        told.append(row)
+        left.append(remaining)
+
     neighbour = Neighbour(lambda: {"steps": 100.0 * next(looks)}, {"steps": 100.0})
-    arguments = (lambda stage, row: told.append(stage), left.append)
-    repeat(rows, 0.5, neighbour, *arguments)
+    repeat(rows, 0.5, neighbour, tell)
     assert (told, left) == ([], [])  # no time for a round
-    repeat(rows, 10.0, neighbour, *arguments)
+    repeat(rows, 10.0, neighbour, tell)
     assert [shares_of(row) for row in rows] == [[1.0] * 3] * 2
     assert next(looks, None) is None
-    assert set(told) == {"d16: rounds again, which were disturbed"}
+    assert {rows.index(row) for row in told} == {0, 1}
     assert left == pytest.approx([10.0, 9.9, 9.8, 8.8, 8.7, 7.7, 6.7])
-    repeat(rows, 10.0, neighbour, *arguments)  # of none it is not even asked who is there
+    repeat(rows, 10.0, neighbour, tell)  # of none it is not even asked who is there
 
 
 def test_rows_share_the_time_for_rounds_that_are_done_again(task, clock):
     loud = [(9.0, 50.0)] * 20
     long, short = (disturbed(task, clock, loud, per_step) for per_step in (4e-3, 1e-3))
     nobody = Neighbour(lambda: {"steps": 100.0}, {"steps": 100.0})
-    repeat([long, short], 12.0, nobody, nothing, nothing)
+    repeat([long, short], 12.0, nobody)
     assert (long.repeated, short.repeated) == (4.0, 8.0)  # no time for another long one
     assert len(short.worker.asked) == 3 + 8
 
@@ -235,16 +242,19 @@ def test_rounds_of_rows_that_have_too_few_others_are_first_to_be_done_again(task
     short = disturbed(task, clock, [quiet, quiet, loud, quiet])
     long = disturbed(task, clock, [quiet, loud, loud, quiet, quiet], per_step=2e-3)
     nobody = Neighbour(lambda: {"steps": 100.0}, {"steps": 100.0})
-    repeat([short, long], 2.5, nobody, nothing, nothing)
-    assert (short.row.quiet, long.row.quiet) == (2, 2)  # then there was no time for the other
+    repeat([short, long], 2.5, nobody)
+    assert [quiet_rounds(row.peak_shares) for row in (short, long)] == [
+        2,
+        2,
+    ]  # no time for the other
 
 
 def test_of_a_neighbour_who_stays_only_so_much_is_waited_for(task, clock):
     row = disturbed(task, clock, [(9.0, 50.0)] * 3)
     began = clock.now
-    repeat([row], 5.0, Neighbour(lambda: {"steps": 50.0}, {"steps": 100.0}), nothing, nothing)
+    repeat([row], 5.0, Neighbour(lambda: {"steps": 50.0}, {"steps": 100.0}))
     assert clock.now - began == pytest.approx(4.0, abs=0.2)  # no round fits in what is left
-    assert len(row.worker.asked) == 3 and row.incomplete
+    assert len(row.worker.asked) == 3 and incomplete(row)
 
 
 def test_shares_are_of_the_highest_pace_so_far():

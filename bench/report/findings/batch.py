@@ -9,7 +9,7 @@ from bench.cases import BatchCase
 from bench.report import plot
 from bench.report.format import digits, interval, per_cent, times, whisker_note
 from bench.report.part import Drawing, Part, Table, not_measured
-from bench.results import Estimate, Probe, Results, estimate, ratio
+from bench.results import Estimate, Probe, Results, Timed
 
 WORDS = """\
 Time per sample against the batch size. A larger batch updates the weights less often, and its
@@ -41,10 +41,12 @@ def line(probe: Probe, sharing: bool) -> dict[int, Estimate]:
     """Microseconds per sample by batch size."""
     cases: list[BatchCase] = probe.cases
     return {
-        case["batch"]: estimate(case["seconds"]) * 1e6
-        for case in cases
-        if case["sharing"] == sharing
+        case["batch"]: timed(case).estimate * 1e6 for case in cases if case["sharing"] == sharing
     }
+
+
+def timed(case: BatchCase) -> Timed:
+    return Timed.of(case["seconds"], case.get("peak_shares"))
 
 
 def rows_left(probe: Probe) -> dict[int, float]:
@@ -103,9 +105,9 @@ def label_line(axes: plot.Axes, probe: Probe, colour: str) -> None:
 
 
 def title(probes: list[Probe]) -> str:
-    found = {(case["batch"], case["sharing"]): case["seconds"] for case in probes[-1].cases}
+    found = {(case["batch"], case["sharing"]): timed(case) for case in probes[-1].cases}
     first, last = min(batch for batch, _ in found), max(batch for batch, _ in found)
-    shared, plain = (ratio(found[first, True], found[last, on]).value for on in (True, False))
+    shared, plain = (found[first, True].over(found[last, on]).value for on in (True, False))
     return (
         f"{probes[-1].workload}: batch {last} is {times(shared)} as fast per sample as batch "
         f"{first}; without sharing prefixes it would be {times(plain)}"

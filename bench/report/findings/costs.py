@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from bench.report.format import digits
 from bench.report.part import Part, Table
-from bench.results import Estimate, Results, Row, estimate
+from bench.results import Estimate, Results, Row
 
 WORDS = """\
 *Cycles* are the time of a sample times the clock, measured behind each round by a chain of
@@ -60,7 +60,7 @@ def cycles(row: Row) -> Estimate | None:
     if row.on_gpu or not all(clocks):
         return None
     cycles = [value * clock for value, clock in zip(row.values, clocks, strict=True)]
-    return estimate(row.counted(cycles))
+    return row.timed(cycles).estimate
 
 
 def paid_after(results: Results, row: Row) -> tuple[float, Row] | None:

@@ -9,7 +9,7 @@ from bench.cases import GenerationCase
 from bench.report import plot
 from bench.report.format import digits, interval, times, whisker_note
 from bench.report.part import Drawing, Part, Table, not_measured
-from bench.results import Estimate, Probe, Results, estimate, ratio
+from bench.results import Estimate, Probe, Results, Timed
 
 WORDS = """\
 Tokens that one thread draws in a second from the model of a whole training, the ends of documents
@@ -30,15 +30,18 @@ def table(found: list[Probe]) -> Table:
     for probe in found:
         for case in probe.cases:
             rate = thousands(case)
-            over = ratio(case["rates"], probe.cases[0]["rates"])
-            told = times(over.value) if case["engine"] else ""
+            told = times(rates(case).over(rates(probe.cases[0])).value) if case["engine"] else ""
             lines.append((case["label"], probe.workload, digits(rate.value), interval(rate), told))
     return lines
 
 
 def thousands(case: GenerationCase) -> Estimate:
     """Tokens per second."""
-    return estimate(case["rates"]) * 1e-3
+    return rates(case).estimate * 1e-3
+
+
+def rates(case: GenerationCase) -> Timed:
+    return Timed.of(case["rates"], case.get("peak_shares"))
 
 
 def figure(results: Results, found: list[Probe]) -> plot.Figure:

@@ -9,7 +9,7 @@ from functools import partial
 from bench.report import plot
 from bench.report.format import digits, duration, interval, micro, times, whisker_note
 from bench.report.part import Drawing, Part, Table
-from bench.results import Estimate, Results, Row, estimate, over
+from bench.results import Estimate, Results, Row, Timed, over
 
 WORDS = """\
 Libraries on a GPU, in f32 without TF32, verified as all others. The time has in it that all
@@ -79,7 +79,7 @@ def collect(results: Results, rows: list[Row]) -> list[Line]:
             times_of = {row.batch: row.estimate for row in of}
             lines.append(Line(workload, label, dashes, times_of, 1e6 * of[0].launch_floor))
         core = {
-            case["batch"]: estimate(case["seconds"]) * 1e6
+            case["batch"]: Timed.of(case["seconds"], case.get("peak_shares")).estimate * 1e6
             for name, case in results.cases("batch")
             if name == workload and case["sharing"]
         }

@@ -12,7 +12,7 @@ from bench.cases import PhasesCase
 from bench.report import plot
 from bench.report.format import digits, per_cent, whisker_note
 from bench.report.part import Drawing, Part, not_measured
-from bench.results import Estimate, Probe, Results, estimate
+from bench.results import Estimate, Probe, Results, Timed
 
 WORDS = """\
 Time of each phase of a training step, by batch: the phases of a column add up to the step. It is
@@ -38,7 +38,8 @@ def parts(results: Results) -> Iterator[Part]:
 
 def per_step(case: PhasesCase) -> dict[str, Estimate]:
     """Microseconds of each phase of a step, over the profiles."""
-    return {name: estimate(seconds) * 1e6 for name, seconds in case["phases"].items()}
+    shares = case.get("peak_shares")
+    return {name: Timed.of(of, shares).estimate * 1e6 for name, of in case["phases"].items()}
 
 
 def bars(results: Results, probe: Probe) -> plot.Figure:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bench.cases import ShapeCase
 from bench.report.format import digits, interval, per_cent
 from bench.report.part import Part, Table, not_measured
-from bench.results import Results, estimate
+from bench.results import Results, Timed
 
 WORDS = """\
 Shapes other than the workloads' at batch 16, on one thread: GFLOP/s of useful work, and what share
@@ -26,7 +26,7 @@ def table(cases: list[ShapeCase], peak: float | None) -> Table:
     shape = ("n_layer", "n_embd", "block_size", "vocab_size")
     lines: Table = [("documents", *shape, "µs per sample", "interval", "GFLOP/s", "of peak")]
     for case in cases:
-        time = estimate(case["seconds"]) * 1e6
+        time = Timed.of(case["seconds"], case.get("peak_shares")).estimate * 1e6
         rate = case["flops_per_sample"] / time.value * 1e-3
         sizes = (case["n_layer"], case["n_embd"], case["block_size"], case["vocab_size"])
         found = digits(time.value), interval(time), digits(rate)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from statistics import median
 
 from bench.cases import ThreadsCase
 from bench.report import plot
@@ -18,10 +17,10 @@ from bench.report.format import (
     whisker_note,
 )
 from bench.report.part import Drawing, Part, Table, not_measured
-from bench.results import Estimate, Results, ratio
+from bench.results import Estimate, Results, Timed
 
 WORDS = """\
-Speed-up of two threads over one: the median of the ratios of rounds in turns, and its interval.
+Speed-up of two threads over one, timed in turns, and its interval.
 Below 1 two threads are slower: small steps are over before a second core has helped. Each round
 held the losses of both against each other, to the last bit."""
 
@@ -44,12 +43,20 @@ def table(bars: list[tuple[str, ThreadsCase]]) -> Table:
 
 def microseconds(case: ThreadsCase) -> list[str]:
     """Per sample, with one thread and with two."""
-    return [digits(1e6 * median(seconds)) for seconds in (case["one"], case["two"])]
+    return [digits(1e6 * of.estimate.value) for of in timed(case)]
 
 
 def speedup(case: ThreadsCase) -> Estimate:
-    """Of two threads over one, by the ratios of the rounds."""
-    return ratio(case["one"], case["two"])
+    """Of two threads over one."""
+    one, two = timed(case)
+    return one.over(two)
+
+
+def timed(case: ThreadsCase) -> tuple[Timed, Timed]:
+    return (
+        Timed.of(case["one"], case.get("peak_shares_one")),
+        Timed.of(case["two"], case.get("peak_shares_two")),
+    )
 
 
 def collect(results: Results) -> list[tuple[str, ThreadsCase]]:
@@ -74,8 +81,8 @@ def figure(results: Results, bars: list[tuple[str, ThreadsCase]]) -> plot.Figure
     axes.set_xlabel("speed-up of two threads over one")
     label = results.probed("threads")[0].label
     notes = [
-        f"{label}. Median of the ratios of {factors[0].rounds} rounds, one thread and two in "
-        "turns. Below 1, two threads are slower. Losses agree to the last bit. "
+        f"{label}. Medians of rounds of one thread and two in turns. Below 1, two threads are "
+        "slower. Losses agree to the last bit. "
         f"{whisker_note(factors)} {ratio_warning_note()}"
     ]
     return plot.finish(drawn, results, title(bars), notes, threads="one and two threads")
