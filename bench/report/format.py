@@ -11,10 +11,12 @@ WARNING = "\N{WARNING SIGN}"  # beside a value that is known too badly
 
 
 def digits(value: float) -> str:
-    """Three significant digits, thousands separated: 0.85, 12.3, 1,230."""
+    """Three significant digits, two below 1, thousands separated: 0.0043, 0.85, 12.3, 1,230."""
     if value >= 99.95:
         return f"{float(f'{value:.3g}'):,.0f}"
-    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+    if value >= 9.995:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.0995 or not value else f"{value:.2g}"
 
 
 def times(factor: float) -> str:

@@ -19,6 +19,15 @@ from bench.task.workload import WORKLOADS
 from bench.variants.variant import load_variants
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0.00"), (0.000341, "0.00034"), (0.0996, "0.10"), (0.854, "0.85"), (9.994, "9.99"),
+     (9.996, "10.0"), (99.96, "100"), (1234, "1,230")],
+)  # fmt: skip
+def test_digits(value, text):
+    assert digits(value) == text
+
+
 def test_a_run_without_any_figure_is_a_result_too(tmp_path):
     results = of_rows(leave_out=set(load_variants()))
     write(results, tmp_path / "out")

@@ -75,7 +75,7 @@ def _cells(results: Results, row: Row) -> tuple[str, ...]:
         digits(speedup.value) if speedup else "",
         interval(speedup) if speedup and row is not results.baseline(row.workload) else "",
         digits(1e6 / row.microseconds),
-        digits(gflops) if gflops >= 0.01 else f"{gflops:.1g}",
+        digits(gflops),
         per_cent(gflops / peak) if peak and not row.on_gpu else "",
         f"{row.wall_seconds:.2f} s",
         f"{row.loss:.3f} ({row.loss_first_step}-{row.loss_last_step})",
