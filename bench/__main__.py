@@ -10,7 +10,7 @@ from typing import Any
 import pymicrogpt
 from bench.command import Refused, described, end, say, writable
 from bench.guard import compare, instructions, repeatability
-from bench.measure import pareto, recipes
+from bench.measure import machine, pareto, recipes
 from bench.report import export, write
 from bench.results import Results
 from bench.variants.variant import best_engine, load_variants
@@ -27,6 +27,7 @@ class Pareto:
             "report", nargs="?", type=Path, default=Path("reports"), metavar="DIR",
             help="the folder of a report (reports)",
         )  # fmt: skip
+        parser.add_argument("--corpus", metavar="PATH", help="text file, one document a line")
 
     @staticmethod
     def run(args: argparse.Namespace) -> int:
@@ -34,9 +35,16 @@ class Pareto:
             raise Refused(f"there is no report in {args.report}")
         results = Results.load(args.report)
         writable("DIR", args.report, folder=True)
+        corpus = pymicrogpt.Corpus.load(args.corpus)
+        here = machine.describe() | machine.corpus_facts(corpus)
+        for fact, words in (("cpu_model_name", "CPU"), ("corpus", "corpus")):
+            if results.run[fact] != here[fact]:
+                raise Refused(
+                    f"the {words} of the report in {args.report} is {results.run[fact]}; "
+                    f"here it is {here[fact]}"
+                )
         variants = load_variants()
         engine = best_engine(variants) or "autovec"
-        corpus = pymicrogpt.Corpus.load()
         probe = pareto.run_pareto(
             corpus, engine, variants[engine].label, lambda _, words: say(words)
         )

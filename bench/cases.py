@@ -1,7 +1,8 @@
 """What probes find, as the result file keeps it: the cases of each probe (Probe.cases), raw values.
 
-Measured by bench/measure, read by bench/report/findings; "seconds" are per sample, one a round, and
-"peak_shares" what share of its peak the core could give in each; older files do not tell.
+Measured by bench/measure, read by bench/report/findings; "seconds" are per sample, one a round.
+"peak_shares" are what share of its peak the core could give in each, and "repeats" how many times
+one was done again; older files do not tell.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TypedDict
 
 class _PeakShares(TypedDict, total=False):
     peak_shares: list[float]
+    repeats: int
 
 
 class PhasesCase(_PeakShares):
@@ -41,6 +43,8 @@ class _ThreadsCase(TypedDict):
 class ThreadsCase(_ThreadsCase, total=False):
     peak_shares_one: list[float]
     peak_shares_two: list[float]
+    repeats_one: int
+    repeats_two: int
 
 
 class DensityCase(TypedDict):

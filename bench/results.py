@@ -6,10 +6,12 @@ round, its value in seconds per sample. Under the key "pymicrogpt" stand the mac
 all rows, also those without a value and why, and what the probes found. Tables and figures are made
 from this file alone.
 
-An estimate is a median with an interval, over the rounds that no neighbour disturbed where a row
-has QUIET_ROUNDS of them, else over all. A ratio is formed within each round and only then
-summarised: a slow spell of the machine that lasts longer than a round slows both sides and cancels.
-Where one side leaves rounds out, it is the ratio of the medians instead. The interval is the
+An estimate is a median with an interval, over the rounds that no neighbour disturbed. Where there
+are fewer than QUIET_ROUNDS of them, it is the fastest round, without an interval: a neighbour only
+adds to a time. A ratio is formed within each round and only then summarised: a slow spell of the
+machine that lasts longer than a round slows both sides and cancels. Where the rounds of the two
+sides are not of the same moments, it is the ratio of their medians instead, and the distances of
+the ends of both intervals add up as the root of the sum of their squares. The interval is else the
 percentile bootstrap: rounds are drawn with replacement RESAMPLES times (NumPy's default_rng(SEED),
 so that a result file always gives the same figures), and the interval holds the middle LEVEL of the
 medians drawn. Few rounds cannot give that much. The range from the least to the greatest of n
@@ -25,10 +27,9 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from statistics import median
 from types import UnionType
 from typing import (
     Any,
@@ -70,12 +71,13 @@ SPREAD_LIMIT = 0.10  # a value known no better than this share of itself gets a 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A median and the interval that holds it with probability `level`."""
+    """A median and the interval that holds it with probability `level`, at least."""
 
     value: float
     low: float
     high: float
     rounds: int
+    crowded: bool = False  # the fastest round instead, or a ratio with one: all were disturbed
 
     @property
     def level(self) -> float:
@@ -88,10 +90,14 @@ class Estimate:
         return (self.high - self.low) / (2 * self.value) if self.value else 0.0
 
     def __mul__(self, factor: float) -> Estimate:
-        return Estimate(factor * self.value, factor * self.low, factor * self.high, self.rounds)
+        return replace(
+            self, value=factor * self.value, low=factor * self.low, high=factor * self.high
+        )
 
     def doubts(self) -> list[str]:
         """Why not to lean on the value, in words; empty where nothing is amiss."""
+        if self.crowded:
+            return ["fastest round, beside a neighbour"]
         if self.rounds == 1:
             return ["one round, no interval"]
         words = []
@@ -126,11 +132,8 @@ def _estimate(values: tuple[float, ...]) -> Estimate:
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
-    """The median ratio of the rounds that both have: round i of one over round i of the other.
-
-    Rows stop when their budget is spent, so that the shorter list is of the first rounds.
-    """
-    return estimate([a / b for a, b in zip(numerators, denominators, strict=False)])
+    """The median of the ratios of the same rounds."""
+    return estimate([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 
 def ratio_of_medians(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
@@ -149,47 +152,58 @@ def quiet_rounds(peak_shares: Sequence[float]) -> int:
 
 
 def is_crowded(peak_shares: Sequence[float]) -> bool:
-    """Whether disturbed rounds count, since there are too few others."""
+    """Whether a disturbed round counts, since there are too few others."""
     return quiet_rounds(peak_shares) < min(QUIET_ROUNDS, len(peak_shares))
 
 
 @dataclass(frozen=True)
 class Timed:
-    """A value of each round, and what share of its peak the core could give then."""
+    """A time of each round, and what share of its peak the core could give then."""
 
     values: Sequence[float]
     peak_shares: Sequence[float]
+    again: bool = False  # some were done again: at other moments than the rounds of others
 
     @classmethod
-    def of(cls, values: Sequence[float], peak_shares: Sequence[float] | None) -> Timed:
-        """Also where nobody looked for neighbours."""
-        return cls(values, peak_shares or [1.0] * len(values))
+    def of_case(cls, case: Mapping[str, Any], key: str, of: str = "") -> Timed:
+        """Of what a probe found (bench/cases.py), also where nobody looked for neighbours."""
+        shares = case.get(f"peak_shares{of}") or [1.0] * len(case[key])
+        return cls(case[key], shares, bool(case.get(f"repeats{of}")))
 
     @property
     def crowded(self) -> bool:
         return is_crowded(self.peak_shares)
 
     @property
+    def counting(self) -> list[int]:
+        """The rounds that estimates are of."""
+        if self.crowded:
+            return [min(range(len(self.values)), key=self.values.__getitem__)]
+        return [i for i, share in enumerate(self.peak_shares) if share >= GOOD_PEAK]
+
+    @property
     def counted(self) -> list[float]:
-        """Those that estimates are of."""
-        rounds = zip(self.values, self.peak_shares, strict=True)
-        return [value for value, share in rounds if self.crowded or share >= GOOD_PEAK]
+        return [self.values[i] for i in self.counting]
 
     @property
     def estimate(self) -> Estimate:
-        return estimate(self.counted)
+        return replace(estimate(self.counted), crowded=self.crowded)
 
     def over(self, other: Timed) -> Estimate:
-        """The ratio of both."""
-        above, below = self.counted, other.counted
-        if (len(above), len(below)) == (len(self.values), len(other.values)):
-            return ratio(above, below)
-        return ratio_of_medians(above, below)
+        """The ratio of both. Rows stop when their budget is spent, so that the shorter list is of
+        the first rounds."""
+        both = min(len(self.values), len(other.values))
+        mine, theirs = ([i for i in of.counting if i < both] for of in (self, other))
+        if mine == theirs and (self == other or not (self.again or other.again)):
+            found = ratio([self.values[i] for i in mine], [other.values[i] for i in mine])
+        else:
+            found = ratio_of_medians(self.counted, other.counted)
+        return replace(found, crowded=self.crowded or other.crowded)
 
 
 def per_time(work: float, time: Estimate) -> Estimate:
     """Work per time, with the interval that follows from that of the time."""
-    return Estimate(work / time.value, work / time.high, work / time.low, time.rounds)
+    return replace(time, value=work / time.value, low=work / time.high, high=work / time.low)
 
 
 def known(value: float) -> Estimate:
@@ -236,6 +250,7 @@ class Round:
     # machine.Watch.facts(), the clock, what share of its best the core could do before and after,
     # and how often the round was done again because of that; each if recorded.
     activity: dict[str, float] = field(default_factory=dict)
+    paces: dict[str, float] = field(default_factory=dict)  # of the core, which no file keeps
 
     @property
     def peak_share(self) -> float:
@@ -315,7 +330,8 @@ class Row:
 
     def timed(self, of_rounds: Sequence[float]) -> Timed:
         """Values of its rounds, with what is known of them."""
-        return Timed(of_rounds, self.peak_shares)
+        again = any("repeats" in done.activity for done in self.rounds)
+        return Timed(of_rounds, self.peak_shares, again)
 
     @property
     def crowded(self) -> bool:
@@ -323,17 +339,13 @@ class Row:
 
     @property
     def microseconds(self) -> float:
-        """Per sample, the median of the rounds."""
-        return 1e6 * median(self.timed(self.values).counted)
+        """Per sample."""
+        return self.estimate.value
 
     @property
     def estimate(self) -> Estimate:
         """Microseconds per sample with their interval."""
         return self.timed(self.values).estimate * 1e6
-
-    def doubts(self) -> list[str]:
-        """Why not to lean on the estimate, in words."""
-        return [*self.estimate.doubts(), *["beside a neighbour"] * self.crowded]
 
     @property
     def wall_seconds(self) -> float:

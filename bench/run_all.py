@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import re
 import shlex
 import sys
 import tempfile
@@ -108,8 +107,8 @@ def run(args: argparse.Namespace) -> int:
     here = [name for name, variant in variants.items() if variant.available() is None]
     about: dict[str, Any] = {
         **machine.describe(),
-        **corpus_facts(corpus),
-        "command": without_folders(args.command),
+        **machine.corpus_facts(corpus),
+        "command": machine.without_folders(args.command),
         "effort": args.effort,
         **unfinished.identity(corpus, args.extra, f"{', '.join(workloads)}; {', '.join(here)}"),
     }
@@ -190,7 +189,13 @@ def measure(
             run_workload(
                 [
                     Measurement(
-                        row, variants[row.variant], found[row.batch], effort, args.extra, slowest
+                        row,
+                        variants[row.variant],
+                        found[row.batch],
+                        effort,
+                        args.extra,
+                        slowest,
+                        neighbour,
                     )
                     for row in rows
                     if row.ok
@@ -209,6 +214,8 @@ def measure(
         for probe in probing:
             results.probes.append(probe)
             unfinished.keep(results, args.out)
+        for row in results.rows:  # the highest pace may have come late
+            neighbour.judge(row.rounds)
 
 
 def plan(
@@ -341,20 +348,6 @@ def new_row(variant: Variant, workload: Workload, batch: int, effort: str) -> Ro
     elif effort == "quick" and workload.name in variant.slow_on:
         row.status, row.reason = "skipped", "not run in --quick"
     return row
-
-
-def corpus_facts(corpus: Corpus) -> dict[str, str]:
-    """The corpus in words; where it is the embedded one, why is told apart."""
-    source, reason = without_folders(corpus.source), ""
-    if source.startswith("embedded "):
-        source, _, reason = source.removesuffix(")").partition(" (")
-    facts = {"corpus": f"{len(corpus):,} documents, {source}"}
-    return facts | ({"corpus_reason": reason} if reason else {})
-
-
-def without_folders(text: str) -> str:
-    """A text for the report, which may be published: files by their names alone."""
-    return re.sub(r"(?<![\w:/])/(?:[^/\s]+/)+", "", text)
 
 
 def list_variants(variants: dict[str, Variant]) -> None:

@@ -294,6 +294,8 @@ def run(args: argparse.Namespace) -> int:
         for engine in engines
         if batch == 1 or not engine.startswith("tape")  # as published
     ]
+    if not cases:
+        raise Refused("a tape runs batch 1 alone: --batches 1")
     (base, base_name), (head, head_name) = tree_of(args.base), tree_of(args.head)
     sides = Sides([build(tree, tell) for tree in (base, head)])
     end = time.monotonic() + args.seconds

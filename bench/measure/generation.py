@@ -137,13 +137,16 @@ def start(job: dict[str, Any]) -> tuple[dict[str, Any], Answer]:
         if info.available and info.generates:
             check(model, info.name)
             draws[info.name, info.label] = drawing(model, info.name)
-    subjects = [Rounds(partial(tokens_per_second, draw, seconds)) for draw in draws.values()]
     neighbour = Neighbour(paces(), job["highest"])
+    subjects = [
+        Rounds(partial(tokens_per_second, draw, seconds), neighbour) for draw in draws.values()
+    ]
     take_turns(subjects, effort.rounds, effort.repeats / 2, neighbour)
     cases: list[GenerationCase] = [
-        {"engine": name, "label": label, "rates": of.values, "peak_shares": of.peak_shares}
+        {"engine": name, "label": label, "rates": of.values, "peak_shares": of.peak_shares,
+         "repeats": of.repeats}
         for (name, label), of in zip(draws, subjects, strict=True)
-    ]
+    ]  # fmt: skip
     return {"cases": cases}, lambda request: {}
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.measure.process import ROOT
 from pymicrogpt import _core, engines
+
+if TYPE_CHECKING:
+    from pymicrogpt import Corpus
 
 
 def describe() -> dict[str, Any]:
@@ -143,3 +147,17 @@ def _output(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return result.stdout.strip() if result.returncode == 0 else ""
+
+
+def corpus_facts(corpus: Corpus) -> dict[str, str]:
+    """The corpus in words; where it is the embedded one, why is told apart."""
+    source, reason = without_folders(corpus.source), ""
+    if source.startswith("embedded "):
+        source, _, reason = source.removesuffix(")").partition(" (")
+    facts = {"corpus": f"{len(corpus):,} documents, {source}"}
+    return facts | ({"corpus_reason": reason} if reason else {})
+
+
+def without_folders(text: str) -> str:
+    """A text for the report, which may be published: files by their names alone."""
+    return re.sub(r"(?<![\w:/])/(?:[^/\s]+/)+", "", text)

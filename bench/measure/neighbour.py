@@ -4,7 +4,7 @@ Two virtual cores are often the threads of one core: what runs on one takes a th
 and neither the load nor the stolen time shows it. Two paces do: multiply-adds from registers, which
 only what multiplies itself slows down, and a short training by the best engine, which needs all
 that the threads of a core share. A round is good where both are at least GOOD_PEAK of the highest
-of the run so far.
+of the run, which may come later: so rounds keep their paces.
 
 Rounds that are not are done again. Neighbours come for minutes and leave for moments: that is when
 all rounds are over, in the moments in which no neighbour is there, for so many seconds at most.
@@ -13,13 +13,13 @@ all rounds are over, in the moments in which no neighbour is there, for so many 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from bench.measure.timing import turn
-from bench.results import ENOUGH_ROUNDS, GOOD_PEAK, is_crowded, quiet_rounds
+from bench.results import ENOUGH_ROUNDS, GOOD_PEAK, Round, is_crowded, quiet_rounds
 from pymicrogpt import Config, _core, engines
 
 CALIBRATION = 1.0  # seconds in which the highest paces are looked for as a run begins
@@ -39,15 +39,20 @@ class Neighbour:
         self.measure = measure
         self.highest = dict(highest or {})
 
-    def share(self, found: Paces) -> float | None:
-        """Of the highest paces so far, the least share; None of no paces."""
+    def share(self, found: Paces) -> float:
+        """Of the highest paces so far, the least share; 1 of no paces."""
         for what, pace in found.items():
             self.highest[what] = max(pace, self.highest.get(what, 0.0))
-        return min((pace / self.highest[what] for what, pace in found.items()), default=None)
+        return min((pace / self.highest[what] for what, pace in found.items()), default=1.0)
 
     def is_there(self) -> bool:
-        share = self.share(self.measure())
-        return share is not None and share < GOOD_PEAK
+        return self.share(self.measure()) < GOOD_PEAK
+
+    def judge(self, rounds: Iterable[Round]) -> None:
+        """Tells each round whose paces are known its share."""
+        for done in rounds:
+            if done.paces:
+                done.activity["peak_share"] = round(self.share(done.paces), 3)
 
 
 NOBODY = Neighbour()
@@ -58,12 +63,13 @@ class Repeated(Protocol):
 
     round_seconds: float  # of a round, about
     repeated: float  # seconds of what was done again
+    weight: float  # by which it may take more of the time for that than others
 
     @property
     def peak_shares(self) -> Sequence[float]:
         """Of its rounds."""
 
-    def repeat(self, neighbour: Neighbour) -> None:
+    def repeat(self) -> None:
         """The most disturbed round again, of which the better one is kept."""
 
 
@@ -83,7 +89,7 @@ def repeat(
 ) -> None:
     """Disturbed rounds again, until all subjects have as many others as an interval needs: first
     those of subjects that have too few for a value, and of these those of the one that has spent
-    the least on it. `tell` hears what is next, and how many seconds are left."""
+    the least on it, by its weight. `tell` hears what is next, and how many seconds are left."""
     end = time.monotonic() + seconds
     while True:
         remaining = end - time.monotonic()
@@ -91,44 +97,56 @@ def repeat(
         if not waiting:
             return
         subject = min(
-            waiting, key=lambda s: (not is_crowded(s.peak_shares), s.repeated + s.round_seconds)
+            waiting,
+            key=lambda s: (
+                not is_crowded(s.peak_shares),
+                (s.repeated + s.round_seconds) / s.weight,
+            ),
         )
         tell(subject, remaining)
         if neighbour.is_there():
             time.sleep(PAUSE)
         else:
-            subject.repeat(neighbour)
+            subject.repeat()
 
 
 class Rounds(Generic[T]):
-    """Of something in this process: what `measure` returned, a round each, and what share of its
-    peak the core could give before and after."""
+    """Of something in this process: what `measure` returned, a round each, and what the core could
+    do before and after."""
 
-    def __init__(self, measure: Callable[[], T]):
-        self.measure = measure
+    def __init__(self, measure: Callable[[], T], neighbour: Neighbour = NOBODY):
+        self.measure, self.neighbour = measure, neighbour
         self.values: list[T] = []
-        self.peak_shares: list[float] = []
+        self.paces: list[Paces] = []
         self.round_seconds = self.repeated = 0.0
+        self.repeats, self.weight = 0, 1.0
 
-    def round(self, neighbour: Neighbour = NOBODY) -> None:
-        value, share = self._measured(neighbour)
+    @property
+    def peak_shares(self) -> list[float]:
+        return [round(self.neighbour.share(paces), 3) for paces in self.paces]
+
+    def next(self) -> None:
+        value, paces = self._measured()
         self.values.append(value)
-        self.peak_shares.append(share)
+        self.paces.append(paces)
 
-    def repeat(self, neighbour: Neighbour) -> None:
-        index = self.peak_shares.index(min(self.peak_shares))
-        value, share = self._measured(neighbour)
+    def repeat(self) -> None:
+        shares = self.peak_shares
+        index = shares.index(min(shares))
+        value, paces = self._measured()
+        self.repeats += 1
         self.repeated += self.round_seconds
-        if share > self.peak_shares[index]:
-            self.values[index], self.peak_shares[index] = value, share
+        if self.neighbour.share(paces) > shares[index]:
+            self.values[index], self.paces[index] = value, paces
 
-    def _measured(self, neighbour: Neighbour) -> tuple[T, float]:
-        before = neighbour.measure()
+    def _measured(self) -> tuple[T, Paces]:
+        before = self.neighbour.measure()
         start = time.monotonic()
         value = self.measure()
         self.round_seconds = time.monotonic() - start
-        share = neighbour.share(least(before, neighbour.measure()))
-        return value, 1.0 if share is None else round(share, 3)
+        found = least(before, self.neighbour.measure())
+        self.neighbour.share(found)  # may be the highest so far
+        return value, found
 
 
 def take_turns(
@@ -138,7 +156,7 @@ def take_turns(
     subject."""
     for index in range(rounds):
         for subject in turn(subjects, index):
-            subject.round(neighbour)
+            subject.next()
     repeat(subjects, seconds * max(LEAST_SUBJECTS, len(subjects)), neighbour)
 
 

@@ -5,8 +5,8 @@ to whatever neighbour is better, a setting changed by one at a time, until none 
 this time are used up. They are many where a training is short and few where it is long, since what
 is good in a second says most of what is good in ten. Each is a whole training of the best engine on
 one thread, fitted to its time as that of `pymicrogpt train --seconds` (a short one again, where it
-missed), and evaluated on documents that are in no training. Time is that of the thread: what others
-do on the machine costs trainings little of it.
+missed), and evaluated on documents that are in no training. Time is that of the thread: waiting for
+a core costs none of it, a neighbour on the same core does.
 """
 
 from __future__ import annotations

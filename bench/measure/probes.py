@@ -20,11 +20,11 @@ a neighbour are done again (bench/measure/neighbour.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -39,6 +39,7 @@ from bench.task.workload import Workload
 from bench.variants.sessions import EngineSession
 from pymicrogpt.engines import available_cores
 
+T = TypeVar("T")
 COMMAND = ["-m", "bench.measure.probes"]
 TIMEOUT = 900.0  # seconds for one probe on one workload
 SLICES = 10
@@ -60,7 +61,6 @@ class SlicedEngine:
         self.steps = 1  # of a slice
         self.states: dict[int, list[np.ndarray]] = {}  # by first step: the STATE one step before
         self.losses: list[float] = []  # of the timed steps
-        self.rounds = Rounds(self.measure)
 
     def plan(self, seconds: float) -> None:
         """Chooses slices that last about `seconds` together, and goes to each once."""
@@ -116,8 +116,12 @@ class SlicedEngine:
         return {name: sum(p[name] for p in profiles) / steps for name in profiles[0]}
 
 
-def run_rounds(subjects: list[SlicedEngine], effort: Effort, neighbour: Neighbour) -> None:
-    take_turns([s.rounds for s in subjects], effort.rounds, effort.repeats / 2, neighbour)
+def run_rounds(
+    measures: Iterable[Callable[[], T]], effort: Effort, neighbour: Neighbour
+) -> list[Rounds[T]]:
+    rounds = [Rounds(measure, neighbour) for measure in measures]
+    take_turns(rounds, effort.rounds, effort.repeats / 2, neighbour)
+    return rounds
 
 
 def at_batch(tasks: dict[int, Task], batch: int) -> Task:
@@ -133,16 +137,14 @@ def with_truth(task: Task) -> Task:
 def phases(
     engine: str, tasks: dict[int, Task], effort: Effort, neighbour: Neighbour = NOBODY
 ) -> list[PhasesCase]:
-    subjects = []
-    for batch in (1, 16):
-        subject = SlicedEngine(engine, at_batch(tasks, batch))
+    subjects = {batch: SlicedEngine(engine, at_batch(tasks, batch)) for batch in (1, 16)}
+    for subject in subjects.values():
         subject.plan(effort.probe_seconds)
-        subjects.append((batch, Rounds(subject.profile)))
-    take_turns([r for _, r in subjects], effort.rounds, effort.repeats / 2, neighbour)
+    found = run_rounds([subject.profile for subject in subjects.values()], effort, neighbour)
     return [
-        {"batch": batch, "peak_shares": found.peak_shares,
-         "phases": {name: [p[name] for p in found.values] for name in found.values[0]}}
-        for batch, found in subjects
+        {"batch": batch, "peak_shares": rounds.peak_shares, "repeats": rounds.repeats,
+         "phases": {name: [p[name] for p in rounds.values] for name in rounds.values[0]}}
+        for batch, rounds in zip(subjects, found, strict=True)
     ]  # fmt: skip
 
 
@@ -157,12 +159,13 @@ def batch(
         shared.plan(effort.probe_seconds)
         plain.follow(shared)
         subjects += [shared, plain]
-    run_rounds(subjects, effort, neighbour)
     found: list[BatchCase] = []
-    for index, subject in enumerate(subjects):
+    for rounds in run_rounds([subject.measure for subject in subjects], effort, neighbour):
+        subject = subjects[len(found)]
         found.append(
-            {"batch": subject.task.batch_size, "sharing": index % 2 == 0,
-             "seconds": subject.rounds.values, "peak_shares": subject.rounds.peak_shares}
+            {"batch": subject.task.batch_size, "sharing": len(found) % 2 == 0,
+             "seconds": rounds.values, "peak_shares": rounds.peak_shares,
+             "repeats": rounds.repeats}
         )  # fmt: skip
         if found[-1]["sharing"]:
             found[-1]["rows_left"] = rows_left(subject.task)
@@ -194,13 +197,14 @@ def threads(
         one, two = (SlicedEngine(engine, task, threads=count) for count in (1, 2))
         one.plan(2 * effort.probe_seconds)
         two.follow(one)
-        run_rounds([one, two], replace(effort, rounds=2 * effort.rounds), neighbour)
+        twice = replace(effort, rounds=2 * effort.rounds)
+        of_one, of_two = run_rounds([one.measure, two.measure], twice, neighbour)
         if two.losses != one.losses:  # those of all rounds: they would not differ from run to run
             raise WrongResult(f"two threads change the losses of batch {batch}")
         found.append(
-            {"batch": batch,
-             "one": one.rounds.values, "peak_shares_one": one.rounds.peak_shares,
-             "two": two.rounds.values, "peak_shares_two": two.rounds.peak_shares}
+            {"batch": batch, "one": of_one.values, "two": of_two.values,
+             "peak_shares_one": of_one.peak_shares, "peak_shares_two": of_two.peak_shares,
+             "repeats_one": of_one.repeats, "repeats_two": of_two.repeats}
         )  # fmt: skip
     return found
 
@@ -216,12 +220,12 @@ def shapes(
         subject = SlicedEngine(engine, task)
         subject.plan(effort.probe_seconds)
         subjects.append((words, subject))
-    run_rounds([subject for _, subject in subjects], effort, neighbour)
+    found = run_rounds([subject.measure for _, subject in subjects], effort, neighbour)
     return [
         {"n_layer": w.n_layer, "n_embd": w.n_embd, "n_head": w.n_head, "block_size": w.block_size,
          "vocab_size": of.task.vocab_size, "documents": words, "flops_per_sample": of.task.flops,
-         "seconds": of.rounds.values, "peak_shares": of.rounds.peak_shares}
-        for words, of in subjects
+         "seconds": rounds.values, "peak_shares": rounds.peak_shares, "repeats": rounds.repeats}
+        for (words, of), rounds in zip(subjects, found, strict=True)
         for w in (of.task.workload,)
     ]  # fmt: skip
 

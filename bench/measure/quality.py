@@ -152,8 +152,8 @@ def start(job: dict[str, Any]) -> tuple[dict[str, Any], Answer]:
     neighbour = Neighbour(paces(), job["highest"])
 
     def trained(steps: int) -> Rounds[list[Point]]:
-        found = Rounds(lambda: curve(job["engine"], variant, task, steps, held_out))
-        found.round(neighbour)
+        found = Rounds(lambda: curve(job["engine"], variant, task, steps, held_out), neighbour)
+        found.next()
         repeat([found], job["repeats"], neighbour)
         return found
 

@@ -26,6 +26,7 @@ from bench.variants.variant import Variant
 from pymicrogpt.engines import available_cores
 
 LONGER = 6
+BASELINE_WEIGHT = 10  # all speed-ups lean on it
 VERIFYING = 4  # rows at a time, at most: they may compile, which takes memory
 
 
@@ -41,7 +42,10 @@ class Measurement:
         effort: Effort,
         extra: list[str],
         slowest: float = math.inf,
+        neighbour: Neighbour = NOBODY,
     ):
+        self.neighbour = neighbour
+        self.weight: float = BASELINE_WEIGHT if variant.name == BASELINE else 1
         self.row, self.variant, self.task, self.effort = row, variant, task, effort
         self.extra, self.slowest = extra, slowest
         self.worker: Worker | None = None
@@ -91,13 +95,13 @@ class Measurement:
                 self.stop()
             self._calibrate(least)
 
-    def measure(self, neighbour: Neighbour = NOBODY) -> None:
+    def measure(self) -> None:
         """One round, unless the budget is spent."""
         last = self.row.rounds[-1].seconds if self.row.rounds else 0.0
         if not self.worker or (self.row.rounds and self.spent + last > self.budget):
             return
         with self._failures():
-            done = self._round(neighbour)
+            done = self._round()
             self.spent += done.seconds
             self.row.rounds.append(done)
             self.row.values.append(self._per_sample(done))
@@ -107,14 +111,15 @@ class Measurement:
 
     @property
     def peak_shares(self) -> list[float]:
+        self.neighbour.judge(self.row.rounds)
         return self.row.peak_shares
 
-    def repeat(self, neighbour: Neighbour) -> None:
+    def repeat(self) -> None:
         """The most disturbed round again, of which the better one is kept."""
-        rounds = self.row.rounds
-        index = self.peak_shares.index(min(self.peak_shares))
+        rounds, shares = self.row.rounds, self.peak_shares
+        index = shares.index(min(shares))
         with self._failures():
-            done = self._round(neighbour)
+            done = self._round()
             self.repeated += done.seconds
             repeats = rounds[index].activity.get("repeats", 0) + 1
             if done.peak_share > rounds[index].peak_share:
@@ -122,7 +127,7 @@ class Measurement:
                 self.row.values[index] = self._per_sample(done)
             rounds[index].activity["repeats"] = repeats
 
-    def _round(self, neighbour: Neighbour) -> Round:
+    def _round(self) -> Round:
         assert self.worker
         watch = machine.Watch()
         reply = self.worker.ask(steps=self.steps, restart=not self.variant.steady)
@@ -131,12 +136,12 @@ class Measurement:
             activity.pop("load_avg_1min", None)
         if reply.get("clock_ghz"):
             activity["clock_ghz"] = reply["clock_ghz"]
-        if (share := neighbour.share(reply.get("paces", {}))) is not None:
-            activity["peak_share"] = round(share, 3)
         for key in ("loss", "loss_first_step", "loss_last_step"):
             setattr(self.row, key, reply[key])
         counts = {key: reply[key] for key in ("steps", "documents", "positions")}
-        return Round(reply["seconds"], **counts, activity=activity)
+        done = Round(reply["seconds"], **counts, activity=activity, paces=reply.get("paces", {}))
+        self.neighbour.judge([done])
+        return done
 
     def _per_sample(self, done: Round) -> float:
         return per_sample(done.seconds, done.positions, self.task.mean_positions)
@@ -239,7 +244,7 @@ def run_workload(
             left(sum(m.seconds_left for m in measurements))
             for m in turn(measurements, index):
                 tell(f"{stage}round {index + 1} of {effort.rounds}", m.row.title)
-                m.measure(neighbour)
+                m.measure()
         timed = [m for m in measurements if m.row.rounds]
 
         def tell_again(m: Measurement, remaining: float) -> None:

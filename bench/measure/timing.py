@@ -1,4 +1,4 @@
-"""How everything is timed: rows, probes, gates, two commits, the Pareto front.
+"""How everything is timed: rows, probes, gates, two commits.
 
 Runs grow until they are long enough to be timed (warm_up, which also says how fast the subject is);
 subjects take turns, every other round in the opposite order, so that a drift of the machine hits

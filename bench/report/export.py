@@ -3,7 +3,8 @@
     bmf      Bencher's metric format: for each row its time in ns per sample ("latency") and samples
              per second ("throughput") with their intervals, its speed-up over CPython in the same
              run, and the memory of its process in bytes, as far as they are known
-    pyperf   what pyperf's commands read: a benchmark for each row, a run for each round
+    pyperf   what pyperf's commands read: a benchmark for each row, a run for each round, also for
+             those beside a neighbour, which the report leaves out
 
 A row is called workload/batch/variant, d16/b16/avx512. Rows without a number are left out.
 """
@@ -19,7 +20,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bench.command import Refused, names, show, writable
-from bench.results import Estimate, Results, Row
+from bench.results import Estimate, Results, Row, per_time
 
 Metrics = dict[str, dict[str, dict[str, float]]]
 
@@ -29,8 +30,7 @@ def bmf(results: Results, rows: list[Row]) -> str:
     found: Metrics = {}
     for row in rows:
         speedup, time = results.speedup(row), row.estimate
-        per_second = Estimate(1e6 / time.value, 1e6 / time.high, 1e6 / time.low, time.rounds)
-        measures = {"latency": metric(time * 1e3), "throughput": metric(per_second)}
+        measures = {"latency": metric(time * 1e3), "throughput": metric(per_time(1e6, time))}
         if speedup:
             measures["speedup-over-cpython"] = metric(speedup)
         if row.peak_memory:

@@ -53,6 +53,7 @@ def markdown(results: Results, parts: list[Part], source: str | None) -> str:
     text += [
         "",
         "`results.json` holds every round in pyperf's format: `pyperf stats results.json`, "
-        "`pyperf compare_to old.json results.json`. Made by `python -m bench.run_all`.",
+        "`pyperf compare_to old.json results.json` (where disturbed rounds count as well). Made by "
+        "`python -m bench.run_all`.",
     ]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(text)) + "\n"

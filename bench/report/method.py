@@ -6,12 +6,25 @@ from pathlib import Path
 from statistics import median
 
 from bench.report.format import WARNING, row_list
-from bench.results import GOOD_PEAK, QUIET_ROUNDS, SPREAD_LIMIT, Probe, Results, Row, is_crowded
+from bench.results import (
+    GOOD_PEAK,
+    LEVEL,
+    QUIET_ROUNDS,
+    SPREAD_LIMIT,
+    Probe,
+    Results,
+    Row,
+    is_crowded,
+)
 
 METHOD, PUBLISHED = (
     Path(__file__).with_name(name).read_text(encoding="utf-8")
     for name in ("method.md", "published.md")
 )
+
+
+def counted(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
 
 
 def warnings(results: Results) -> list[str]:
@@ -42,8 +55,9 @@ def warnings(results: Results) -> list[str]:
             f"A neighbour was busy: before or after {disturbed} of {len(rounds)} rounds one core "
             f"could do less than {100 * GOOD_PEAK:.0f} % of its best"
             + (f", and {repeats:,} times a round was done again. " if repeats else ". ")
-            + (f"Such rounds count only where a row has fewer than {QUIET_ROUNDS} others: "
-               f"{row_list(beside)}." if beside else "They do not count.")
+            + ("They do not count" if not beside else
+               f"Where a row has fewer than {QUIET_ROUNDS} others, its fastest round counts: "
+               f"{row_list(beside)}") + "."
         )  # fmt: skip
     probed = [
         case[key] for probe in results.probes for case in probe.cases for key in case
@@ -51,8 +65,8 @@ def warnings(results: Results) -> list[str]:
     ]  # fmt: skip
     if count := sum(map(is_crowded, probed)):
         words.append(
-            f"Of the {len(probed)} values of probes and trainings for quality {count} are of "
-            "rounds beside a neighbour, since too few others were found."
+            f"Of the {len(probed)} values of probes and trainings for quality {count} are of a "
+            "round beside a neighbour."
         )
     if sittings := about.get("resumed"):
         words.append(
@@ -64,14 +78,18 @@ def warnings(results: Results) -> list[str]:
     if wide:
         worst = max(wide, key=lambda row: row.estimate.spread)
         words.append(
-            f"{len(wide)} of {len(measured)} rows are known no better than "
+            f"Of {len(measured)} rows {counted(len(wide), 'is', 'are')} known no better than "
             f"±{100 * SPREAD_LIMIT:.0f} %, marked {WARNING}; the widest is {worst.workload}, "
             f"{worst.title}, ±{100 * worst.estimate.spread:.0f} %."
         )
-    few = [row for row in measured if row.estimate.doubts() and row not in wide]
+    few = [
+        row for row in measured
+        if row.estimate.level < LEVEL and not row.crowded and row not in wide
+    ]  # fmt: skip
     if few:
         words.append(
-            f"{len(few)} more rows have too few rounds for an interval of 95 %: {row_list(few)}."
+            f"{counted(len(few), 'more has', 'more have')} too few rounds for an interval of 95 %: "
+            f"{row_list(few)}."
         )
     everything: list[Row | Probe] = [*results.rows, *results.probes]
     for found in everything:

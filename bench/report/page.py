@@ -119,7 +119,7 @@ def card(results: Results, row: Row) -> Iterable[Markup]:
         share = claim("share", row, rate / peak, per_cent(rate / peak))
         text += Markup(", {} of the FMA peak").format(share)
     yield text
-    if doubts := row.doubts():
+    if doubts := row.estimate.doubts():
         yield escape(f"{WARNING} {', '.join(doubts)}")
 
 
@@ -187,6 +187,6 @@ def rounds(results: Results) -> Table:
         if row.ok:
             each = zip(row.values, row.rounds, strict=True)
             times = [f"{digits(1e6 * value)}{'*' if r.disturbed else ''}" for value, r in each]
-            steps = f"{row.rounds[0].steps:,}"
+            steps = f"{row.rounds[-1].steps:,}"
             lines.append((f"{row.workload}, {row.title}", steps, "  ".join(times)))
     return lines

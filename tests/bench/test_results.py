@@ -16,7 +16,7 @@ from synthetic import of_rows
 from bench.measure import machine
 from bench.measure.machine import Watch
 from bench.report.findings import speedup
-from bench.report.format import WARNING
+from bench.report.format import WARNING, verdict
 from bench.report.method import warnings
 from bench.report.part import all_parts
 from bench.results import (
@@ -60,17 +60,14 @@ def test_rounds_beside_a_neighbour_do_not_count_where_there_are_others():
     assert (quiet_rounds(row.peak_shares), row.crowded, row.microseconds) == (3, False, 1e6)
     assert (row.estimate.low, row.estimate.high, row.estimate.rounds) == (0.9e6, 1.1e6, 3)
     assert row.timed("abcde").counted == ["b", "d", "e"]
-    assert row.doubts() == ["3 rounds, interval of 75 %"]
+    assert row.estimate.doubts() == ["3 rounds, interval of 75 %"]
     two = measured(values, [0.6, 0.9, 0.7, 0.7, 1.0])
     assert (two.crowded, two.microseconds) == (False, 0.95e6)
-    assert two.doubts() == ["2 rounds, interval of 50 %"]
-    crowded = measured(values, [0.6, 0.7, 0.7, 0.7, 1.0])
-    assert (quiet_rounds(crowded.peak_shares), crowded.crowded, crowded.microseconds) == (
-        1,
-        True,
-        1.1e6,
-    )
-    assert crowded.doubts()[-1] == "beside a neighbour"
+    assert two.estimate.doubts() == ["2 rounds, interval of 50 %"]
+    crowded = measured([1.5, 0.8, 1.6, 1.1, 0.9], [0.6, 0.7, 0.7, 0.7, 1.0])
+    assert quiet_rounds(crowded.peak_shares) == 1
+    assert (crowded.crowded, crowded.microseconds) == (True, 0.8e6)
+    assert crowded.estimate.doubts() == ["fastest round, beside a neighbour"]
     one = measured([1.0], [1.0])
     assert not one.crowded and one.microseconds == 1e6
 
@@ -83,6 +80,24 @@ def test_a_factor_is_of_the_same_rounds_or_of_medians():
     found = over(measured(two, half), measured(one, quiet))
     assert (found.value, found.rounds) == (2.5, 3)  # 5 over 2
     assert found.low < 2.5 / 1.5 and found.high > 2.5 * 1.5
+    both = over(measured(two, half), measured(one, half))
+    assert both == ratio(one[2:], two[2:])
+    one_again = measured(one, quiet)
+    one_again.rounds[2].activity["repeats"] = 1  # at another moment than round 2 of the other
+    assert over(measured(two, quiet), one_again).value == 5.0
+    assert over(one_again, one_again) == ratio(one, one)
+
+
+def test_a_factor_of_a_row_beside_a_neighbour_says_so():
+    crowded = measured([3.0, 4.0, 5.0, 6.0, 7.0], [0.6] * 5)
+    other = measured([1.0, 2.0, 3.0, 4.0, 5.0], [1.0] * 5)
+    for found, value in ((over(other, crowded), 1.0), (over(crowded, other), 1.0)):
+        assert (found.value, found.rounds, found.crowded) == (value, 1, True)
+        assert found.doubts() == ["fastest round, beside a neighbour"]
+    assert verdict(over(other, crowded)) == f"{WARNING} fastest round, beside a neighbour"
+    assert (over(other, crowded) * 2).crowded
+    of_other = measured([6.0, 8.0, 7.0], [0.6] * 3)
+    assert over(crowded, of_other).value == 2.0  # the fastest of both
 
 
 def test_the_interval_of_a_ratio_of_medians_holds_it_as_often_as_it_says():
@@ -110,7 +125,8 @@ def test_the_report_says_where_a_neighbour_was_busy():
     for done in crowded.rounds[:2]:
         done.activity["peak_share"] = 0.7
     [words] = [words for words in warnings(results) if "neighbour" in words]
-    assert words.endswith(f"a row has fewer than 2 others: {crowded.workload}, {crowded.title}.")
+    of = f"{crowded.workload}, {crowded.title}"
+    assert words.endswith(f"a row has fewer than 2 others, its fastest round counts: {of}.")
     assert "beside a neighbour" in speedup.note(results, crowded)
     assert "beside a neighbour" not in speedup.note(results, disturbed)
 
@@ -156,7 +172,6 @@ def test_ratios_are_formed_within_rounds():
     fast = [1.0 * 10**i for i in range(7)]
     found = ratio(slow, fast)
     assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
-    assert ratio(slow[:3], fast).rounds == 3  # a row whose budget was spent
 
 
 def test_speedup_is_of_the_same_rounds():

@@ -22,7 +22,7 @@ from bench.measure.neighbour import (
     repeat,
 )
 from bench.measure.process import Worker
-from bench.measure.rows import Measurement, run_workload, verified_at_once
+from bench.measure.rows import BASELINE_WEIGHT, Measurement, run_workload, verified_at_once
 from bench.results import BASELINE, ENOUGH_ROUNDS, Row, quiet_rounds
 from bench.task.task import Task
 from bench.task.workload import WORKLOADS
@@ -171,12 +171,12 @@ def disturbed(task, clock, paces, per_step=1e-3):
     variant = Variant("v", "v", "other", lambda task: None)
     row = Row("v", "v", "other", "d16", 1)
     effort = replace(EFFORTS["quick"], budget=100.0, training=10.0)
-    measurement = Measurement(row, variant, task, effort, [])
+    highest = Neighbour(highest={"multiply-adds": 9.0, "steps": 100.0})
+    measurement = Measurement(row, variant, task, effort, [], neighbour=highest)
     measurement.worker = Disturbed(per_step, paces, clock)
     measurement._calibrate(per_step)
-    highest = Neighbour(highest={"multiply-adds": 9.0, "steps": 100.0})
     for _ in range(3):
-        measurement.measure(highest)
+        measurement.measure()
     return measurement
 
 
@@ -187,12 +187,11 @@ def shares_of(measurement):
 def test_the_better_one_of_a_disturbed_round_and_its_repetition_is_kept(task, clock):
     paces = [(9.0, 100.0), (9.0, 60.0), (7.0, 80.0), (8.9, 55.0), (9.0, 97.0), (3.0, 99.0)]
     measurement = disturbed(task, clock, paces)
-    neighbour = Neighbour(highest={"multiply-adds": 9.0, "steps": 100.0})
     assert shares_of(measurement) == pytest.approx([1.0, 0.6, 7 / 9], abs=1e-3)
     measurement.worker.seconds = 2e-3
     found = []
     for _ in range(3):
-        measurement.repeat(neighbour)
+        measurement.repeat()
         found.append(shares_of(measurement))
     assert found[0] == pytest.approx([1.0, 0.6, 7 / 9], abs=1e-3)  # 0.55 is no better
     assert found[1] == pytest.approx([1.0, 0.97, 7 / 9], abs=1e-3)
@@ -237,16 +236,24 @@ def test_rows_share_the_time_for_rounds_that_are_done_again(task, clock):
     assert len(short.worker.asked) == 3 + 8
 
 
+def test_the_baseline_may_take_more_of_that_time(task, clock):
+    base, other = (disturbed(task, clock, [(9.0, 50.0)] * 30) for _ in range(2))
+    base.weight = BASELINE_WEIGHT
+    repeat([base, other], 12.0, Neighbour(lambda: {"steps": 100.0}, {"steps": 100.0}))
+    assert (base.repeated, other.repeated) == (11.0, 1.0)
+    for name in ("cpython", "autovec"):
+        found = Measurement(base.row, load_variants()[name], task, EFFORTS["quick"], [])
+        assert found.weight == (BASELINE_WEIGHT if name == BASELINE else 1)
+
+
 def test_rounds_of_rows_that_have_too_few_others_are_first_to_be_done_again(task, clock):
     loud, quiet = (9.0, 50.0), (9.0, 100.0)
     short = disturbed(task, clock, [quiet, quiet, loud, quiet])
     long = disturbed(task, clock, [quiet, loud, loud, quiet, quiet], per_step=2e-3)
     nobody = Neighbour(lambda: {"steps": 100.0}, {"steps": 100.0})
     repeat([short, long], 2.5, nobody)
-    assert [quiet_rounds(row.peak_shares) for row in (short, long)] == [
-        2,
-        2,
-    ]  # no time for the other
+    found = [quiet_rounds(row.peak_shares) for row in (short, long)]
+    assert found == [2, 2]  # then there was no time for the other
 
 
 def test_of_a_neighbour_who_stays_only_so_much_is_waited_for(task, clock):
@@ -262,7 +269,7 @@ def test_shares_are_of_the_highest_pace_so_far():
     assert neighbour.share({"steps": 1.0}) == 0.5
     assert neighbour.share({"steps": 4.0}) == 1.0
     assert neighbour.share({"steps": 2.0}) == 0.5
-    assert neighbour.share({}) is None
+    assert neighbour.share({}) == 1.0
     assert not Neighbour().is_there()  # nothing is known
 
 

@@ -14,8 +14,9 @@ import pytest
 from synthetic import of_rows, old_report
 
 from bench import run_all
+from bench.measure.machine import corpus_facts, without_folders
 from bench.results import Results
-from bench.run_all import corpus_facts, main, without_folders
+from bench.run_all import main
 from bench.task.task import Task
 from bench.task.workload import WORKLOADS
 from bench.variants.variant import load_variants

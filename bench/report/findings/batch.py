@@ -41,12 +41,10 @@ def line(probe: Probe, sharing: bool) -> dict[int, Estimate]:
     """Microseconds per sample by batch size."""
     cases: list[BatchCase] = probe.cases
     return {
-        case["batch"]: timed(case).estimate * 1e6 for case in cases if case["sharing"] == sharing
+        case["batch"]: Timed.of_case(case, "seconds").estimate * 1e6
+        for case in cases
+        if case["sharing"] == sharing
     }
-
-
-def timed(case: BatchCase) -> Timed:
-    return Timed.of(case["seconds"], case.get("peak_shares"))
 
 
 def rows_left(probe: Probe) -> dict[int, float]:
@@ -105,7 +103,10 @@ def label_line(axes: plot.Axes, probe: Probe, colour: str) -> None:
 
 
 def title(probes: list[Probe]) -> str:
-    found = {(case["batch"], case["sharing"]): timed(case) for case in probes[-1].cases}
+    found = {
+        (case["batch"], case["sharing"]): Timed.of_case(case, "seconds")
+        for case in probes[-1].cases
+    }
     first, last = min(batch for batch, _ in found), max(batch for batch, _ in found)
     shared, plain = (found[first, True].over(found[last, on]).value for on in (True, False))
     return (

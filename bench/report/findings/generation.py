@@ -9,7 +9,7 @@ from bench.cases import GenerationCase
 from bench.report import plot
 from bench.report.format import digits, interval, times, whisker_note
 from bench.report.part import Drawing, Part, Table, not_measured
-from bench.results import Estimate, Probe, Results, Timed
+from bench.results import Estimate, Probe, Results, Timed, per_time
 
 WORDS = """\
 Tokens that one thread draws in a second from the model of a whole training, the ends of documents
@@ -30,18 +30,20 @@ def table(found: list[Probe]) -> Table:
     for probe in found:
         for case in probe.cases:
             rate = thousands(case)
-            told = times(rates(case).over(rates(probe.cases[0])).value) if case["engine"] else ""
+            over = seconds(probe.cases[0]).over(seconds(case))
+            told = times(over.value) if case["engine"] else ""
             lines.append((case["label"], probe.workload, digits(rate.value), interval(rate), told))
     return lines
 
 
 def thousands(case: GenerationCase) -> Estimate:
     """Tokens per second."""
-    return rates(case).estimate * 1e-3
+    return per_time(1e-3, seconds(case).estimate)
 
 
-def rates(case: GenerationCase) -> Timed:
-    return Timed.of(case["rates"], case.get("peak_shares"))
+def seconds(case: GenerationCase) -> Timed:
+    """Per token."""
+    return Timed.of_case({**case, "seconds": [1 / rate for rate in case["rates"]]}, "seconds")
 
 
 def figure(results: Results, found: list[Probe]) -> plot.Figure:

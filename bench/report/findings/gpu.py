@@ -79,7 +79,7 @@ def collect(results: Results, rows: list[Row]) -> list[Line]:
             times_of = {row.batch: row.estimate for row in of}
             lines.append(Line(workload, label, dashes, times_of, 1e6 * of[0].launch_floor))
         core = {
-            case["batch"]: Timed.of(case["seconds"], case.get("peak_shares")).estimate * 1e6
+            case["batch"]: Timed.of_case(case, "seconds").estimate * 1e6
             for name, case in results.cases("batch")
             if name == workload and case["sharing"]
         }

@@ -22,9 +22,9 @@ from bench.report.part import Drawing, Part, Table
 from bench.results import BASELINE, Estimate, Results, Row, over
 
 WORDS = """\
-Factors between rows, each the median of the ratios of its rounds. A warning stands where the
-interval holds 1 (neither is shown to be faster), where it is wide, or where rounds were few. *Out
-of the sandbox* is the same scalar source as native code, over WebAssembly; between their SIMD lies
+Factors between rows. A warning stands where the interval holds 1 (neither is shown to be faster),
+where it is wide, where rounds were few, or all of one side beside a neighbour. *Out of the sandbox*
+is the same scalar source as native code, over WebAssembly; between their SIMD lies
 the width of the vectors as well, four floats in WebAssembly."""
 SAME_LOOPS = ("scalar", "wasm-scalar")  # of one source
 
@@ -140,7 +140,7 @@ def waterfall(results: Results, workload: str, steps: list[Rung]) -> plot.Figure
     left, below = ("above", "Behind") if plot.narrow() else ("to its left", "Below")
     notes = [
         f"Each step multiplies what stands {left}; the last is {steps[-1].row.title}. {below} the "
-        "factor: time per sample. Factors are medians over rounds; whiskers are of the "
+        "factor: time per sample. Whiskers are of the "
         f"whole up to there. {whisker_note(reached[1:])} {warning_note()[:-1]}; or the "
         "step may be none. Zeros behind the ReLU are skipped above n_embd 16 only: there that step "
         "is none."

@@ -38,8 +38,10 @@ def parts(results: Results) -> Iterator[Part]:
 
 def per_step(case: PhasesCase) -> dict[str, Estimate]:
     """Microseconds of each phase of a step, over the profiles."""
-    shares = case.get("peak_shares")
-    return {name: Timed.of(of, shares).estimate * 1e6 for name, of in case["phases"].items()}
+    return {
+        name: Timed.of_case({**case, "seconds": seconds}, "seconds").estimate * 1e6
+        for name, seconds in case["phases"].items()
+    }
 
 
 def bars(results: Results, probe: Probe) -> plot.Figure:
@@ -60,7 +62,7 @@ def bars(results: Results, probe: Probe) -> plot.Figure:
         axes.set_title(text, loc="left", fontsize=plot.size(13), color=plot.INK)
     every = [time for _, times in cases for time in times.values()]
     notes = [
-        f"{probe.label}. Medians of {every[0].rounds} profiles; reading the clock is part of them. "
+        f"{probe.label}. Medians of profiles; reading the clock is part of them. "
         + whisker_note(every)
     ]
     return plot.finish(figure, results, title(probe, cases), notes)

@@ -26,7 +26,7 @@ def table(cases: list[ShapeCase], peak: float | None) -> Table:
     shape = ("n_layer", "n_embd", "block_size", "vocab_size")
     lines: Table = [("documents", *shape, "µs per sample", "interval", "GFLOP/s", "of peak")]
     for case in cases:
-        time = Timed.of(case["seconds"], case.get("peak_shares")).estimate * 1e6
+        time = Timed.of_case(case, "seconds").estimate * 1e6
         rate = case["flops_per_sample"] / time.value * 1e-3
         sizes = (case["n_layer"], case["n_embd"], case["block_size"], case["vocab_size"])
         found = digits(time.value), interval(time), digits(rate)

@@ -84,7 +84,7 @@ def _cells(results: Results, row: Row) -> tuple[str, ...]:
 
 
 def note(results: Results, row: Row) -> str:
-    doubts = row.doubts()
+    doubts = row.estimate.doubts()
     words = [] if doubts and "round" in doubts[0] else [f"{row.estimate.rounds} rounds"]
     if extent := extent_of_rounds(results, row):
         words.append(extent)
@@ -114,7 +114,7 @@ def bars(results: Results, workload: str) -> plot.Figure:
         full = plot.COLOURS[row.group][0]
         colour = plot.paler(full) if row.batch == 1 else full
         text = f"{times(factor.value)}   {micro(row.microseconds)}"
-        text = warned(text, row.doubts() + factor.doubts())
+        text = warned(text, row.estimate.doubts() + factor.doubts())
         time = f"; {exact(row.estimate)} µs per sample"
         plot.bar(axes, y, factor, colour, text, left, time)
     plot.log_axis(axes.xaxis)

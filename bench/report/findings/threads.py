@@ -20,9 +20,9 @@ from bench.report.part import Drawing, Part, Table, not_measured
 from bench.results import Estimate, Results, Timed
 
 WORDS = """\
-Speed-up of two threads over one, timed in turns, and its interval.
-Below 1 two threads are slower: small steps are over before a second core has helped. Each round
-held the losses of both against each other, to the last bit."""
+Speed-up of two threads over one, timed in turns, and its interval. Below 1 two threads are slower:
+small steps are over before a second core has helped. Each round held the losses of both against
+each other, to the last bit."""
 
 
 def parts(results: Results) -> Iterator[Part]:
@@ -53,10 +53,7 @@ def speedup(case: ThreadsCase) -> Estimate:
 
 
 def timed(case: ThreadsCase) -> tuple[Timed, Timed]:
-    return (
-        Timed.of(case["one"], case.get("peak_shares_one")),
-        Timed.of(case["two"], case.get("peak_shares_two")),
-    )
+    return Timed.of_case(case, "one", "_one"), Timed.of_case(case, "two", "_two")
 
 
 def collect(results: Results) -> list[tuple[str, ThreadsCase]]:
