@@ -80,9 +80,9 @@ class Trainer:
     beta2: the same of the second moment
     eps: what Adam adds to the root of the second moment
     prefix_sharing: compute what documents of a batch with a common beginning have in common only
-        once. The result is the same; engines "reference", "tape" and "tape32" never share, nor do
-        the SIMD engines where a document of the batch has 64 positions or more (and heads 12
-        features or more).
+        once. The same up to rounding: sums in float32 have another order. Engines "reference",
+        "tape" and "tape32" never share, nor do the SIMD engines where a document of the batch has
+        64 positions or more (and heads 12 features or more).
     skip_zeros: in the MLP, multiply only by hidden values that are not zero; False for comparison.
         The same bits either way. Only the SIMD engines skip, in models wider than 16.
 

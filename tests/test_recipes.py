@@ -158,15 +158,16 @@ def test_a_step_longer_than_the_time_is_one(few, monkeypatch):
     assert (recipe.num_steps, recipe.batch_size) == (1, 1)
 
 
-def test_steps_become_cheaper_as_hidden_values_fall_silent(few, monkeypatch):
-    engine = next((info.name for info in mg.engines() if info.available and info.skip_zeros), None)
-    if engine is None:
-        pytest.skip("no SIMD engine here")
+@pytest.mark.parametrize(("active", "later"), [(0.26, 0.13), (0.5, 0.5)])
+def test_steps_become_cheaper_where_hidden_values_fall_silent(few, monkeypatch, active, later):
+    found = mg.Activity(values=active, units=1.0, resting=0.0)
+    monkeypatch.setattr(mg.Trainer, "activity", found)
     clock = Clock(monkeypatch)
-    dense = mg.recipe(NAMES, 2.0, engine=engine, n_embd=16, clock=clock)
-    sparse = mg.recipe(NAMES, 2.0, engine=engine, n_embd=32, clock=clock)
+    dense = mg.recipe(NAMES, 2.0, engine="scalar", n_embd=16, clock=clock)
+    sparse = mg.recipe(NAMES, 2.0, engine="scalar", n_embd=32, clock=clock)
     assert dense.num_steps == round((2.0 - dense.seconds) / 1e-3)
-    assert sparse.num_steps > 1.05 * dense.num_steps
+    cheaper = (1 + recipes.THEIR_TIME * later) / (1 + recipes.THEIR_TIME * active)
+    assert sparse.num_steps == round((2.0 - sparse.seconds) / (1e-3 * cheaper))
 
 
 def test_what_cannot_be_is_refused(few, monkeypatch):
@@ -180,6 +181,15 @@ def test_what_cannot_be_is_refused(few, monkeypatch):
         mg.recipe(NAMES, 1.5e-3 * INT_MAX, engine="scalar", clock=clock, **TINY)
     with pytest.raises(ValueError, match="n_embd must be divisible"):
         mg.recipe(NAMES, 1.0, n_embd=6, clock=clock)
+    with pytest.raises(TypeError, match="corpus must be a Corpus, not list"):
+        mg.recipe(["anna"], 1.0, clock=clock)
+    with pytest.raises(TypeError, match="held_out must be a Corpus, not list"):
+        mg.recipe(NAMES, 1.0, held_out=["anna"], clock=clock)
+    with pytest.raises(ValueError, match="the corpus has no documents"):
+        mg.recipe(mg.Corpus((), "none"), 1.0, clock=clock)
+    for wrong, error in ((-1, ValueError), (2.5, TypeError), ("x", TypeError)):
+        with pytest.raises(error, match="eval_interval must be"):
+            mg.recipe(NAMES, 1.0, held_out=NAMES, eval_interval=wrong, clock=clock)
     with pytest.raises(ValueError, match="diverged"):
         mg.recipe(NAMES, 10.0, engine="scalar", learning_rate=1e38, clock=clock)
 
@@ -201,6 +211,9 @@ def test_no_more_steps_than_are_enough(few, monkeypatch):
     clock = Clock(monkeypatch, lambda _: 1e-3)
     smaller = mg.recipe(lines(2000, 4), 100.0, engine="scalar", batch_size=4, clock=clock)
     assert smaller.num_steps == 4 * 300
+    clock = Clock(monkeypatch, lambda _: 1e-3)
+    narrow = mg.recipe(lines(2000, 4), 100.0, engine="scalar", n_embd=16, clock=clock)
+    assert not narrow.enough and narrow.num_steps > 10_000  # it learns less by heart
     clock = Clock(monkeypatch, lambda _: 1.0)
     assert not mg.recipe(lines(2000, 4), 10.0, engine="scalar", clock=clock).enough
 

@@ -151,7 +151,7 @@ def as_text(event: Event) -> str:
             f"{threads}{resumed}"
         )
     if kind == "plan":
-        options = " ".join(f"{option(k)} {v:g}" for k, v in event["settings"].items())
+        options = " ".join(f"{option(k)} {v}" for k, v in event["settings"].items())
         return (
             f"--seconds {event['seconds']:g} picks {options}: as the best for {event['found']}; "
             f"{event['passes']:,.1f} times through the text"

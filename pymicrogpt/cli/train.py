@@ -69,8 +69,8 @@ def add(subparsers: Any) -> None:
     option(
         "--seconds",
         "none",
-        "of training, instead of --max-steps: picks layers, width, batch size and learning rate "
-        "for this text and time, where they are not given, and as many steps as fit",
+        "of training, instead of --max-steps: picks layers, width, context, batch size and "
+        "learning rate for this text and time, where they are not given, and as many steps as fit",
         type=number(),
         metavar="X",
         to=length,
@@ -169,16 +169,16 @@ def train(args: argparse.Namespace) -> int:
             with suppress(KeyboardInterrupt), signals.at_once():
                 tell(f"saved at step {run.trainer.step}; go on with: {again}{text}")
             return 128 + stopped_by
+    if args.plot:
+        from .plot import draw_losses
+
+        draw_losses(run.state, out_dir / "loss.png")
     model = run.model
     for i in range(1, args.num_samples + 1):
         [text] = model.sample(
             1, args.temperature, top_k=args.top_k, max_new_tokens=args.max_new_tokens
         )
         display.show({"event": "sample", "number": i, "text": text})
-    if args.plot:
-        from .plot import draw_losses
-
-        draw_losses(run.state, out_dir / "loss.png")
     if isinstance(lost.get("stdout"), BrokenPipeError):
         del lost["stdout"]  # a reader that went away had what it wanted, and so do we
     return 0

@@ -13,6 +13,7 @@ import pymicrogpt as mg
 from pymicrogpt import recipes
 from pymicrogpt.cli import plan, run
 from pymicrogpt.cli.arguments import option
+from pymicrogpt.cli.display import as_text
 from pymicrogpt.storage.checkpoint import Checkpoint
 
 from .command import command, events, notes, weights
@@ -89,16 +90,29 @@ def test_what_is_picked_is_what_is_trained(clock, capsys, monkeypatch):
 
 
 def test_one_line_says_what_is_picked_and_repeats_it(clock, capsys):
-    assert command("train", "--n-embd", "8", "--seconds", "0.5", "--num-samples", "1") == 0
+    given = ["--n-embd", "8", "--learning-rate", "0.0123456789"]
+    assert command("train", *given, "--seconds", "0.5", "--num-samples", "1") == 0
     lines = capsys.readouterr().out.splitlines()
     [line] = [line for line in lines if line.startswith("--seconds 0.5 picks ")]
     assert re.search(r": as the best for [\d.]+ s of \w+; [\d.,]+ times through the text$", line)
     options = line.removeprefix("--seconds 0.5 picks ").split(": as")[0].split()
-    assert "--max-steps" in options and "--learning-rate" in options
+    assert "--max-steps" in options and options[options.index("--learning-rate") + 1] == given[-1]
     assert command("train", *options, "--num-samples", "1", "--out-dir", "again") == 0
     assert weights("again") == weights("out")
     # The same run, so one may be repeated in the folder of the other.
     assert command("train", *options, "--num-samples", "1") == 0
+
+
+def test_a_number_of_steps_has_all_its_digits():
+    event = {
+        "event": "plan",
+        "seconds": 60.0,
+        "settings": {"max_steps": 3_859_041},
+        "found": "60 s of names",
+        "passes": 9.6,
+        "enough": False,
+    }
+    assert as_text(event).startswith("--seconds 60 picks --max-steps 3859041: as the best for ")
 
 
 def test_evaluation_is_part_of_the_time(clock, capsys, monkeypatch):

@@ -154,6 +154,17 @@ def test_plot():
     assert Path("out/loss.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_plot_is_there_before_the_samples(monkeypatch):
+    pytest.importorskip("matplotlib", reason="the figure needs matplotlib")
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pymicrogpt.GPT.sample", interrupted)
+    assert command("train", *SMALL, "--plot") == 130
+    assert Path("out/loss.png").stat().st_size > 1000
+
+
 def test_plot_without_matplotlib(capsys, monkeypatch):
     monkeypatch.setattr(train, "find_spec", lambda name: None)
     assert command("train", "--plot") == 2
