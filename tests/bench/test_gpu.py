@@ -137,7 +137,7 @@ def test_the_report_has_the_rows_with_their_launch_floor(results, tmp_path):
     assert table[row.title, "d64"][5:7] == ("8.00 µs", "0.5 µs")
     assert table[row.title, "d64"][9] == core.label
     title = drawings(results)["gpu"].wide.title
-    assert title.startswith("d64: JAX, GPU takes 0.09 µs per sample at batch 4096, and 40.9 µs")
+    assert title.startswith("d64: JAX, GPU takes 0.092 µs per sample at batch 4096, and 40.9 µs")
     assert title.endswith("an empty launch takes 8.00 µs")
 
 
