@@ -14,6 +14,7 @@ from typing import Any
 
 from .._signals import Signals
 from .._words import counted
+from ..config import SEED_MAX
 from .arguments import CommandError, integer, new_parser, nonempty, number
 from .display import new_display
 from .sample import add_sampling
@@ -75,7 +76,7 @@ def add(subparsers: Any) -> None:
         metavar="X",
         to=length,
     )
-    option("--seed", 42, "of all randomness", type=integer(-(2**63) + 1, 2**63 - 1), metavar="N")
+    option("--seed", 42, "of all randomness", type=integer(0, SEED_MAX), metavar="N")
     option(
         "--eval-interval",
         "never",

@@ -61,7 +61,11 @@ def test_help(args, capsys):
         (["sample"], "out holds no model"),
         (["sample", "--temperature", "-1"], "--temperature: must be at least 0"),
         (["sample", "--top-k", "0"], "--top-k: must be at least 1"),
-        (["info", "--out-dir", "file"], "file holds no model"),
+        (["sample"], "pymicrogpt train --out-dir out trains one"),
+        (["info", "--out-dir", "file"], "--out-dir file is not a directory"),
+        (["train", "--seed", "-5"], "--seed: must be at least 0, not -5"),
+        (["train", "--foo"], "unrecognized arguments: --foo (pymicrogpt train --help)"),
+        (["sample", "extra"], "unrecognized arguments: extra (pymicrogpt sample --help)"),
     ],
     ids=" ".join,
 )
