@@ -49,6 +49,7 @@ def test_help(args, capsys):
         (["train", "--engine", "tape", "--threads", "2"], "one thread; --threads must be 1"),
         (["train", "--engine", "reference", "--threads", "2"], "one thread; --threads must be 1"),
         (["train", "--patience", "3"], "need --eval-interval"),
+        (["train", "--val-fraction", "0.1"], "need --eval-interval"),
         (["train", "--mode", "stream"], "needs a text file"),
         (["train", "--n-embd", "1000000", "--n-layer", "1000"], "GiB"),
         (["train", "--block-size", "1000000000"], "smaller --batch-size, --n-embd, --n-layer or"),
