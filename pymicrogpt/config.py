@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 INT_MAX = 2**31 - 1  # the engines keep sizes in 32 bits
+SEED_MAX = 2**64 - 1
 # And numbers in float32: nothing smaller than FLOAT_MIN, whose reciprocal is still a number there.
 FLOAT_MIN, FLOAT_MAX, FLOAT_EPS = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127, 2.0**-24
 
@@ -27,6 +28,11 @@ def checked_int(name: str, value: Any, minimum: int = 1, maximum: int = INT_MAX)
     if number > maximum:
         raise ValueError(f"{name} must be at most {maximum}, not {number}")
     return number
+
+
+def checked_seed(value: Any) -> int:
+    """Not negative: of a negative integer random.Random takes the absolute value."""
+    return checked_int("seed", value, 0, SEED_MAX)
 
 
 def checked_float(
@@ -66,7 +72,8 @@ class Config:
     n_layer: L, the number of layers
     n_embd: C, the width
     n_head: H, the heads of attention, of n_embd / n_head features each
-    block_size: T, the longest context in tokens, BOS included
+    block_size: T, the longest context in tokens, BOS included. Of a longer document only the first
+        T characters are learned, without its end
 
     TypeError for what is no integer; ValueError for less than 1, and where n_embd is not divisible
     by n_head.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from . import _names
 from ._documents import Documents, alphabet_of
 from ._text import BOM, blocks, is_mostly_controls, line_number, lines, parsed, read
 from ._words import counted
-from .config import checked_float, checked_int
+from .config import checked_float, checked_int, checked_seed
 from .storage.files import write_atomically
 
 
@@ -143,6 +142,8 @@ class Corpus:
         TypeError where one is not a str; CorpusError where none is left."""
         if isinstance(documents, (str, bytes)):
             raise TypeError("documents must be a sequence of str, not one string")
+        if not isinstance(documents, Iterable):
+            raise TypeError(f"documents must be a sequence of str, not {documents!r}")
         documents = list(documents)
         for i, document in enumerate(documents):
             if not isinstance(document, str):
@@ -188,12 +189,11 @@ class Corpus:
         and at least one, drawn by `seed`; both in the order of this corpus.
 
         A document stays in the first where it is the last to hold some character, so that a model
-        of the first can be evaluated on the second. ValueError unless 0 < fraction < 1; TypeError
-        for a seed that is no integer; CorpusError where nothing can be held out."""
+        of the first can be evaluated on the second. ValueError unless 0 < fraction < 1 and
+        0 <= seed < 2**64; TypeError for a fraction that is no number and a seed that is no integer;
+        CorpusError where nothing can be held out."""
         fraction = checked_float("fraction", fraction, below=1.0)
-        if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-            raise TypeError(f"seed must be an integer, not {seed!r}")
-        seed = operator.index(seed)  # of any size
+        seed = checked_seed(seed)
         wanted = min(max(1, round(fraction * len(self))), len(self) - 1)
         if isinstance(self.documents, Documents):
             held = self.documents.held_out(random.Random(seed), wanted)
@@ -214,10 +214,8 @@ class Corpus:
 
     def _parts(self, train: Sequence[str], held_out: Sequence[str]) -> tuple[Corpus, Corpus]:
         if not held_out:
-            raise CorpusError(
-                f"nothing can be held out of {counted(len(self), 'document')}: each has a "
-                "character of its own"
-            )
+            why = "each has a character of its own" if len(self) > 1 else "it takes two or more"
+            raise CorpusError(f"nothing can be held out of {counted(len(self), 'document')}: {why}")
         of = f" of {counted(len(self), 'document')})"
         first, second = (
             Corpus(part, f"{self.source} ({len(part):,}{of}", self.block_size)
@@ -227,6 +225,8 @@ class Corpus:
 
     def describe(self) -> str:
         """One line: how much there is, and from where."""
+        if not len(self):
+            return f"0 documents; source: {self.source}"
         lengths = [len(document) for document in self.documents]
         return (
             f"{counted(len(self), 'document')} of {min(lengths)} to {max(lengths)} characters "

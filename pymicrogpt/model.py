@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._words import counted
-from .config import FLOAT_MAX, Config, checked_float, checked_int
+from .config import FLOAT_MAX, Config, checked_float, checked_int, checked_seed
+from .engines import engines
 from .storage.weights import load_model, save_model
 from .tokenizer import Tokenizer
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from . import _core
 
 Array = NDArray[np.float64]
+
+NOT_FINITE = "the model holds numbers that are not finite"
 
 
 class GPT:
@@ -112,7 +115,8 @@ class GPT:
             block_size - 1 characters, as if a document began there.
 
         ValueError for arguments out of range, a character of the prompt that is not in the
-        alphabet, and a prompt of more than block_size characters without max_new_tokens.
+        alphabet, a prompt of more than block_size characters without max_new_tokens, and a model of
+        NaN or infinity.
         """
         n = checked_int("n", n, minimum=0)
         temperature = checked_float("temperature", temperature, zero=True)
@@ -137,21 +141,25 @@ class GPT:
         """`n` new documents in a SIMD engine, thousands at a time, in float32.
 
         The same model as sample(), another stream of randomness: document i depends on the seed and
-        on i alone, not on n. prompt, top_k and max_new_tokens are those of sample(). ValueError for
-        arguments out of range, a character of the prompt that is not in the alphabet, a prompt of
-        more than block_size characters without max_new_tokens, and where no SIMD engine runs here.
+        on i alone, not on n. prompt, top_k and max_new_tokens are those of sample(). ValueError as
+        there, and for an engine that does not generate or cannot run here.
+
+        seed: 0 .. 2**64 - 1
+        engine: a name that engines() lists as one that generates, or "auto" for the best that runs
+            here
         """
         from . import _core
 
         n = checked_int("n", n, minimum=0)
         # Below this only the largest logits are left, and beyond float32 there is no reciprocal.
         temperature = max(checked_float("temperature", temperature, zero=True), 1e-30)
-        seed = checked_int("seed", seed, 0, 2**64 - 1)
+        seed = checked_seed(seed)
         start = np.array(self._encode_prompt(prompt, bounded=max_new_tokens is None), np.int32)
         top_k = 0 if top_k is None else min(checked_int("top_k", top_k), self.tokenizer.vocab_size)
         most = self.config.block_size
         if max_new_tokens is not None:
             most = len(start) + checked_int("max_new_tokens", max_new_tokens, 0, 2**24)
+        check_generates(engine)
         made_for, generator = self._generators.get(engine, (-1, None))
         if generator is None or made_for < n:
             generator = _core.Generator(
@@ -166,7 +174,7 @@ class GPT:
             self._generators[engine] = n, generator
         parameters = np.concatenate([a.ravel() for a in self.parameters.values()])
         if not np.abs(parameters).max() <= FLOAT_MAX:
-            raise ValueError("the model holds numbers that are not finite in float32")
+            raise ValueError(NOT_FINITE + " in float32")
         generator.load(parameters)
         tokens = generator.generate(0, n, temperature, seed, top_k, start, most)
         return self.tokenizer.decode_all(tokens)
@@ -175,8 +183,8 @@ class GPT:
         ids = self.tokenizer.encode(prompt)[1:-1]
         if bounded and len(ids) > self.config.block_size:
             raise ValueError(
-                f"prompt has {counted(len(ids), 'character')}, more than "
-                f"block_size={self.config.block_size}"
+                f"prompt has {counted(len(ids), 'character')}, and the model's context is "
+                f"{self.config.block_size}; give max_new_tokens for longer texts"
             )
         return ids
 
@@ -184,7 +192,7 @@ class GPT:
         """The natural logarithm of the probability of each character after those before it, and
         behind them that of the end, unless block_size characters leave no room for it. Beyond
         block_size the model sees what it sees in sample(). ValueError for a character that is not
-        in the alphabet."""
+        in the alphabet, and a model of NaN or infinity."""
         tokens = self.tokenizer.encode(document)[1:]
         if len(document) >= self.config.block_size:
             tokens.pop()
@@ -229,7 +237,10 @@ class GPT:
             if position == T:  # the context is full: begin anew with its later half
                 position = 0
                 unseen = [bos, *tokens[len(tokens) - T // 2 :]]
-            logits = self._forward(np.array(unseen), position, cache)[-1]
+            with np.errstate(invalid="ignore", over="ignore"):
+                logits = self._forward(np.array(unseen), position, cache)[-1]
+            if not np.isfinite(logits).all():
+                raise ValueError(NOT_FINITE)
             position += len(unseen)
             token = yield logits
             tokens.append(token)
@@ -264,6 +275,27 @@ class GPT:
             hidden = np.maximum(_rmsnorm(x) @ p[layer + "mlp_fc1"].T, 0.0)  # (n, 4C)
             x = x + hidden @ p[layer + "mlp_fc2"].T
         return x @ p["lm_head"].T
+
+
+def check_generates(engine: str) -> None:
+    """ValueError for an engine that is unknown, does not generate or cannot run here."""
+    if not isinstance(engine, str):
+        raise TypeError(f"engine must be a name, not {engine!r}")
+    if engine == "auto":
+        return
+    by_name = {info.name: info for info in engines()}
+    info = by_name.get(engine)
+    if info is not None and info.generates and info.available:
+        return
+    if info is None:
+        why = "is unknown"
+    elif not info.generates:
+        why = "does not generate"
+    else:
+        why = f"cannot run here: {info.reason}"
+    able = [i.name for i in by_name.values() if i.generates and i.available]
+    here = f"auto and {', '.join(able)} do" if able else "no engine of this machine does"
+    raise ValueError(f"engine {engine!r} {why}; {here}")
 
 
 def _rmsnorm(x: Array) -> Array:  # (n, C)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +15,13 @@ from numpy.typing import NDArray
 from ._init import init_parameters, shuffled
 from ._reference_engine import Encoded, ReferenceEngine
 from ._words import counted
-from .config import Config, checked_float, checked_int
+from .config import Config, checked_float, checked_int, checked_seed
 from .corpus import Corpus
 from .engine_info import EngineInfo
 from .engines import engines
 from .model import GPT
 from .storage.checkpoint import CHECKPOINT_FILE, SLOTS, Checkpoint, digest_of
+from .storage.weights import to_json
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Trainer:
     learning_rate: of the first step; it falls linearly to 0 over num_steps
     num_steps: the steps of the whole training
     seed: of the one stream of randomness that shuffles the documents, draws the parameters and
-        then samples
+        then samples; 0 .. 2**64 - 1
     threads: for the SIMD engines, which can share a step between several; "auto" tries one and all
         on the first steps and keeps what is faster. The result is the same to the bit.
     beta1: how much of Adam's first moment stays at a step, 0 <= beta1 < 1
@@ -134,7 +134,7 @@ class Trainer:
         self.batch_size = checked_int("batch_size", batch_size)
         self.learning_rate = checked_float("learning_rate", learning_rate, engine=True)
         self.num_steps = checked_int("num_steps", num_steps)
-        self.seed = checked_int("seed", seed, -sys.maxsize, sys.maxsize)
+        self.seed = checked_seed(seed)
         # To the compiled engines 0 is "auto".
         number_of_threads = 0 if threads == "auto" else checked_int("threads", threads)
         self._wanted_threads: int | str = number_of_threads or "auto"
@@ -201,9 +201,13 @@ class Trainer:
         parameters, both moments, step, position in the documents, random state and settings.
         Whenever this stops, the old checkpoint is there or this one.
 
-        WeightsError where training has diverged to NaN or infinity: the checkpoint from before
-        stays. OSError where the file cannot be written.
+        WeightsError where training has diverged to NaN or infinity; TypeError where `notes` is no
+        dict of JSON values, ValueError where it holds NaN, infinity or is nested too deeply: the
+        checkpoint from before stays. OSError where the file cannot be written.
         """
+        if not isinstance(self.notes, dict):
+            raise TypeError(f"notes must be a dict of JSON values, not {self.notes!r}")
+        to_json(self.notes, "notes")
         self._keep_activity()
         version, numbers, gauss_next = self._rng.getstate()
         Checkpoint(
@@ -378,8 +382,8 @@ class Trainer:
 
     def evaluate(self, documents: Corpus | Sequence[str]) -> float:
         """Mean loss over `documents` (a Corpus, or what Corpus.from_documents takes), each counting
-        once whatever its length, and of each its first block_size predictions. ValueError for a
-        character that the training corpus does not have."""
+        once whatever its length, and of each its first block_size predictions; NaN where the
+        training has diverged. ValueError for a character that the training corpus does not have."""
         if not isinstance(documents, Corpus):
             documents = Corpus.from_documents(documents)
         self._keep_activity()

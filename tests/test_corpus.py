@@ -321,7 +321,7 @@ def test_held_out_characters_are_in_training():
 def test_split_that_is_none():
     with pytest.raises(mg.CorpusError, match="nothing can be held out of 2 documents"):
         mg.Corpus.from_documents(["ab", "bc"]).split(0.5)
-    with pytest.raises(mg.CorpusError, match="nothing can be held out of 1 document: "):
+    with pytest.raises(mg.CorpusError, match="out of 1 document: it takes two or more"):
         mg.Corpus.from_documents(["ab"]).split(0.5)
     for fraction in (0.0, 1.0, -1, float("nan")):
         with pytest.raises(ValueError, match="fraction must be greater than 0 and less than 1"):
@@ -339,7 +339,7 @@ def test_blocks_keep_every_character(text, block_size):
 @given(
     documents=st.lists(st.text("abcde", min_size=1, max_size=4), min_size=2, max_size=12),
     fraction=st.floats(0.0, 1.0, exclude_min=True, exclude_max=True),
-    seed=st.integers(),
+    seed=st.integers(0, 2**64 - 1),
 )
 def test_any_split(documents, fraction, seed):
     corpus = mg.Corpus.from_documents(documents)
@@ -481,3 +481,11 @@ def test_a_device_without_end(device):
 def test_split_by_a_seed_that_is_no_integer(seed):
     with pytest.raises(TypeError, match="seed must be an integer"):
         mg.Corpus.from_documents(["aa"] * 4).split(0.5, seed)
+
+
+def test_what_is_no_corpus():
+    with pytest.raises(TypeError, match="documents must be a sequence of str, not None"):
+        mg.Corpus.from_documents(None)
+    assert mg.Corpus((), "x").describe() == "0 documents; source: x"
+    with pytest.raises(ValueError, match="seed must be at least 0, not -5"):
+        mg.Corpus.from_documents(["aa"] * 4).split(0.5, -5)

@@ -182,7 +182,7 @@ def test_a_prompt_that_leaves_no_room():
     model, rng = recording()
     assert model.sample(2, prompt="abcdab") == ["abcdab"] * 2
     assert rng.weights == []
-    with pytest.raises(ValueError, match="prompt has 7 characters, more than block_size=6"):
+    with pytest.raises(ValueError, match=r"prompt has 7 characters, .* context is 6; give max_new"):
         model.sample(2, prompt="abcdabc")
     with pytest.raises(ValueError, match="character 'x' at position 1"):
         model.sample(2, prompt="ax")
@@ -281,3 +281,26 @@ def test_logprobs_are_those_of_the_logits():
     row = model.logits([TOKENIZER.bos, *ids[1 + T - T // 2 : 1 + T]])[-1]
     expected = row[ids[T + 1]] - np.log(np.exp(row).sum())
     assert model.logprobs("ab" * T)[T] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_model_that_is_not_finite_says_so():
+    model, _ = recording()
+    model.parameters["lm_head"][0, 0] = np.nan
+    for ask in (model.sample, lambda: model.sample(2, 0), lambda: model.logprobs("ab")):
+        with pytest.raises(ValueError, match="the model holds numbers that are not finite"):
+            ask()
+
+
+def test_engines_that_do_not_generate():
+    model, _ = recording()
+    for engine, why in {"reference": "does not generate", "cuda": "is unknown"}.items():
+        with pytest.raises(ValueError, match=f"engine '{engine}' {why}; (auto and|no engine)"):
+            model.generate(1, engine=engine)
+    with pytest.raises(TypeError, match="engine must be a name, not None"):
+        model.generate(1, engine=None)
+
+
+def test_a_file_is_no_model(tmp_path):
+    (tmp_path / "poem.txt").write_text("a")
+    with pytest.raises(mg.WeightsError, match=r"poem\.txt is not a directory"):
+        mg.GPT.load(tmp_path / "poem.txt")

@@ -467,3 +467,18 @@ def test_nothing_of_the_corpus_is_worked_out_twice(tmp_path, monkeypatch):
         trainer.save(tmp_path)
         trainer.evaluate(held_out)
     assert sorted(work) == ["digest", "encode"]
+
+
+def test_negative_seeds_are_refused():
+    with pytest.raises(ValueError, match="seed must be at least 0, not -5"):
+        make(seed=-5)
+
+
+@pytest.mark.parametrize("notes", [None, [1], {"x": {1}}, {"x": float("nan")}])
+def test_notes_that_are_no_json_keep_the_checkpoint(notes, tmp_path):
+    trainer = make()
+    trainer.save(tmp_path)
+    trainer.notes = notes
+    with pytest.raises((TypeError, ValueError), match="notes must be"):
+        trainer.save(tmp_path)
+    assert mg.Trainer.resume(tmp_path, CORPUS).notes == {}

@@ -64,7 +64,9 @@ codecs.register_error("pymicrogpt", as_bytes_or_number)
 def run_command(argv: list[str] | None, ready: Callable[[], object] | None) -> int:
     parser = build_parser()
     try:
-        args = parser.parse_args(argv)
+        args, unknown = parser.parse_known_args(argv)
+        if unknown:  # the subcommand's help lists what there is
+            args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         import_module(args.needs)
         if ready:
             ready()

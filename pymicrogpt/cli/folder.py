@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,10 +25,16 @@ CONSENT = "choose another --out-dir, or replace it with --overwrite"
 
 def kept_model(directory: str) -> GPT:
     """CommandError where there is none."""
-    if not Path(directory, WEIGHTS_FILE).exists():
-        raise CommandError(
-            f"{directory} holds no model; pymicrogpt train --out-dir {directory} does"
-        )
+    folder = Path(directory)
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"--out-dir {directory} is not a directory")
+    if not (folder / WEIGHTS_FILE).exists():
+        if (folder / "best" / WEIGHTS_FILE).exists():
+            raise CommandError(
+                f"{directory} holds a sweep; its best model is in --out-dir {folder / 'best'}"
+            )
+        train = shlex.join(["pymicrogpt", "train", "--out-dir", directory])
+        raise CommandError(f"{directory} holds no model; {train} trains one")
     return GPT.load(directory)
 
 

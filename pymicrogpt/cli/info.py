@@ -15,6 +15,8 @@ from .._words import escaped
 from .arguments import new_parser, nonempty
 from .terminal import say
 
+DAMAGED = "damaged: "  # of a checkpoint; the exit code is 1 then
+
 
 def add(subparsers: Any) -> None:
     parser = new_parser(
@@ -30,16 +32,17 @@ def add(subparsers: Any) -> None:
 
 def info(args: argparse.Namespace) -> int:
     facts = about_machine() if args.out_dir is None else about_model(args.out_dir)
+    code = int(str(facts.get("checkpoint")).startswith(DAMAGED))
     if args.json:
         say(json.dumps(without_nan(facts), allow_nan=False))
-        return 0
+        return code
     engines = facts.pop("engines", [])
     for fact, value in facts.items():
         say(escaped(f"{fact.replace('_', ' ')}: {value}"))
     for engine in engines:
         what = f"{engine['isa']}, {engine['dtype']}"
         say(f"  {engine['name']:9}  {what if engine['available'] else engine['reason']}")
-    return 0
+    return code
 
 
 def without_nan(value: Any) -> Any:
@@ -64,6 +67,7 @@ def about_machine() -> dict[str, Any]:
 
 def about_model(out_dir: str) -> dict[str, Any]:
     from ..storage.checkpoint import CHECKPOINT_FILE, Checkpoint
+    from ..storage.weights import WeightsError
     from .folder import kept_model
 
     model = kept_model(out_dir)
@@ -76,6 +80,9 @@ def about_model(out_dir: str) -> dict[str, Any]:
         **model.training,
     }
     if Path(out_dir, CHECKPOINT_FILE).exists():
-        checkpoint = Checkpoint.load(out_dir)
-        facts["checkpoint"] = f"step {checkpoint.step} of {checkpoint.settings['num_steps']}"
+        try:
+            checkpoint = Checkpoint.load(out_dir)
+            facts["checkpoint"] = f"step {checkpoint.step} of {checkpoint.settings['num_steps']}"
+        except WeightsError as error:
+            facts["checkpoint"] = f"{DAMAGED}{error}"
     return facts

@@ -173,12 +173,6 @@ class Run:
                     f"{directory / CHECKPOINT_FILE} was not written by this command; "
                     "Trainer.resume in Python goes on from it"
                 )
-            if state.ended:
-                raise CommandError(
-                    f"{directory} is complete at step {checkpoint.step}; for a longer training "
-                    "begin another run with more --max-steps: they determine the learning rate of "
-                    "every step"
-                )
             for name, value in given.items():
                 before = state.settings[name]
                 if value != before and name not in CHANGEABLE:
@@ -192,6 +186,19 @@ class Run:
                 raise CommandError(
                     f"{directory} was begun with {begun}, and keeps its number of steps: leave "
                     "--seconds out"
+                )
+            if state.ended == "patience":
+                if given.get("patience", 0) <= state.settings["patience"]:
+                    raise CommandError(
+                        f"{directory} was ended by --patience {state.settings['patience']} at step "
+                        f"{checkpoint.step}; --resume with a larger --patience goes on"
+                    )
+                state.ended = ""
+            if state.ended:
+                raise CommandError(
+                    f"{directory} is complete at step {checkpoint.step}; for a longer training "
+                    "begin another run with more --max-steps: they determine the learning rate of "
+                    "every step"
                 )
             state.settings |= given
             settings = Settings(**state.settings)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .._words import escaped
+from ..config import SEED_MAX
 from .arguments import integer, new_parser, nonempty, number, utf8
 from .terminal import lost, on_terminal, say
 
@@ -41,7 +42,7 @@ def add(subparsers: Any) -> None:
     add_sampling(parser)
     parser.add_argument(
         "--seed",
-        type=integer(0),
+        type=integer(0, SEED_MAX),
         metavar="N",
         help="the same samples again (default: new ones each time)",
     )
@@ -88,7 +89,7 @@ def texts(model: GPT, args: argparse.Namespace) -> Iterator[str]:
         for first in range(0, args.num_samples, AT_ONCE):
             n = min(AT_ONCE, args.num_samples - first)
             yield from model.generate(n, args.temperature, seed=seed, engine=args.engine, **how)
-            seed += 1
+            seed = (seed + 1) % (SEED_MAX + 1)
         return
     if args.seed is not None:
         model.rng.seed(args.seed)

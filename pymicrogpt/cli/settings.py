@@ -16,6 +16,9 @@ from .terminal import waiting
 # Settings that do not make another run, and those that a resumed run may change.
 INCIDENTAL = {"corpus", "log_interval"}
 CHANGEABLE = {"corpus", "log_interval", "engine", "patience"}
+NOTHING_HELD_OUT = (
+    "--patience and --val-fraction need --eval-interval: without it nothing is held out"
+)
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.eval_interval and (self.patience or self.val_fraction != 0.1):
-            raise CommandError(
-                "--patience and --val-fraction need --eval-interval: without it nothing is held out"
-            )
+            raise CommandError(NOTHING_HELD_OUT)
 
     @property
     def config(self) -> Config:

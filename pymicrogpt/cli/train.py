@@ -14,6 +14,7 @@ from typing import Any
 
 from .._signals import Signals
 from .._words import counted
+from ..config import SEED_MAX
 from .arguments import CommandError, integer, new_parser, nonempty, number
 from .display import new_display
 from .sample import add_sampling
@@ -75,7 +76,7 @@ def add(subparsers: Any) -> None:
         metavar="X",
         to=length,
     )
-    option("--seed", 42, "of all randomness", type=integer(-(2**63) + 1, 2**63 - 1), metavar="N")
+    option("--seed", 42, "of all randomness", type=integer(0, SEED_MAX), metavar="N")
     option(
         "--eval-interval",
         "never",
@@ -133,7 +134,7 @@ def threads(text: str) -> int | str:
 def train(args: argparse.Namespace) -> int:
     from .plan import Plan
     from .run import Run
-    from .settings import Settings
+    from .settings import NOTHING_HELD_OUT, Settings
 
     out_dir = Path(args.out_dir)
     if args.plot and find_spec("matplotlib") is None:
@@ -142,6 +143,8 @@ def train(args: argparse.Namespace) -> int:
         raise CommandError(f"--plot writes {out_dir / 'loss.png'}, which is a directory")
     names = asdict(Settings()).keys()
     given = {name: value for name, value in vars(args).items() if name in names}
+    if "val_fraction" in given and not (args.resume or "eval_interval" in given):
+        raise CommandError(NOTHING_HELD_OUT)
     if given.get("corpus", "-") != "-":
         given["corpus"] = os.path.abspath(given["corpus"])  # a resumed run may be elsewhere
     threads, seconds = getattr(args, "threads", None), getattr(args, "seconds", None)

@@ -98,6 +98,8 @@ def load_model(
 ) -> tuple[Config, Tokenizer, Tensors, dict[str, Any]]:
     """Config, tokenizer, parameters (float32) and how they were trained."""
     folder = Path(directory)
+    if folder.exists() and not folder.is_dir():
+        raise WeightsError(f"{folder} is not a directory, and holds no model")
     config_file = folder / CONFIG_FILE
     before = _identity(folder / WEIGHTS_FILE)
     beside = _read_config_file(config_file)

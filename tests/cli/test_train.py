@@ -132,6 +132,11 @@ def test_the_best_model_by_held_out_loss_is_kept(capsys):
     loss = -np.mean(log_probabilities[np.arange(4), ids[1:]])
     assert loss == pytest.approx(end["best_val_loss"], rel=1e-5)  # float32
     assert command("train", "--resume") == 2
+    assert "was ended by --patience 5 at step" in capsys.readouterr().err
+    assert command("train", "--resume", "--n-embd", "4") == 2
+    assert "was begun with --n-embd 8" in capsys.readouterr().err
+    assert command("train", "--resume", "--patience", "7") == 0
+    assert Checkpoint.load("out").step == end["step"] + 20
 
 
 def test_running_text(capsys):

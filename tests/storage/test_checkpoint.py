@@ -330,7 +330,7 @@ def test_killed_at_any_moment(tmp_path):
     k=st.integers(0, 6),
     beta1=st.floats(0.0, 0.999),
     beta2=st.floats(0.9, 0.9999),  # with less, Adam may diverge, and NaN is not saved
-    seed=st.integers(-(2**40), 2**40),
+    seed=st.integers(0, 2**40),
     engine=st.sampled_from([name for name in ENGINES if name != "reference"]),
 )
 def test_any_training_goes_on(tmp_path_factory, documents, k, engine, **changes):
