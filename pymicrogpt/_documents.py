@@ -66,17 +66,24 @@ class Documents(Sequence[str]):
         return Documents(self.text, self.offsets, np.ascontiguousarray(order, np.uint32))
 
     @property
-    def characters(self) -> int:
-        """Their number in all."""
+    def lengths(self) -> Iterator[NDArray[np.int64]]:
+        """In characters, many at a time, as there may be more than memory for all."""
         import numpy as np
 
+        step = 1 << 20
+        for i in range(0, len(self), step):
+            if self.order is None:
+                yield np.diff(self.offsets[i : i + step + 1])
+            else:
+                part = self.order[i : i + step].astype(np.int64)
+                yield self.offsets[part + 1] - self.offsets[part]
+
+    @property
+    def characters(self) -> int:
+        """Their number in all."""
         if self.order is None:
             return int(self.offsets[-1])
-        step = 1 << 20  # at a time, as there may be more than memory for their lengths
-        return sum(
-            int((self.offsets[part.astype(np.int64) + 1] - self.offsets[part]).sum())
-            for part in (self.order[i : i + step] for i in range(0, len(self), step))
-        )
+        return sum(int(lengths.sum()) for lengths in self.lengths)
 
     @property
     def alphabet(self) -> tuple[str, ...]:
@@ -110,6 +117,14 @@ class Documents(Sequence[str]):
     @property
     def _arrays(self) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.uint32] | None]:
         return self.text, self.offsets, self.order
+
+
+def longer_than(documents: Sequence[str], length: int) -> tuple[int, int]:
+    """How many have more characters than `length`, and how many characters the longest has."""
+    if isinstance(documents, Documents):
+        each = [(int((n > length).sum()), int(n.max())) for n in documents.lengths]
+        return sum(count for count, _ in each), max(longest for _, longest in each)
+    return sum(len(d) > length for d in documents), max(map(len, documents))
 
 
 def alphabet_of(documents: Iterable[str]) -> tuple[str, ...]:

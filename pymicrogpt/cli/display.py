@@ -142,13 +142,19 @@ def as_text(event: Event) -> str:
     if kind == "start":
         threads = f", {event['threads']} threads" if event["threads"] > 1 else ""
         resumed = f"\ngoing on from step {event['step']}" if event["step"] else ""
+        cut = ""
+        if event["cut"]:
+            cut = (
+                f"\nof {counted(event['cut'], 'document')} only the beginning is learned; "
+                f"--block-size {event['longest'] + 1} has room for all"
+            )
         held_out = f", {event['held_out']:,} more held out" if event["held_out"] else ""
         return (
             f"{escaped(event['corpus'])}\n"
             f"{counted(event['documents'], 'document')}{held_out}, "
             f"{counted(event['vocab_size'], 'token')}, "
             f"{counted(event['num_params'], 'parameter')}, engine {event['engine']}"
-            f"{threads}{resumed}"
+            f"{threads}{cut}{resumed}"
         )
     if kind == "plan":
         options = " ".join(f"{option(k)} {v}" for k, v in event["settings"].items())

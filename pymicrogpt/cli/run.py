@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from .._documents import longer_than
 from .._signals import Signals
 from .._words import counted, escaped
 from ..config import checked_float
@@ -216,10 +217,16 @@ class Run:
         return self.best if self.best is not None else self.trainer.model
 
     def start_event(self) -> Event:
+        corpus, block_size = self.trainer.corpus, self.trainer.config.block_size
+        cut, longest = 0, 0  # running text has blocks that fit
+        if corpus.block_size is None:
+            cut, longest = longer_than(corpus.documents, block_size - 1)  # and its end
         return {
             "event": "start",
-            "corpus": self.trainer.corpus.source,
+            "corpus": corpus.source,
             "documents": len(self.trainer.documents),
+            "cut": cut,
+            "longest": longest,
             "held_out": len(self.held_out) if self.held_out else 0,
             "vocab_size": self.trainer.tokenizer.vocab_size,
             "num_params": self.trainer.num_params,

@@ -149,6 +149,22 @@ def test_running_text(capsys):
     assert capsys.readouterr().out.count("---------------\n") == 2
 
 
+def test_lines_that_the_context_has_no_room_for_are_told(capsys, monkeypatch):
+    Path("long.txt").write_text("ab\n" + 15 * "a" + "\n" + 16 * "a" + "\n" + 40 * "b" + "\n")
+    words = "of 2 documents only the beginning is learned; --block-size 41 has room for all"
+    for large in (10**6, 1):  # the second time as one array of characters
+        monkeypatch.setattr("pymicrogpt._text.LARGE", large)
+        assert command("train", "long.txt", "--max-steps", "1", "--overwrite") == 0
+        assert words in capsys.readouterr().out.splitlines()
+    assert (
+        command("train", "long.txt", "--block-size", "41", "--max-steps", "1", "--overwrite") == 0
+    )
+    assert "only the beginning" not in capsys.readouterr().out
+    args = ["train", "long.txt", "--mode", "stream", "--block-size", "8", "--max-steps", "1"]
+    assert command(*args, "--overwrite") == 0
+    assert "only the beginning" not in capsys.readouterr().out
+
+
 def test_plot():
     pytest.importorskip("matplotlib", reason="the figure needs matplotlib")
     args = [*SMALL, "--max-steps", "20"]

@@ -119,7 +119,7 @@ def test_in_another_engine(tmp_path, engine):
 
 
 def test_settings_go_on(tmp_path):
-    changes = {"learning_rate": 0.03, "eps": 1e-7, "seed": -3}
+    changes = {"learning_rate": 0.03, "eps": 1e-7, "seed": 3}
     changes |= {"prefix_sharing": False, "skip_zeros": False}
     make(**changes).save(tmp_path)
     trainer = mg.Trainer.resume(tmp_path, CORPUS)
