@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from .._words import counted, escaped
 from ..storage.files import owned
 from .arguments import CommandError, integer, new_parser, nonempty, number
 from .sweep_display import Display, describe, show_table
-from .terminal import lost, one_line, say, waiting
+from .terminal import lost, one_line, say, tell, waiting
 
 if TYPE_CHECKING:
     from ..corpus import Corpus
@@ -139,7 +141,8 @@ def sweep(args: argparse.Namespace) -> int:
         except SweepError as error:
             display.close()
             kept = f"; {display.done} of {counted(display.total, 'trial')} are kept"
-            raise CommandError(f"{error}{kept if display.done else ''}") from None
+            message = args.parser.in_options(str(error))
+            raise CommandError(f"{message}{kept if display.done else ''}") from None
         except KeyboardInterrupt:
             display.close()
             left = "runs the others" if display.done < display.total else "writes the report"
@@ -154,12 +157,14 @@ def sweep(args: argparse.Namespace) -> int:
 
 def run_sweep(args: argparse.Namespace, display: Display) -> int:
     from ..engines import available_cores
-    from ..sweep import busy_fraction, ranking, run, write_report
+    from ..sweep import busy_fraction, load, ranking, run, write_report
     from ..sweep.report import table
     from ..sweep.run import check_address
 
     space = space_of(args)
     out_dir = Path(args.out_dir)
+    if out_dir.exists() and not out_dir.is_dir():
+        raise CommandError(f"--out-dir {out_dir} is not a directory")
     for name in ("results.csv", "results.parquet", "sweep.png"):
         if (out_dir / name).is_dir():
             raise CommandError(f"{out_dir / name} is a directory: choose another --out-dir")
@@ -190,9 +195,12 @@ def run_sweep(args: argparse.Namespace, display: Display) -> int:
         )
     display.close()
 
-    standings = ranking(rows)
+    # What the folder has of earlier sweeps is on the same documents, and stays in all that is left.
+    own = {row["key"] for row in rows}
     try:
-        files = write_report(rows, args.out_dir)
+        earlier = [row for row in load(out_dir) if row["key"] not in own]
+        standings = ranking(kept := [*rows, *earlier])
+        files = write_report(kept, args.out_dir)
         if standings:
             files.append(keep_best(standings[0].rows[0], train, out_dir))
     except OSError as error:
@@ -216,8 +224,14 @@ def run_sweep(args: argparse.Namespace, display: Display) -> int:
             workers = min(args.workers or available_cores(), len(display.rows))
             busy = 100 * busy_fraction(display.rows, workers)
             say(f"{counted(workers, 'worker')}, {busy:.1f} % of their time in trials")
+        if earlier:
+            count = "counts" if len(earlier) == 1 else "count"
+            more = (
+                f"{counted(len(earlier), 'trial')} of earlier sweeps in {args.out_dir} {count} too"
+            )
+            say(escaped(more))
         if standings:
-            show_table(*table(rows, args.top))
+            show_table(*table(kept, args.top))
         for row in failed[:3]:
             say(f"failed: {escaped(describe(row, space))}: {one_line(row['error'])}")
         if len(failed) > 3:
@@ -225,7 +239,7 @@ def run_sweep(args: argparse.Namespace, display: Display) -> int:
         say("wrote " + ", ".join(escaped(str(file)) for file in files))
     if isinstance(lost.get("stdout"), BrokenPipeError):
         del lost["stdout"]  # a reader that went away had what it wanted
-    return 0 if standings else 1
+    return 0 if len(failed) < len(rows) else 1
 
 
 @contextmanager
@@ -244,29 +258,47 @@ def space_of(args: argparse.Namespace) -> Space:
 
     names = (*AXES, "seeds", "random", "draw_seed", "evals")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if not given and not args.space:
+    if not given.keys() & {*AXES, "seeds"} and not args.space:
         raise CommandError(
             "nothing to vary: give values, as in --learning-rate 0.003,0.01,0.03 --n-embd 16,32"
         )
     if not args.space:
-        return Space.of(**given)
-    try:
-        return Space.from_toml(args.space, **given)
-    except ValueError as error:  # in the words of the file
-        raise CommandError(str(error)) from None
+        space = Space.of(**given)
+    else:
+        try:
+            space = Space.from_toml(args.space, **given)
+        except ValueError as error:  # in the words of the file
+            raise CommandError(str(error)) from None
+    if space.missing:
+        there = len({tuple({**trial, "seed": None}.values()) for trial in space.trials})
+        tell(
+            f"only {counted(there, 'different combination')} can be drawn, not "
+            f"{there + space.missing:,}: each of them is tried"
+        )
+    return space
 
 
 def load_corpus(args: argparse.Namespace, space: Space) -> Corpus:
     from .. import Corpus
 
     if args.mode == "lines":
-        return Corpus.from_stdin() if args.corpus == "-" else Corpus.load(args.corpus)
+        if args.corpus == "-":
+            return Corpus.from_stdin()
+        path = args.corpus or os.environ.get("PYMICROGPT_CORPUS")
+        return of_file(Corpus.from_file(path), path) if path else Corpus.load()
     sizes = {trial["block_size"] for trial in space.trials}
     if args.corpus is None or len(sizes) > 1:
         raise CommandError("--mode stream needs a text file, and one --block-size to cut it into")
     if args.corpus == "-":
         return Corpus.from_stdin("stream", sizes.pop())
-    return Corpus.from_file(args.corpus, mode="stream", block_size=sizes.pop())
+    return of_file(Corpus.from_file(args.corpus, "stream", sizes.pop()), args.corpus)
+
+
+def of_file(corpus: Corpus, path: str) -> Corpus:
+    """Named without the folder: where it lies is nothing for the card of the model."""
+    from .settings import utf8_name
+
+    return replace(corpus, source=utf8_name(path))
 
 
 def keep_best(row: Row, train: Corpus, out_dir: Path) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from math import inf, isfinite
 from typing import TYPE_CHECKING
 
 from .._words import counted, escaped
@@ -32,13 +31,13 @@ class Display:
         self.done = self.total = 0
         self.rows: list[Row] = []  # that came since the start
         self._began = time.monotonic()
-        self._best = inf
+        self._best: float | None = None  # of all trials in the folder
         self._live = on_terminal(sys.stdout) and not as_json
 
     def show(self, progress: Progress) -> None:
         done, total, row = progress.done, progress.total, progress.row
         tenth = done * 10 // total > self.done * 10 // total
-        self.done, self.total = done, total
+        self.done, self.total, self._best = done, total, progress.best
         if row is None:
             if done and not self.as_json:
                 are = "is" if done == 1 else "are"
@@ -49,8 +48,6 @@ class Display:
             event = {"event": "trial", "done": done, "total": total, **row}
             say(json.dumps(event, allow_nan=False))
             return
-        if not row["error"]:
-            self._best = min(self._best, row["held_out_loss"])
         if self._live:
             say(f"\r{self._line(progress.share)}\x1b[K", end="")
         elif tenth:
@@ -65,7 +62,7 @@ class Display:
         line = f"{self.done}/{counted(self.total, 'trial')}  {clock(seconds)}"
         if share < 1:
             line += f", about {clock(seconds / share - seconds)} left"
-        if isfinite(self._best):
+        if self._best is not None:
             line += f"  best held-out loss {self._best:.4f}"
         return line
 

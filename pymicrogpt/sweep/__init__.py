@@ -15,6 +15,7 @@ from .ranking import Standing, busy_fraction, pareto_front, ranking
 from .report import write_report
 from .run import Progress, run
 from .space import Range, Space
+from .store import load
 from .trial import Row, SweepError, retrain
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Standing",
     "SweepError",
     "busy_fraction",
+    "load",
     "pareto_front",
     "ranking",
     "retrain",

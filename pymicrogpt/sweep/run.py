@@ -16,10 +16,9 @@ from ..corpus import Corpus
 from ..engines import available_cores
 from .pool import run_local
 from .space import Settings, Space
-from .store import Store
+from .store import FILE, Store
 from .trial import Data, Row, SweepError, cost, key, no_scheduler, run_trial
 
-FILE = "trials.jsonl"
 CONNECT_SECONDS = 3.0
 
 
@@ -31,12 +30,14 @@ class Progress:
     total: trials of the space
     share: of the work of this call, estimated, 0 .. 1
     row: the one that has come; None at the beginning
+    best: the least held-out loss of all trials in the folder; None where none has succeeded
     """
 
     done: int
     total: int
     share: float
     row: Row | None
+    best: float | None
 
 
 def run(
@@ -56,12 +57,14 @@ def run(
     Each row is appended to trials.jsonl in `out_dir` as soon as it is there, and a trial that the
     file has is not run again, unless it failed and `retry_failed` is given. So a sweep that was
     stopped or killed goes on when it is called again, and one with more trials runs the new ones.
+    load() has the rows of all sweeps in the folder, which are of one corpus and split.
 
     workers: processes on this machine, one core each; all cores by default
     scheduler: address of a Dask scheduler, tcp://...; its workers are used instead
     progress: called at the beginning and after each row
 
-    SweepError where the sweep cannot start or go on; TypeError and ValueError for wrong arguments.
+    SweepError where the sweep cannot start or go on, or the folder has trials on other documents;
+    TypeError and ValueError for wrong arguments.
     """
     if workers is not None:
         workers = checked_int("workers", workers)
@@ -72,9 +75,7 @@ def run(
     out_dir.mkdir(parents=True, exist_ok=True)
     trials = {key(settings, data.digest): settings for settings in space.trials}
     with Store(out_dir / FILE) as store:
-        for k, settings in trials.items():
-            if k in store.rows:
-                store.check(settings, k)
+        store.check(data.digest)
         done = {
             k
             for k, row in store.rows.items()
@@ -83,16 +84,21 @@ def run(
         todo = [settings for k, settings in trials.items() if k not in done]
         todo.sort(key=cost, reverse=True)
         work, worked = sum(map(cost, todo)), 0.0
+        losses = [row["held_out_loss"] for row in store.rows.values() if not row["error"]]
+        best = min(losses, default=None)
         if progress:
-            progress(Progress(len(done), len(trials), 0.0, None))
+            progress(Progress(len(done), len(trials), 0.0, None, best))
         if todo:
             with closing(_rows(todo, data, workers, scheduler)) as rows:
                 for row in rows:
                     store.append(row)
                     done.add(row["key"])
                     worked += cost(row["settings"])
+                    if not row["error"]:
+                        loss = row["held_out_loss"]
+                        best = loss if best is None else min(best, loss)
                     if progress:
-                        progress(Progress(len(done), len(trials), worked / work, row))
+                        progress(Progress(len(done), len(trials), worked / work, row, best))
         return [store.rows[k] for k in trials]
 
 

@@ -8,7 +8,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ DEFAULTS: Settings = {
 }
 SHAPE = ("n_layer", "n_embd", "n_head", "block_size")
 FLOATS = ("learning_rate", "beta1", "beta2", "seconds")
-DRAWS = 1000  # of shapes, until one is valid
+DRAWS = 1000  # until one is a valid shape, or is new
 INT_MAX = 2**63 - 1  # of settings: results.parquet has no larger integers
 MOST_TRIALS = 1_000_000  # a slip of the finger asks for more than memory holds
 
@@ -81,9 +81,12 @@ class Space:
 
     TypeError and ValueError name the axis that is wrong. A combination that no model can have is
     left to its trial, which fails with the reason.
+
+    missing: by how many a random space has fewer combinations than were to be drawn
     """
 
     trials: tuple[Settings, ...]
+    missing: int = field(default=0, compare=False)
 
     @classmethod
     def grid(cls, *, seeds: int | Sequence[int] = 1, **axes: Any) -> Space:
@@ -91,7 +94,10 @@ class Space:
         values = _axes(axes)
         for name, axis in values.items():
             if isinstance(axis, Range):
-                raise ValueError(f"{name} is a range, which only a random space can draw from")
+                raise ValueError(
+                    f"{name} is a range, which only a random space can draw from: random must say "
+                    "how many draws"
+                )
         combinations = itertools.product(*(values[name] for name in values))  # type: ignore[arg-type]
         number = math.prod(map(len, values.values()))  # type: ignore[arg-type]
         return cls._of((dict(zip(values, c, strict=True)) for c in combinations), number, seeds)
@@ -100,12 +106,12 @@ class Space:
     def random(
         cls, trials: int, *, draw_seed: int = 0, seeds: int | Sequence[int] = 1, **axes: Any
     ) -> Space:
-        """`trials` draws of every axis. More trials of the same `draw_seed` begin with the same
-        ones. ValueError where no draw has n_embd divisible by n_head."""
+        """`trials` different draws of every axis, or all combinations where there are fewer. More
+        trials of the same `draw_seed` begin with the same ones. ValueError where no draw has n_embd
+        divisible by n_head."""
         trials = checked_int("trials", trials)
         rng = random.Random(checked_int("draw_seed", draw_seed, minimum=0))
-        values = _axes(axes)
-        return cls._of((_draw(values, rng) for _ in range(trials)), trials, seeds)
+        return cls._of(_draws(_axes(axes), trials, rng), trials, seeds)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], **changes: Any) -> Space:
@@ -138,11 +144,16 @@ class Space:
             raise ValueError(f"{path}: {error}") from None
 
     @classmethod
-    def of(cls, *, random: int | None = None, draw_seed: int = 0, **axes: Any) -> Space:
-        """Space.random with `random` trials, or Space.grid where it is None."""
-        if random is None:
-            return cls.grid(**axes)
-        return cls.random(random, draw_seed=draw_seed, **axes)
+    def of(cls, *, random: int | None = None, draw_seed: int | None = None, **axes: Any) -> Space:
+        """Space.random with `random` trials, or Space.grid where it is None. ValueError for a
+        `draw_seed` of no draws."""
+        if random is not None:
+            return cls.random(random, draw_seed=0 if draw_seed is None else draw_seed, **axes)
+        if draw_seed is not None:
+            raise ValueError(
+                "draw_seed is for the draws of a random space: random must say how many"
+            )
+        return cls.grid(**axes)
 
     @classmethod
     def _of(
@@ -160,7 +171,9 @@ class Space:
             raise ValueError(
                 f"these are {number * len(chosen):,} trials; a sweep has at most {MOST_TRIALS:,}"
             )
-        return cls(tuple({**DEFAULTS, "seed": s, **c} for c in combinations for s in chosen))
+        found = list(combinations)
+        trials = tuple({**DEFAULTS, "seed": s, **c} for c in found for s in chosen)
+        return cls(trials, number - len(found))
 
     def __len__(self) -> int:
         return len(self.trials)
@@ -233,6 +246,62 @@ def _checked(name: str, value: Any) -> Any:
     return checked_int(name, value, -INT_MAX, INT_MAX)
 
 
+def _draws(
+    axes: Mapping[str, Range | list[Any]], number: int, rng: random.Random
+) -> Iterator[Settings]:
+    """Different ones, at most `number`. What is drawn does not depend on how many follow."""
+    seen: set[tuple[Any, ...]] = set()
+    old = 0  # draws in a row that were there before
+    while len(seen) < number and old < DRAWS:
+        try:
+            drawn = _draw(axes, rng)
+        except ValueError:
+            if not seen:
+                raise
+            break
+        if (values := tuple(drawn.values())) in seen:
+            old += 1
+            continue
+        old = 0
+        seen.add(values)
+        yield drawn
+    if len(seen) < number:  # all but a few unlikely ones
+        rest = [c for c in _all_shapes(axes) if tuple(c.values()) not in seen]
+        rng.shuffle(rest)
+        yield from rest[: number - len(seen)]
+
+
+def _all_shapes(axes: Mapping[str, Range | list[Any]]) -> Iterator[Settings]:
+    """Every combination that a model can have; none where there are too many to go through."""
+    values: list[Sequence[Any]] = []
+    for axis in axes.values():
+        if not isinstance(axis, Range):
+            values.append(list(dict.fromkeys(axis)))
+        elif (
+            isinstance(axis.low, int)
+            and isinstance(axis.high, int)
+            and axis.high - axis.low < MOST_TRIALS
+        ):
+            values.append(range(axis.low, axis.high + 1))
+        else:
+            return
+    if math.prod(map(len, values)) > MOST_TRIALS:
+        return
+    for combination in itertools.product(*values):
+        settings = dict(zip(axes, combination, strict=True))
+        try:
+            _check_shape(settings)
+        except ValueError:
+            continue
+        yield settings
+
+
+def _check_shape(settings: Settings) -> None:
+    """ValueError where no model can have it."""
+    shape: list[Any] = [settings.get(name, DEFAULTS[name]) for name in SHAPE]
+    Config(*shape)
+
+
 def _draw(axes: Mapping[str, Range | list[Any]], rng: random.Random) -> Settings:
     reason: ValueError | None = None
     for _ in range(DRAWS):
@@ -241,8 +310,7 @@ def _draw(axes: Mapping[str, Range | list[Any]], rng: random.Random) -> Settings
             for name, axis in axes.items()
         }
         try:
-            shape: list[Any] = [drawn.get(name, DEFAULTS[name]) for name in SHAPE]
-            Config(*shape)
+            _check_shape(drawn)
         except ValueError as error:
             reason = error
         else:

@@ -10,9 +10,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .._words import counted
 from ..storage.files import lock
-from .space import INT_MAX, Settings
-from .trial import Row, SweepError, empty_row
+from .space import DEFAULTS, INT_MAX
+from .trial import Row, SweepError, empty_row, key
+
+FILE = "trials.jsonl"
+
+
+def load(out_dir: str | os.PathLike[str]) -> list[Row]:
+    """The rows of all sweeps in `out_dir`, in the order in which they came, while another one is
+    written, too. SweepError where a line is no row; FileNotFoundError where no sweep was."""
+    path = Path(out_dir) / FILE
+    rows, _ = _read(path)
+    for row in rows.values():
+        _check(path, row)
+    return list(rows.values())
 
 
 class Store:
@@ -29,31 +42,22 @@ class Store:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             self._lock()
-            self.rows = self._read()  # by key; of several with one key the last
+            self.rows, whole = _read(path)
+            if whole < path.stat().st_size:  # killed while it wrote the last line
+                os.ftruncate(self._fd, whole)
         except BaseException:
             os.close(self._fd)
             raise
 
-    def check(self, settings: Settings, key: str) -> None:
-        """SweepError where the row of this trial lacks something, or has it of another type."""
-        fields = empty_row(settings, "")
-        if missing := [name for name in fields if name not in self.rows[key]]:
+    def check(self, data_digest: str) -> None:
+        """SweepError where a row lacks something or has it of another type, or is of another
+        corpus or split: losses that do not compare would share a ranking and a best model."""
+        for row in self.rows.values():
+            _check(self.path, row)
+        if others := sum(row["data"] != data_digest for row in self.rows.values()):
             raise SweepError(
-                f"{self.path} has a trial {key} that lacks {missing[0]}; remove its line, or "
-                "choose another folder"
-            )
-        # As text, as True and 1.0 are 1.
-        if json.dumps(self.rows[key]["settings"], sort_keys=True) != json.dumps(
-            settings, sort_keys=True
-        ):
-            raise SweepError(
-                f"{self.path} has a trial {key} with other settings than its key says; remove "
-                "its line, or choose another folder"
-            )
-        if name := _unfit(self.rows[key]):
-            raise SweepError(
-                f"{self.path} has a trial {key} with a {name} that no trial has; remove its line, "
-                "or choose another folder"
+                f"{self.path} has {counted(others, 'trial')} on another text or another split of "
+                "it, whose losses do not compare with those of this sweep; choose another out_dir"
             )
 
     def append(self, row: Row) -> None:
@@ -85,29 +89,54 @@ class Store:
         except BlockingIOError:
             raise SweepError(f"another sweep is writing {self.path}; wait for it") from None
 
-    def _read(self) -> dict[str, Row]:
-        content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):  # killed while it wrote this line
-            os.ftruncate(self._fd, whole)
-        rows: dict[str, Row] = {}
-        for number, line in enumerate(content[:whole].splitlines(), 1):
-            reason = ""
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    reason = "it is no JSON object"
-                elif not isinstance(row.get("key"), str):
-                    reason = "it lacks key"
-            except (ValueError, TypeError, RecursionError):
-                reason = "it is no JSON"
-            if reason:
-                raise SweepError(
-                    f"{self.path}, line {number}, is not a trial: {reason}; remove the line, or "
-                    "choose another folder"
-                )
-            rows[row["key"]] = row
-        return rows
+
+def _read(path: Path) -> tuple[dict[str, Row], int]:
+    """Rows by key, of several with one key the last, and the bytes of all lines that are whole."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    rows: dict[str, Row] = {}
+    for number, line in enumerate(content[:whole].splitlines(), 1):
+        reason = ""
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                reason = "it is no JSON object"
+            elif not isinstance(row.get("key"), str):
+                reason = "it lacks key"
+        except (ValueError, TypeError, RecursionError):
+            reason = "it is no JSON"
+        if reason:
+            raise SweepError(
+                f"{path}, line {number}, is not a trial: {reason}; remove the line, or choose "
+                "another folder"
+            )
+        rows[row["key"]] = row
+    return rows, whole
+
+
+def _check(path: Path, row: Row) -> None:
+    """SweepError where a row is not as a trial leaves it."""
+    wrong = ""
+    fields = empty_row(DEFAULTS, "")
+    if missing := [name for name in fields if name not in row]:
+        wrong = f"that lacks {missing[0]}"
+    elif name := next((name for name in row if name not in fields), "") or _unfit(row):
+        wrong = f"with a {name} that no trial has"
+    elif not _is_key(row):
+        wrong = "with other settings than its key says"
+    if wrong:
+        raise SweepError(
+            f"{path} has a trial {row['key']} {wrong}; remove its line, or choose another folder"
+        )
+
+
+def _is_key(row: Row) -> bool:
+    settings = row["settings"]
+    try:  # a digest of text, so that True and 1.0 are not 1
+        own = key(settings, row["data"])
+    except (ValueError, RecursionError):  # NaN, or nested too deeply
+        return False
+    return own == row["key"] and isinstance(settings, dict) and settings.keys() == DEFAULTS.keys()
 
 
 def _unfit(row: Row) -> str:

@@ -125,7 +125,13 @@ def test_command_with_toml_json_and_failures(tmp_path):
         ([], "nothing to vary"),
         (["--n-embd", "16,x"], "integers a,b,c or a range"),
         (["--learning-rate", "0.1..0.01"], "low < high"),
-        (["--learning-rate", "0.01..0.1"], "--learning-rate is a range, which only a random"),
+        (
+            ["--learning-rate", "0.01..0.1"],
+            "--learning-rate is a range, which only a random space can draw from: --random must",
+        ),
+        (["--draw-seed", "5"], "nothing to vary"),
+        (["--random", "5"], "nothing to vary"),
+        (["--draw-seed", "0", "--n-embd", "8"], "--draw-seed is for the draws of a random space: "),
         (
             ["--max-steps", "5", "--max-seconds", "1"],
             "--max-seconds must not be given beside --max-steps",
@@ -189,3 +195,93 @@ def test_a_report_that_fails_says_where_the_trials_are(tmp_path, monkeypatch, ca
     Path("other/best").write_text("mine")
     assert cli.main([*args, "--out-dir", "other"]) == 2
     assert "other/best is not a directory" in capsys.readouterr().err
+    assert cli.main([*args, "--out-dir", "corpus.txt"]) == 2
+    assert capsys.readouterr().err == "pymicrogpt: --out-dir corpus.txt is not a directory\n"
+
+
+QUICK = ["--max-steps", "20", "--evals", "1", "--workers", "1"]
+
+
+@pytest.fixture
+def corpora(tmp_path, monkeypatch):
+    """names.txt, poem.txt in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    documents = mg.Corpus._embedded("for tests").documents
+    Path("names.txt").write_text("\n".join(documents[:200]))
+    Path("poem.txt").write_text("\n".join(documents[200:300]))
+
+
+def contents(folder):
+    return {file: file.read_bytes() for file in Path(folder).rglob("*") if file.is_file()}
+
+
+def test_later_sweeps_in_a_folder_lose_nothing(corpora, capsys):
+    import csv
+
+    def keys():
+        with open("sweep/results.csv", newline="") as file:
+            return {row["key"] for row in csv.DictReader(file)}
+
+    args = ["sweep", "names.txt", *QUICK]
+    assert cli.main([*args, "--n-embd", "8,16", "--learning-rate", "0.01,0.02"]) == 0
+    first, best = keys(), mg.GPT.load("sweep/best").training["held_out_loss"]
+    model = Path("sweep/best/model.safetensors").read_bytes()
+    line = f"best held-out loss {best:.4f}\n"
+    assert capsys.readouterr().out.count(line) >= 1
+
+    # A part of it, something worse, and what only fails.
+    for more, code, count, earlier in (
+        (["--n-embd", "8", "--learning-rate", "0.01"], 0, 4, 3),
+        (["--n-embd", "8", "--learning-rate", "1e-9"], 0, 5, 4),
+        (["--batch-size", "0"], 1, 6, 5),
+    ):
+        assert cli.main([*args, *more]) == code
+        assert first <= keys() and len(keys()) == count
+        assert Path("sweep/best/model.safetensors").read_bytes() == model
+        out = capsys.readouterr().out
+        assert f"{earlier} trials of earlier sweeps in sweep count too\n" in out
+        assert ["1", f"{best:#.4g}"] in [line.split()[:2] for line in out.splitlines()]
+        assert out.count("best held-out loss") == out.count(line)
+
+    there = contents("sweep")
+    for other in (["poem.txt"], ["names.txt", "--val-fraction", "0.3"]):
+        assert cli.main(["sweep", *other, *QUICK, "--n-embd", "8"]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and err.endswith("; choose another --out-dir\n")
+        assert "sweep/trials.jsonl has 6 trials on another text or another split of it" in err
+        assert contents("sweep") == there
+
+
+def test_a_sweep_that_goes_on_tells_the_best_of_all(corpora, capsys):
+    args = ["sweep", "names.txt", *QUICK]
+    assert cli.main([*args, "--n-embd", "16", "--learning-rate", "0.02"]) == 0
+    [good] = [line for line in capsys.readouterr().out.splitlines() if "best held-out" in line]
+    assert cli.main([*args, "--n-embd", "16", "--learning-rate", "0.02,1e-9"]) == 0
+    [last] = [line for line in capsys.readouterr().out.splitlines() if "best held-out" in line]
+    assert last.startswith("2/2 trials") and last.split()[-1] == good.split()[-1]
+
+
+@pytest.mark.parametrize("how", ["argument", "environment", "stream"])
+def test_the_card_of_the_best_model_has_no_path(corpora, monkeypatch, how):
+    path = os.path.abspath("names.txt")
+    given = [] if how == "environment" else [path]
+    if how == "environment":
+        monkeypatch.setenv("PYMICROGPT_CORPUS", path)
+    if how == "stream":
+        given += ["--mode", "stream"]
+    assert cli.main(["sweep", *given, *QUICK, "--n-embd", "8"]) == 0
+    assert os.path.dirname(path) not in Path("sweep/best/README.md").read_text()
+    assert mg.GPT.load("sweep/best").training["corpus"].startswith("names.txt (")
+
+
+def test_fewer_combinations_than_were_to_be_drawn(corpora, capsys):
+    args = ["sweep", "poem.txt", *QUICK, "--n-head", "1", "--n-embd", "8..10"]
+    assert cli.main([*args, "--random", "3"]) == 0
+    out, err = capsys.readouterr()
+    assert "3/3 trials" in out and not err
+    assert cli.main([*args, "--random", "5", "--seeds", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert "6/6 trials" in out
+    assert err == (
+        "pymicrogpt: only 3 different combinations can be drawn, not 5: each of them is tried\n"
+    )

@@ -12,8 +12,9 @@ import sys
 
 import pytest
 
+import pymicrogpt as mg
 from pymicrogpt import sweep
-from pymicrogpt.sweep import Space, pool
+from pymicrogpt.sweep import Space, SweepError, pool
 from pymicrogpt.sweep.trial import Data, key, run_trial
 
 from .common import HELD_OUT, QUICK, TRAIN, in_this_process, kills_its_process, posix, without_times
@@ -53,9 +54,34 @@ def test_run_keeps_every_row_and_runs_nothing_twice(tmp_path):
         progress=lambda progress: progress.row and again.append(progress.row["key"]),
     )
     assert sorted(again) == sorted(row["key"] for row in failed)
-    # Another corpus is another trial.
-    other = sweep.run(Space.grid(n_embd=8, **QUICK), HELD_OUT, TRAIN, tmp_path)
-    assert other[0]["key"] not in {row["key"] for row in rows}
+
+
+def test_a_folder_holds_trials_of_one_text_alone(tmp_path):
+    """As losses on other documents do not compare, and there is one best model."""
+    first = sweep.run(Space.grid(n_embd=[8, 16], **QUICK), TRAIN, HELD_OUT, tmp_path, workers=1)
+    there = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    message = "has 2 trials on another text or another split of it, .*; choose another out_dir"
+    for train, held_out in ((HELD_OUT, TRAIN), mg.Corpus._embedded("for tests").split(0.3)):
+        with pytest.raises(SweepError, match=message):
+            sweep.run(Space.grid(n_embd=8, **QUICK), train, held_out, tmp_path, workers=1)
+        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == there
+
+    [row] = sweep.run(Space.grid(n_embd=12, **QUICK), TRAIN, HELD_OUT, tmp_path, workers=1)
+    assert sorted(r["key"] for r in sweep.load(tmp_path)) == sorted(r["key"] for r in [*first, row])
+
+
+def test_progress_has_the_best_of_all_trials_in_the_folder(tmp_path):
+    def best(space):
+        seen = []
+        sweep.run(space, TRAIN, HELD_OUT, tmp_path, workers=1, progress=seen.append)
+        return seen
+
+    good, bad = Space.grid(**QUICK), Space.grid(**{**QUICK, "num_steps": 1})
+    first, last = best(good)
+    assert first.best is None and last.best == last.row["held_out_loss"]
+    assert [p.best for p in best(bad)] == [last.best, last.best]
+    both = Space((*good.trials, *bad.trials))
+    assert [(p.done, p.best) for p in best(both)] == [(2, last.best)]
 
 
 @posix

@@ -40,6 +40,28 @@ def test_random_draws_begin_alike_and_stay_inside():
     assert all(t["n_embd"] % t["n_head"] == 0 for t in many.trials)
 
 
+def test_random_draws_are_different_ones():
+    space = Space.random(7, n_embd=Range(8, 16), n_head=1, seeds=2)
+    assert len(space) == 14
+    assert len({t["n_embd"] for t in space.trials}) == 7 and not space.missing
+
+
+def test_a_random_space_has_all_combinations_where_they_are_fewer():
+    axes = {"n_embd": Range(8, 16), "n_head": [2, 4, 4]}
+    few, all = Space.random(5, **axes), Space.random(20, **axes)
+    assert all.trials[:5] == few.trials and not few.missing
+    found = [(t["n_embd"], t["n_head"]) for t in all.trials]
+    assert sorted(found) == [(w, h) for w in range(8, 17) for h in (2, 4) if w % h == 0]
+    assert all.missing == 20 - len(found)
+    # Those that a draw hits once in a hundred thousand times are there, too.
+    rare = Space.random(99_999, n_layer=Range(1, 3000))
+    assert {t["n_layer"] for t in rare.trials} == set(range(1, 3001))
+    assert rare.missing == 96_999
+    # A range of two neighbouring numbers, and one too long to go through.
+    assert len(Space.random(9, beta2=Range(0.5, math.nextafter(0.5, 1)))) == 2
+    assert len(Space.random(9, n_embd=Range(4, 2**62), n_head=1)) == 9
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -47,7 +69,11 @@ def test_random_draws_begin_alike_and_stay_inside():
         (lambda: Space.grid(n_embd=[16, "32"]), "n_embd must be an integer, not '32'"),
         (lambda: Space.grid(n_embd=[]), "n_embd has no values"),
         (lambda: Space.grid(learning_rate=float("nan")), "learning_rate must be finite"),
-        (lambda: Space.grid(learning_rate=Range(0.1, 1)), "only a random space can draw"),
+        (
+            lambda: Space.grid(learning_rate=Range(0.1, 1)),
+            "only a random space can draw from: random must say how many",
+        ),
+        (lambda: Space.of(draw_seed=0, n_embd=[8, 16]), "draw_seed is for the draws of a random"),
         (lambda: Space.grid(num_steps=5, seconds=1), "seconds must not be given beside num_steps"),
         (lambda: Space.grid(seconds=0), "seconds must be greater than 0"),
         (lambda: Space.grid(evals=0), "evals must be at least 1"),
@@ -109,6 +135,7 @@ def test_the_documented_toml(tmp_path):
         ("axes = 3", "axes must be a table"),
         ("[axes]\nn_embd = { low = 3 }", "n_embd: a range is"),
         ("[axes]\nwidth = 3", "'width' is no setting"),
+        ("draw_seed = 5\n[axes]\nn_embd = [8, 16]", "draw_seed is for .*: random must say how"),
         ("[axes\n", "space.toml: .*line 1"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from pymicrogpt import sweep
 from pymicrogpt.sweep import Space, SweepError
 from pymicrogpt.sweep.store import Store
-from pymicrogpt.sweep.trial import Data, receive, run_trial
+from pymicrogpt.sweep.trial import Data, key, receive, run_trial
 
 from .common import HELD_OUT, QUICK, TRAIN, posix
 
@@ -96,10 +96,37 @@ def test_damaged_rows_are_told_with_what_they_lack(tmp_path):
     for damaged, reason in (
         ({k: v for k, v in row.items() if k != "curve"}, "that lacks curve"),
         ({**row, "settings": {}}, "with other settings"),
+        ({**row, "settings": {**row["settings"], "beta1": float("nan")}}, "with other settings"),
+        ({**row, "remark": "mine"}, "with a remark that no trial has"),
     ):
         (tmp_path / "trials.jsonl").write_text(json.dumps(damaged) + "\n")
         with pytest.raises(SweepError, match=f"has a trial {row['key']} {reason}"):
             sweep.run(space, TRAIN, HELD_OUT, tmp_path, workers=1)
+        other = Space.grid(**{**QUICK, "num_steps": 1})  # the report has the damaged one as well
+        with pytest.raises(SweepError, match=f"has a trial {row['key']} {reason}"):
+            sweep.run(other, TRAIN, HELD_OUT, tmp_path, workers=1)
+        with pytest.raises(SweepError, match=f"has a trial {row['key']} {reason}"):
+            sweep.load(tmp_path)
+
+
+def test_a_row_of_a_version_with_fewer_settings(tmp_path):
+    [row] = sweep.run(Space.grid(**QUICK), TRAIN, HELD_OUT, tmp_path, workers=1)
+    settings = {k: v for k, v in row["settings"].items() if k != "beta1"}
+    older = {**row, "key": key(settings, row["data"]), "settings": settings}
+    (tmp_path / "trials.jsonl").write_text(json.dumps(older) + "\n")
+    with pytest.raises(SweepError, match=f"has a trial {older['key']} with other settings"):
+        sweep.load(tmp_path)
+
+
+def test_rows_are_loaded_while_a_sweep_writes(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        sweep.load(tmp_path)
+    [row] = sweep.run(Space.grid(**QUICK), TRAIN, HELD_OUT, tmp_path, workers=1)
+    with Store(tmp_path / "trials.jsonl"):
+        with open(tmp_path / "trials.jsonl", "ab") as file:
+            file.write(b'{"key": "to')
+        assert sweep.load(tmp_path) == [row]
+    assert (tmp_path / "trials.jsonl").read_bytes().endswith(b"to")
 
 
 @pytest.mark.parametrize(
