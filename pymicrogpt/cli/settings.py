@@ -56,12 +56,11 @@ class Settings:
                 corpus = Corpus.from_stdin(self.mode, self.block_size)
             elif self.corpus is not None:
                 corpus = Corpus.from_file(self.corpus, self.mode, self.block_size)
-                # Where it lies is nothing for the card of the model.
                 corpus = replace(corpus, source=utf8_name(self.corpus))
             elif self.mode == "stream":
                 raise CommandError("--mode stream needs a text file: pymicrogpt train FILE")
             else:
-                corpus = Corpus.load()
+                corpus = usual_corpus()
             if not self.eval_interval:
                 return corpus, None
             return corpus.split(self.val_fraction, seed=self.seed)
@@ -84,6 +83,14 @@ class State:
     loss_count: int = 0
 
 
+def usual_corpus() -> Corpus:
+    """Where none is given. Where it lies is nothing for the card of the model."""
+    corpus = Corpus.load()
+    if path := os.environ.get("PYMICROGPT_CORPUS"):
+        return replace(corpus, source=utf8_name(path))
+    return replace(corpus, source=corpus.source.replace(os.path.expanduser("~"), "~"))
+
+
 def utf8_name(path: str) -> str:
-    """Of a file, in UTF-8 whatever the locale made of it."""
+    """Of a file without its folder, in UTF-8 whatever the locale made of it."""
     return os.fsencode(Path(path).name).decode("utf-8", "backslashreplace")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -280,12 +279,14 @@ def space_of(args: argparse.Namespace) -> Space:
 
 def load_corpus(args: argparse.Namespace, space: Space) -> Corpus:
     from .. import Corpus
+    from .settings import usual_corpus
 
     if args.mode == "lines":
         if args.corpus == "-":
             return Corpus.from_stdin()
-        path = args.corpus or os.environ.get("PYMICROGPT_CORPUS")
-        return of_file(Corpus.from_file(path), path) if path else Corpus.load()
+        if args.corpus is None:
+            return usual_corpus()
+        return of_file(Corpus.from_file(args.corpus), args.corpus)
     sizes = {trial["block_size"] for trial in space.trials}
     if args.corpus is None or len(sizes) > 1:
         raise CommandError("--mode stream needs a text file, and one --block-size to cut it into")

@@ -165,6 +165,25 @@ def test_lines_that_the_context_has_no_room_for_are_told(capsys, monkeypatch):
     assert "only the beginning" not in capsys.readouterr().out
 
 
+def test_where_the_text_lies_is_not_in_the_card(tmp_path, monkeypatch, capsys):
+    home = tmp_path / "home"
+    cached = home / ".cache/pymicrogpt/names.txt"
+    cached.parent.mkdir(parents=True)
+    cached.write_text("\n".join(NAMES))
+    monkeypatch.setenv("PYMICROGPT_CORPUS", str(cached))
+    assert command("train", "--max-steps", "1", "--overwrite") == 0
+    assert "- corpus: names.txt\n" in Path("out/README.md").read_text()
+    assert command("sweep", "--max-steps", "1", "--seeds", "1") == 0
+    assert str(home) not in Path("sweep/best/README.md").read_text()
+    monkeypatch.delenv("PYMICROGPT_CORPUS")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr("pymicrogpt._names.cache_file", lambda: cached)
+    monkeypatch.setattr("pymicrogpt._names.read_cached", lambda file: file.read_bytes())
+    assert command("train", "--max-steps", "1", "--overwrite") == 0
+    card = Path("out/README.md").read_text().replace("\\", "")  # of Markdown
+    assert "cached at ~/.cache/pymicrogpt/names.txt\n" in card
+
+
 def test_plot():
     pytest.importorskip("matplotlib", reason="the figure needs matplotlib")
     args = [*SMALL, "--max-steps", "20"]
