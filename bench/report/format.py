@@ -59,7 +59,7 @@ def exact(found: Estimate) -> str:
         f"{float(f'{number:.5g}'):,.10g}" for number in (found.value, found.low, found.high)
     )
     if found.rounds < 2:
-        return f"{value} (one round)" if found.rounds else value
+        return f"{value} (no interval)" if found.rounds else value
     worth = f"{100 * found.level:.0f} % of {found.rounds} rounds"
     return f"{value} ({low} to {high}, {worth})"
 
@@ -79,7 +79,7 @@ def whisker_note(found: Iterable[Estimate]) -> str:
     if fewest.level == LEVEL:
         return f"Whiskers: {100 * LEVEL:.0f} % intervals."
     if fewest.rounds == 1:
-        return "Whiskers: intervals; none where there was one round."
+        return "Whiskers: intervals; none where one round counts."
     return (
         f"Whiskers: {100 * LEVEL:.0f} % intervals, but of fewer than six rounds their range, worth "
         f"{100 * fewest.level:.0f} % for {fewest.rounds}."

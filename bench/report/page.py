@@ -126,7 +126,7 @@ def card(results: Results, row: Row) -> Iterable[Markup]:
 def ends(what: str, row: Row, found: Estimate) -> Markup:
     """An interval of the headline."""
     if found.rounds == 1:
-        return Markup("one round")
+        return Markup("no interval")
     low = claim(f"{what}-low", row, found.low, digits(found.low))
     high = claim(f"{what}-high", row, found.high, digits(found.high))
     return Markup("{:.0f} % interval {} to {}").format(100 * found.level, low, high)
