@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cases import GenerationCase
 from bench.measure.effort import EFFORTS
-from bench.measure.neighbour import NOBODY, Neighbour, Rounds, paces, take_turns
+from bench.measure.neighbour import NOBODY, Neighbour, paces, take_turns
 from bench.measure.process import Answer, Worker, WorkerFailed, serve
 from bench.results import Probe
 from bench.task.task import WrongResult
@@ -138,10 +138,8 @@ def start(job: dict[str, Any]) -> tuple[dict[str, Any], Answer]:
             check(model, info.name)
             draws[info.name, info.label] = drawing(model, info.name)
     neighbour = Neighbour(paces(), job["highest"])
-    subjects = [
-        Rounds(partial(tokens_per_second, draw, seconds), neighbour) for draw in draws.values()
-    ]
-    take_turns(subjects, effort.rounds, effort.repeats / 2, neighbour)
+    measures = [partial(tokens_per_second, draw, seconds) for draw in draws.values()]
+    subjects = take_turns(measures, effort.rounds, effort.repeats / 2, neighbour)
     cases: list[GenerationCase] = [
         {"engine": name, "label": label, "rates": of.values, "peak_shares": of.peak_shares,
          "repeats": of.repeats}

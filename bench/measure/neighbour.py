@@ -150,14 +150,16 @@ class Rounds(Generic[T]):
 
 
 def take_turns(
-    subjects: Sequence[Rounds[T]], rounds: int, seconds: float, neighbour: Neighbour = NOBODY
-) -> None:
+    measures: Iterable[Callable[[], T]], rounds: int, seconds: float, neighbour: Neighbour = NOBODY
+) -> list[Rounds[T]]:
     """Rounds of all, interleaved, and then the disturbed ones again, for so many seconds for each
-    subject."""
+    of them."""
+    subjects = [Rounds(measure, neighbour) for measure in measures]
     for index in range(rounds):
         for subject in turn(subjects, index):
             subject.next()
     repeat(subjects, seconds * max(LEAST_SUBJECTS, len(subjects)), neighbour)
+    return subjects
 
 
 def look_around() -> Neighbour:

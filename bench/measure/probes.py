@@ -119,9 +119,7 @@ class SlicedEngine:
 def run_rounds(
     measures: Iterable[Callable[[], T]], effort: Effort, neighbour: Neighbour
 ) -> list[Rounds[T]]:
-    rounds = [Rounds(measure, neighbour) for measure in measures]
-    take_turns(rounds, effort.rounds, effort.repeats / 2, neighbour)
-    return rounds
+    return take_turns(measures, effort.rounds, effort.repeats / 2, neighbour)
 
 
 def at_batch(tasks: dict[int, Task], batch: int) -> Task:
