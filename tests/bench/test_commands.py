@@ -16,6 +16,7 @@ from bench import __main__ as commands
 from bench import run_all
 from bench.command import Refused
 from bench.guard import compare
+from bench.measure import machine
 from bench.report import write
 from bench.results import Results
 
@@ -254,3 +255,24 @@ def test_ctrl_c_while_modules_load_is_no_traceback(command, tmp_path):
     loading.send_signal(signal.SIGINT)
     assert loading.communicate() == ("", "")
     assert loading.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize(("fact", "words"), [("cpu_model_name", "CPU"), ("corpus", "corpus")])
+def test_a_search_is_not_put_into_the_report_of_another(fact, words, tmp_path, monkeypatch, capsys):
+    results = of_rows()
+    corpus = tmp_path / "names.txt"
+    corpus.write_text("ann\nbob\n")
+    results.run |= machine.describe() | {"corpus": "2 documents, names.txt"}
+    results.run[fact] = "another"
+    results.save(tmp_path / "results.json")
+    monkeypatch.setattr("bench.measure.pareto.run_pareto", None)
+    assert commands.main(["pareto", str(tmp_path), "--corpus", str(corpus)]) == 2
+    assert (
+        f"the {words} of the report in {tmp_path} is another; here it is" in capsys.readouterr().err
+    )
+
+
+def test_tapes_at_batch_16_are_refused_before_anything_is_built(monkeypatch, capsys):
+    monkeypatch.setattr("bench.guard.compare.build", None)
+    assert commands.main(["compare", "HEAD", "--engines", "tape32", "--batches", "16"]) == 2
+    assert "a tape runs batch 1 alone: --batches 1" in capsys.readouterr().err
