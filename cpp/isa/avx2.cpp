@@ -3,6 +3,7 @@
 
 #include "../config.h"
 #include "../denormals.h"
+#include "../kernels/bits.h"
 
 namespace microgpt {
 namespace {
@@ -75,6 +76,9 @@ PYMICROGPT_INLINE Vec across_quads(Vec a) {
 PYMICROGPT_INLINE Vec max_across_quads(Vec a) {
   return {_mm256_max_ps(a.r, _mm256_permute2f128_ps(a.r, a.r, 1))};
 }
+
+using plain_bits::list_bits;
+using plain_bits::transpose_bits;
 
 // Quad i is the sum of the quads of t[i].
 PYMICROGPT_INLINE Vec sum_quads(const Vec* t) {

@@ -9,7 +9,25 @@ namespace {
 
 using Register = __m512;
 
+// Eight lanes, of which the CPU takes twice as many in a cycle, where no more are needed.
+struct EightLanes {
+  static constexpr int lanes = 8;
+  __m256 r;
+
+  PYMICROGPT_INLINE static EightLanes load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  PYMICROGPT_INLINE static EightLanes set(float x) { return {_mm256_set1_ps(x)}; }
+  PYMICROGPT_INLINE void store(float* p) const { _mm256_storeu_ps(p, r); }
+};
+PYMICROGPT_INLINE EightLanes fma(EightLanes a, EightLanes b, EightLanes c) {
+  return {_mm256_fmadd_ps(a.r, b.r, c.r)};
+}
+PYMICROGPT_INLINE EightLanes max(EightLanes a, EightLanes b) { return {_mm256_max_ps(a.r, b.r)}; }
+PYMICROGPT_INLINE unsigned unequal(EightLanes a, EightLanes b) {
+  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a.r, b.r, _CMP_NEQ_UQ)));
+}
+
 struct Vec {
+  using Half = EightLanes;
   static constexpr int lanes = 16;
   static constexpr int accumulators = 24;  // of a register tile, of 32 registers
   static constexpr int tile_panels = 4;    // at most, side by side in one tile
@@ -73,6 +91,27 @@ PYMICROGPT_INLINE Vec across_quads(Vec a) {
 PYMICROGPT_INLINE Vec max_across_quads(Vec a) {
   const Register b = _mm512_max_ps(a.r, _mm512_shuffle_f32x4(a.r, a.r, 0xB1));
   return {_mm512_max_ps(b, _mm512_shuffle_f32x4(b, b, 0x4E))};
+}
+
+// As plain_bits of kernels/bits.h.
+PYMICROGPT_INLINE void transpose_bits(const uint16_t* from, uint64_t* to, int step) {
+  const __m512i first = _mm512_loadu_si512(from), second = _mm512_loadu_si512(from + 32);
+  for (int r = 0; r < 16; ++r) {
+    const __m512i bit = _mm512_set1_epi16(static_cast<int16_t>(1 << r));
+    to[r * step] =
+        _mm512_test_epi16_mask(first, bit) | uint64_t{_mm512_test_epi16_mask(second, bit)} << 32;
+  }
+}
+PYMICROGPT_INLINE int32_t* list_bits(int32_t* to, uint64_t word, int32_t first) {
+  const __m512i sixteens =
+      _mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240);
+  for (int i = 0; i < 4; ++i, word >>= 16, first += 256) {
+    const auto some = static_cast<__mmask16>(word);
+    const __m512i entries = _mm512_add_epi32(_mm512_set1_epi32(first), sixteens);
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(some, entries));
+    to += __builtin_popcount(some);
+  }
+  return to;
 }
 
 // Quad i is the sum of the quads of t[i].

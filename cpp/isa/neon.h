@@ -4,6 +4,7 @@
 
 #include "../config.h"
 #include "../denormals.h"
+#include "../kernels/bits.h"
 
 namespace microgpt {
 namespace {
@@ -101,6 +102,9 @@ PYMICROGPT_INLINE void store_transposed(float* to, Vec a, Vec b, Vec c, Vec d) {
   vst1q_f32(to + 32, vcombine_f32(vget_high_f32(ab0), vget_high_f32(cd0)));
   vst1q_f32(to + 48, vcombine_f32(vget_high_f32(ab1), vget_high_f32(cd1)));
 }
+
+using plain_bits::list_bits;
+using plain_bits::transpose_bits;
 
 // Ticks of a counter of constant rate.
 PYMICROGPT_INLINE uint64_t now() {

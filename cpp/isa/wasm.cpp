@@ -4,6 +4,7 @@
 
 #include "../config.h"
 #include "../denormals.h"
+#include "../kernels/bits.h"
 
 namespace microgpt {
 namespace {
@@ -109,6 +110,9 @@ PYMICROGPT_INLINE void store_transposed(float* to, Vec a, Vec b, Vec c, Vec d) {
   wasm_v128_store(to + 32, wasm_i64x2_shuffle(ab1.r, cd1.r, 0, 2));
   wasm_v128_store(to + 48, wasm_i64x2_shuffle(ab1.r, cd1.r, 1, 3));
 }
+
+using plain_bits::list_bits;
+using plain_bits::transpose_bits;
 
 // There is no counter: the phases of a step are not timed here.
 PYMICROGPT_INLINE uint64_t now() { return 0; }

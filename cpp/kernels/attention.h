@@ -130,7 +130,7 @@ PYMICROGPT_INLINE void forward_node(const Attention& attn, int n, int group, int
   EACH_GROUP(s) {
     Vec16 x = scale * dots4<Chunks>(attn.qkv, first, attn.row_of[n], attn.qkv, width + first,
                                     path + 4 * k, h);
-    if (k == s.size() - 1) x = x + Vec16::load_quad(kMask[(keys - 1) % 4]);
+    if (k == s.size() - 1 && keys % 4 != 0) x = x + Vec16::load_quad(kMask[(keys - 1) % 4]);
     most = max(most, x);
     s.put(k, x);
   }
@@ -192,29 +192,38 @@ PYMICROGPT_INLINE void scores_backward_node(const Attention& attn, int n, int gr
 #undef EACH_GROUP
 
 // f(n, keys, G) for the nodes of a span. All nodes of a level have the same number of keys; G says
-// how many groups of four they are, or 0 for more than Most.
-template <int Most, class F>
+// how many groups of four they are, or 0 for more than Most. With Known, `keys` is a constant where
+// G is not 0.
+template <int Most, bool Known = false, class F>
 PYMICROGPT_INLINE void each_node(const Attention& attn, Span nodes, F f) {
   const Prefixes& r = *attn.prefixes;
-  const auto each = [&](int level, auto G) {
+  const auto each = [&](int level, auto keys, auto G) PYMICROGPT_INLINED {
     const int first = r.level_begin[level], last = r.level_begin[level + 1];
     for (int n = first > nodes.first ? first : nodes.first; n < last && n < nodes.last; ++n)
-      f(n, level + 1, G);
+      f(n, keys, G);
   };
   for (int level = 0; level < r.levels; ++level) {
-    if (Most > 0 && level < 4) each(level, Constant<(Most > 0)>());
-    else if (Most > 1 && level < 8) each(level, Constant<(Most > 1 ? 2 : 0)>());
-    else each(level, Constant<0>());
+    if (level >= 4 * Most)
+      each(level, level + 1, Constant<0>());
+    else if constexpr (Known)
+      with_up_to<4 * Most>(level + 1, [&](auto keys) {
+        each(level, keys, Constant<(keys.value + 3) / 4>());
+      });
+    else
+      with_up_to<(Most > 0 ? Most : 1)>(level / 4 + 1, [&](auto G) { each(level, level + 1, G); });
   }
 }
 // Most, with so many chunks known, or 0 of unknown number. Compact code has one special case.
 constexpr int most_groups(int chunks) { return !Vec::compact ? 2 : chunks == 1 ? 1 : 0; }
+// With more chunks there are not enough registers for several keys at once.
+constexpr bool known_keys(int chunks) { return !Vec::compact && chunks == 1; }
 
 void attention_forward(const Attention& shared, Span nodes) {
   with_one_of<1, 2, 4>(shared.heads.chunks, [&](auto Chunks) {
     const Attention attn = shared;  // a copy, which no store can alias
-    each_node<most_groups(Chunks.value)>(attn, nodes, [&](int n, int keys, auto G)
-                                                          PYMICROGPT_INLINED {
+    constexpr int most = most_groups(Chunks.value);
+    each_node<most, known_keys(Chunks.value)>(attn, nodes, [&](int n, auto keys, auto G)
+                                                               PYMICROGPT_INLINED {
       for (int group = 0; group < attn.heads.groups; ++group)
         forward_node<Chunks.value, G.value>(attn, n, group, keys);
     });
@@ -224,8 +233,8 @@ void attention_forward(const Attention& shared, Span nodes) {
 void scores_backward(const Attention& shared, Span nodes) {
   with_one_of<1, 2, 4>(shared.heads.chunks, [&](auto Chunks) {
     const Attention attn = shared;
-    each_node<most_groups(Chunks.value)>(attn, nodes, [&](int n, int keys, auto G)
-                                                          PYMICROGPT_INLINED {
+    constexpr int most = most_groups(Chunks.value);
+    each_node<most>(attn, nodes, [&](int n, int keys, auto G) PYMICROGPT_INLINED {
       for (int group = 0; group < attn.heads.groups; ++group)
         scores_backward_node<Chunks.value, G.value>(attn, n, group, keys);
     });

@@ -45,7 +45,7 @@ struct Mlp {
   PYMICROGPT_INLINE bool all() const { return !skip_zeros || not_finite != 0; }
   PYMICROGPT_INLINE bool fits() const { return Vec::compact || panels_of(fc1.ins) <= 2; }
   PYMICROGPT_INLINE int64_t list_size() const {
-    return kPanel * mask_units / (fits() ? 1 : kListed) + 4;
+    return kPanel * mask_units / (fits() ? 1 : kListed) + 16;  // see list_bits
   }
   PYMICROGPT_INLINE int32_t* list_of(int panel) const { return list + panel * list_size(); }
   PYMICROGPT_INLINE int parts() const { return mask_units / 64; }
@@ -68,7 +68,7 @@ struct Mlp {
 // two in every cycle. Many rows do not stay in the cache between their pairs.
 PYMICROGPT_INLINE bool worth_tiles(int pairs, int all, int panels, bool many_rows) {
   const int vectors = panels * kVectors;
-  const float share = many_rows ? 0.2f : vectors < 4 ? 0.125f * static_cast<float>(vectors) : 0.5f;
+  const float share = many_rows ? 0.4f : vectors < 4 ? 0.125f * static_cast<float>(vectors) : 0.5f;
   return static_cast<float>(pairs) > share * static_cast<float>(all);
 }
 PYMICROGPT_INLINE Way way_of(const Mlp& mlp, int pairs, int all) {
@@ -131,22 +131,37 @@ PYMICROGPT_INLINE void groups_of_units(Span units, F f) {
   });
 }
 
-// The hidden values of the rows of a panel, where there are few.
-void few_hidden(const Mlp& mlp, Panels m, int row_panel, int rows) {
-  const int panels = panels_of(mlp.fc1.ins);
-  groups_of_units({0, mlp.units}, [&](int unit, auto U) {
-    unsigned bits[U.value] = {};
-    for (int r = 0; r < rows; r += 4)
-      dots4<U.value>(m, row_panel * kPanel + r, mlp.weights(mlp.fc1), panels, unit,
-                     [&](int u, const Vec& dots) {
-                       const Vec zero = Vec::set(0.0f), value = max(zero, dots);
-                       value.store_quad(mlp.h.at(row_panel, int64_t{unit + u} * kPanel) + r);
-                       bits[u] |= (unequal(value, zero) & 15) << r;
-                     });
-    for (int u = 0; u < U.value; ++u)
-      mlp.active[int64_t{row_panel} * mlp.mask_units + unit + u] =
-          static_cast<uint16_t>(mlp.all() ? 0xffffu : bits[u]);
-  });
+// The hidden values of the rows of a panel where there are few, in as many lanes as they take: Rows
+// is Eight or Vec16. U units at a time.
+template <class Rows, int U>
+PYMICROGPT_INLINE void hidden_tile(const Mlp& mlp, int row_panel, int unit) {
+  Rows sum[U];
+  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[u] = Rows::set(0.0f);
+  const float* m = mlp.mt.at(row_panel, 0);
+  const Strips w = mlp.weights(mlp.fc1);
+  const float* weight = w.at(0, unit);
+  for (int k = 0; k < mlp.fc1.ins; ++k, ++weight, m += kPanel) {
+    const Rows value = Rows::load(m);
+    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
+      sum[u] = fma(Rows::set(weight[u * w.stride]), value, sum[u]);
+  }
+  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
+    const Rows zero = Rows::set(0.0f), value = max(zero, sum[u]);  // in this order NaN stays NaN
+    value.store(mlp.h.at(row_panel, int64_t{unit + u} * kPanel));
+    mlp.active[int64_t{row_panel} * mlp.mask_units + unit + u] =
+        static_cast<uint16_t>(mlp.all() ? 0xffffu : unequal(value, zero));
+  }
+}
+template <class Rows>
+void hidden_tiles(const Mlp& shared, int row_panel) {
+  const Mlp mlp = shared;  // a copy, which no store can alias
+  // Units are a multiple of four. More than eight would take more addresses than there are
+  // registers.
+  constexpr int fit = power_of_two_below(Vec::accumulators / Rows::vectors);
+  constexpr int U = fit < 8 ? fit : 8;
+  int unit = 0;
+  for (; unit + U <= mlp.units; unit += U) hidden_tile<Rows, U>(mlp, row_panel, unit);
+  if (unit < mlp.units) hidden_tile<Rows, U < 4 ? U : 4>(mlp, row_panel, unit);
 }
 
 void copy_rows(Strips to, Panels from, int panels, int first, int last) {
@@ -155,34 +170,12 @@ void copy_rows(Strips to, Panels from, int panels, int first, int last) {
       Vec16::load(from.at(p, int64_t{n} * kPanel)).store(to.at(p, n));
 }
 
-// Sixteen words of four 16 x 16 bit matrices, transposed: bit c of row r <-> bit r of row c.
-PYMICROGPT_INLINE void transpose_bits(uint64_t (&word)[kPanel]) {
-  constexpr uint64_t low[4] = {0x5555555555555555, 0x3333333333333333, 0x0f0f0f0f0f0f0f0f,
-                               0x00ff00ff00ff00ff};
-  PYMICROGPT_UNROLL for (int j = 0; j < 4; ++j) {
-    const int step = 1 << j;
-    for (int i = 0; i < kPanel; i += 2 * step)
-      for (int k = i; k < i + step; ++k) {
-        const uint64_t swap = ((word[k] >> step) ^ word[k + step]) & low[j];
-        word[k + step] ^= swap;
-        word[k] ^= swap << step;
-      }
-  }
-}
-
 // The active units of each row of a panel, as bits.
 void find_bits(const Mlp& mlp, int panel) {
   const int parts = mlp.parts();
+  const uint16_t* active = mlp.active + int64_t{panel} * mlp.mask_units;
   uint64_t* bits = mlp.bits + int64_t{panel} * kPanel * parts;
-  for (int part = 0; part < parts; ++part) {
-    const uint16_t* active = mlp.active + int64_t{panel} * mlp.mask_units + part * 64;
-    uint64_t word[kPanel];
-    for (int i = 0; i < kPanel; ++i)
-      word[i] = active[i] | uint64_t{active[i + 16]} << 16 | uint64_t{active[i + 32]} << 32 |
-                uint64_t{active[i + 48]} << 48;
-    transpose_bits(word);
-    for (int r = 0; r < kPanel; ++r) bits[r * parts + part] = word[r];
-  }
+  for (int part = 0; part < parts; ++part) transpose_bits(active + part * 64, bits + part, parts);
 }
 
 // And as lists, those of the first `rows` rows.
@@ -191,18 +184,8 @@ void find_lists(const Mlp& mlp, int panel, int rows) {
   for (int r = 0; r < rows; ++r) {
     const int n = panel * kPanel + r;
     mlp.begin[n] = static_cast<int32_t>(next - list);
-    for (int part = 0; part < mlp.parts(); ++part) {
-      uint64_t word = mlp.units_of(n, part);
-      const int32_t first = part * 64 * kPanel;
-      int32_t* const end = next + __builtin_popcountll(word);
-      // In fours, so that the processor guesses right more often; what is too much is overwritten.
-      for (; next < end; next += 4)
-        PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
-          next[i] = first + __builtin_ctzll(word | uint64_t{1} << 63) * kPanel;
-          word &= word - 1;
-        }
-      next = end;
-    }
+    for (int part = 0; part < mlp.parts(); ++part)
+      next = list_bits(next, mlp.units_of(n, part), part * 64 * kPanel);
     mlp.count[n] = static_cast<int32_t>(next - list) - mlp.begin[n];
   }
 }
@@ -573,11 +556,13 @@ void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* 
   const int first = rows.first / kPanel, last = panels_of(rows.last);
   if (first >= last) return;
   uint16_t* active = mlp.active + int64_t{first} * mlp.mask_units;
+  transpose_rows(mlp.mt, m, panels, first, last);
   if (mlp.few) {
-    for (int p = first; p < last; ++p)
-      few_hidden(mlp, m, p, rows.last - p * kPanel < kPanel ? rows.last - p * kPanel : kPanel);
+    for (int p = first; p < last; ++p) {
+      if (rows.last - p * kPanel <= kPanel / 2) hidden_tiles<Eight>(mlp, p);
+      else hidden_tiles<Vec16>(mlp, p);
+    }
   } else {
-    transpose_rows(mlp.mt, m, panels, first, last);
     whole_product(mlp.weights(mlp.fc1), C, Panels{mlp.mt.at(first, 0), mlp.mt.stride}, last - first,
                   {0, mlp.units},
                   Hidden{{mlp.h.at(first, 0), mlp.h.stride}, active, mlp.mask_units, mlp.all()});

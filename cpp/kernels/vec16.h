@@ -30,6 +30,7 @@ PYMICROGPT_INLINE int panels_of(int features) { return (features + kPanel - 1) /
 template <int N>
 struct Constant {
   static constexpr int value = N;
+  PYMICROGPT_INLINE constexpr operator int() const { return N; }
 };
 
 // f(Constant<n>) where n is one of Sizes, which have code of their own, and f(Constant<0>)
@@ -92,48 +93,67 @@ struct Panels {
   static constexpr bool paired = true;  // as an operand of a product with one panel of outputs
 };
 
-// Sixteen floats in as many vectors as they take.
-struct Vec16 {
-  Vec v[kVectors];
+// N floats in as many vectors as they take.
+template <class V, int N>
+struct Floats {
+  static constexpr int vectors = N / V::lanes;
+  V v[vectors];
 
-#define EACH PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u)
-  PYMICROGPT_INLINE static Vec16 load(const float* p) {
-    Vec16 r;
-    EACH r.v[u] = Vec::load(p + u * Vec::lanes);
+#define EACH PYMICROGPT_UNROLL for (int u = 0; u < N / V::lanes; ++u)
+  PYMICROGPT_INLINE static Floats load(const float* p) {
+    Floats r;
+    EACH r.v[u] = V::load(p + u * V::lanes);
     return r;
   }
-  PYMICROGPT_INLINE static Vec16 set(float x) {
-    Vec16 r;
-    EACH r.v[u] = Vec::set(x);
+  PYMICROGPT_INLINE static Floats set(float x) {
+    Floats r;
+    EACH r.v[u] = V::set(x);
     return r;
   }
   // The same four floats in every quad.
-  PYMICROGPT_INLINE static Vec16 load_quad(const float* p) {
-    Vec16 r;
-    EACH r.v[u] = Vec::load_quad(p);
+  PYMICROGPT_INLINE static Floats load_quad(const float* p) {
+    Floats r;
+    EACH r.v[u] = V::load_quad(p);
     return r;
   }
-  PYMICROGPT_INLINE void store(float* p) const { EACH v[u].store(p + u * Vec::lanes); }
+  PYMICROGPT_INLINE void store(float* p) const { EACH v[u].store(p + u * V::lanes); }
   PYMICROGPT_INLINE void store_quad(float* p) const { v[0].store_quad(p); }  // the first quad
 };
 
-#define UNARY(name)                              \
-  PYMICROGPT_INLINE Vec16 name(const Vec16& a) { \
-    Vec16 r;                                     \
-    EACH r.v[u] = name(a.v[u]);                  \
-    return r;                                    \
+// A vector of at most eight floats: of more than that, an instruction set has shorter ones.
+template <class V, bool Longer = (V::lanes > 8)>
+struct UpToEight {
+  using type = V;
+};
+template <class V>
+struct UpToEight<V, true> {
+  using type = typename V::Half;
+};
+
+using Vec16 = Floats<Vec, kPanel>;
+using Eight = Floats<UpToEight<Vec>::type, 8>;
+
+#define UNARY(name)                                            \
+  template <class V, int N>                                    \
+  PYMICROGPT_INLINE Floats<V, N> name(const Floats<V, N>& a) { \
+    Floats<V, N> r;                                            \
+    EACH r.v[u] = name(a.v[u]);                                \
+    return r;                                                  \
   }
-#define BINARY(name)                                             \
-  PYMICROGPT_INLINE Vec16 name(const Vec16& a, const Vec16& b) { \
-    Vec16 r;                                                     \
-    EACH r.v[u] = name(a.v[u], b.v[u]);                          \
-    return r;                                                    \
+#define BINARY(name)                                                                  \
+  template <class V, int N>                                                           \
+  PYMICROGPT_INLINE Floats<V, N> name(const Floats<V, N>& a, const Floats<V, N>& b) { \
+    Floats<V, N> r;                                                                   \
+    EACH r.v[u] = name(a.v[u], b.v[u]);                                               \
+    return r;                                                                         \
   }
-#define TERNARY(name)                                                            \
-  PYMICROGPT_INLINE Vec16 name(const Vec16& a, const Vec16& b, const Vec16& c) { \
-    Vec16 r;                                                                     \
-    EACH r.v[u] = name(a.v[u], b.v[u], c.v[u]);                                  \
-    return r;                                                                    \
+#define TERNARY(name)                                                               \
+  template <class V, int N>                                                         \
+  PYMICROGPT_INLINE Floats<V, N> name(const Floats<V, N>& a, const Floats<V, N>& b, \
+                                      const Floats<V, N>& c) {                      \
+    Floats<V, N> r;                                                                 \
+    EACH r.v[u] = name(a.v[u], b.v[u], c.v[u]);                                     \
+    return r;                                                                       \
   }
 BINARY(operator+)
 BINARY(operator-)
@@ -150,6 +170,16 @@ TERNARY(where_greater)  // a > b ? c : 0
 #undef UNARY
 #undef BINARY
 #undef TERNARY
+
+// Bit i: element i of a is not that of b, or is not a number.
+template <class V, int N>
+PYMICROGPT_INLINE unsigned unequal(const Floats<V, N>& a, const Floats<V, N>& b) {
+  unsigned bits = 0;
+  EACH bits |= unequal(a.v[u], b.v[u]) << (u * V::lanes);
+  return bits;
+}
+#undef EACH
+#define EACH PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u)
 
 PYMICROGPT_INLINE Vec16 flush_below(float least, const Vec16& a) {
   Vec16 r;
@@ -179,13 +209,6 @@ PYMICROGPT_INLINE Vec16 reduce4(const Vec16& a, const Vec16& b, const Vec16& c, 
   Vec16 r;
   EACH r.v[u] = reduce4(a.v[u], b.v[u], c.v[u], d.v[u]);
   return r;
-}
-
-// Bit i: element i of a is not that of b, or is not a number.
-PYMICROGPT_INLINE unsigned unequal(const Vec16& a, const Vec16& b) {
-  unsigned bits = 0;
-  EACH bits |= unequal(a.v[u], b.v[u]) << (u * Vec::lanes);
-  return bits;
 }
 
 // The sum of the four quads, in every quad.

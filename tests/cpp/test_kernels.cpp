@@ -210,6 +210,25 @@ void test_vector() {
     CHECK(pair[i] == x[i % 2]);
   }
 
+  // Bits of sixteen rows by unit, by row and as lists.
+  uint16_t by_unit[64];
+  uint64_t by_row[16 * 2] = {};
+  int32_t list[64 + 16];
+  for (auto& word : by_unit) word = static_cast<uint16_t>(random.below(1 << 16));
+  transpose_bits(by_unit, by_row, 2);
+  for (int r = 0; r < 16; ++r) {
+    uint64_t word = 0;
+    for (int i = 0; i < 64; ++i) word |= (uint64_t{by_unit[i]} >> r & 1) << i;
+    CHECK(by_row[2 * r] == word && by_row[2 * r + 1] == 0);
+    for (const uint64_t some : {word, word & word >> 7 & word << 9, uint64_t{0}, ~uint64_t{0}}) {
+      int entries = 0;
+      int32_t* const end = list_bits(list, some, 1024);
+      for (int i = 0; i < 64; ++i)
+        if (some >> i & 1) CHECK(list[entries++] == 1024 + 16 * i);
+      CHECK(end == list + entries);
+    }
+  }
+
   // Element j of argument i goes to [16 j + i]; the other twelve of each sixteen stay.
   Block to(16 * width);
   float from[4][width];
