@@ -76,7 +76,7 @@ def add_rmsnorm_backward(dy, y, scale, dx):
 
 @compiled
 def softmax(x, n):
-    """Of the first n, in place."""
+    """Of the first n, in place; the largest of them and the sum of exp(x - the largest)."""
     most = x[0]
     for i in range(1, n):
         most = max(most, x[i])
@@ -86,6 +86,7 @@ def softmax(x, n):
         total += x[i]
     for i in range(n):
         x[i] /= total
+    return most, total
 
 
 @compiled
@@ -191,8 +192,9 @@ def backward(flat, transposed, gradient, shape, tokens, offsets, step):
     for b in range(B):
         share = ONE / np.float32(B * (starts[b + 1] - starts[b]))
         for r in range(starts[b], starts[b + 1]):
-            softmax(p[r], V)
-            loss -= log(p[r, targets[r]]) * share
+            logit = p[r, targets[r]]
+            most, total = softmax(p[r], V)
+            loss += (log(total) + most - logit) * share  # of a probability that is 0 in float32 too
             p[r, targets[r]] -= ONE
             for c in range(V):
                 p[r, c] *= share
