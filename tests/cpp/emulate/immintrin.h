@@ -76,10 +76,67 @@ inline float rcp14(float x) {
 }
 inline float power(float x, float n) { return n < -200 ? 0.0f : x * __builtin_exp2f(n); }
 
+// Whole numbers of 16 and 32 bits.
+struct I512 {
+  uint8_t bytes[64];
+};
+template <class T>
+inline I512 same(T x) {
+  I512 a;
+  for (size_t i = 0; i < 64 / sizeof x; ++i) std::memcpy(a.bytes + i * sizeof x, &x, sizeof x);
+  return a;
+}
+inline uint32_t test16(I512 a, I512 b) {
+  uint16_t x[32], y[32];
+  std::memcpy(x, &a, sizeof x);
+  std::memcpy(y, &b, sizeof y);
+  uint32_t mask = 0;
+  for (int i = 0; i < 32; ++i) mask |= uint32_t{(x[i] & y[i]) != 0} << i;
+  return mask;
+}
+inline I512 add32(I512 a, I512 b) {
+  uint32_t x[16], y[16];
+  std::memcpy(x, &a, sizeof x);
+  std::memcpy(y, &b, sizeof y);
+  for (int i = 0; i < 16; ++i) x[i] += y[i];
+  std::memcpy(&a, x, sizeof x);
+  return a;
+}
+inline I512 compress32(uint16_t mask, I512 a) {
+  uint32_t x[16], kept[16] = {};
+  std::memcpy(x, &a, sizeof x);
+  for (int i = 0, n = 0; i < 16; ++i)
+    if (mask >> i & 1) kept[n++] = x[i];
+  std::memcpy(&a, kept, sizeof kept);
+  return a;
+}
+template <class... Numbers>
+inline I512 listed(Numbers... numbers) {
+  const int32_t x[16] = {numbers...};
+  I512 a;
+  std::memcpy(&a, x, sizeof x);
+  return a;
+}
+inline I512 load_whole(const void* p) {
+  I512 a;
+  std::memcpy(&a, p, sizeof a);
+  return a;
+}
+inline void store_whole(void* p, I512 a) { std::memcpy(p, &a, sizeof a); }
+
 }  // namespace emulated
 
 #define __m512 emulated::M512
 #define __mmask16 uint16_t
+#define __m512i emulated::I512
+#define _mm512_loadu_si512(p) emulated::load_whole(p)
+#define _mm512_storeu_si512(p, a) emulated::store_whole(p, a)
+#define _mm512_set1_epi16(x) emulated::same(static_cast<int16_t>(x))
+#define _mm512_set1_epi32(x) emulated::same(static_cast<int32_t>(x))
+#define _mm512_setr_epi32(...) emulated::listed(__VA_ARGS__)
+#define _mm512_test_epi16_mask(a, b) emulated::test16(a, b)
+#define _mm512_add_epi32(a, b) emulated::add32(a, b)
+#define _mm512_maskz_compress_epi32(mask, a) emulated::compress32(mask, a)
 #define _mm512_loadu_ps emulated::load
 #define _mm512_storeu_ps emulated::store
 #define _mm512_set1_ps(x) emulated::quads([value = (x)](int) { return _mm_set1_ps(value); })
