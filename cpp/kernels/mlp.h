@@ -90,8 +90,10 @@ struct Hidden {
   PYMICROGPT_INLINE float* partial(int unit, int panel) const {
     return h.at(panel, int64_t{unit} * kPanel);
   }
-  PYMICROGPT_INLINE void operator()(int unit, int panel, const Vec16& sum) const {
-    const Vec16 zero = Vec16::set(0.0f), value = max(zero, sum);  // in this order NaN stays NaN
+  // Rows: Vec16, or Eight where no more are asked for.
+  template <class Rows>
+  PYMICROGPT_INLINE void operator()(int unit, int panel, const Rows& sum) const {
+    const Rows zero = Rows::set(0.0f), value = max(zero, sum);  // in this order NaN stays NaN
     value.store(partial(unit, panel));
     active[int64_t{panel} * mask_units + unit] =
         static_cast<uint16_t>(all ? 0xffffu : unequal(value, zero));
@@ -99,7 +101,7 @@ struct Hidden {
 };
 
 // Dot products of four rows with U rows of weights: f(u, x[n + i] . w[unit + u] in element i of
-// each quad). The order of their sums is that of pair_gradients.
+// each quad). The order of their sums is that of four_gradients.
 template <int U, class F>
 PYMICROGPT_INLINE void dots4(Panels x, int n, const Strips& w, int panels, int unit, F f) {
   Vec sum[U][4];
@@ -145,12 +147,8 @@ PYMICROGPT_INLINE void hidden_tile(const Mlp& mlp, int row_panel, int unit) {
     PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
       sum[u] = fma(Rows::set(weight[u * w.stride]), value, sum[u]);
   }
-  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
-    const Rows zero = Rows::set(0.0f), value = max(zero, sum[u]);  // in this order NaN stays NaN
-    value.store(mlp.h.at(row_panel, int64_t{unit + u} * kPanel));
-    mlp.active[int64_t{row_panel} * mlp.mask_units + unit + u] =
-        static_cast<uint16_t>(mlp.all() ? 0xffffu : unequal(value, zero));
-  }
+  const Hidden then{mlp.h, mlp.active, mlp.mask_units, mlp.all()};
+  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) then(unit + u, row_panel, sum[u]);
 }
 template <class Rows>
 void hidden_tiles(const Mlp& shared, int row_panel) {
