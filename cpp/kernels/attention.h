@@ -269,7 +269,7 @@ void accumulate(const Attention& shared, int group, int panel, int rows) {
     EACH_PANEL {
       q[c] = Vec16::load(q_rows + attn.row_of[n] + c * step);
       dy[c] = Vec16::load(dy_rows + int64_t{n} * kPanel + c * out_step);
-      dq[c] = Vec16::load(own_dq + c * dstep);
+      if (DQ) dq[c] = Vec16::load(own_dq + c * dstep);  // else another thread's
     }
     for (int k = 0; k < keys; k += 4) {
       if (DQ || DK)
