@@ -35,6 +35,13 @@
 #define PYMICROGPT_PREFETCH(address) static_cast<void>(address)
 #endif
 
+// The compiler knows nothing of the value of a variable any more.
+#if defined(__GNUC__) || defined(__clang__)
+#define PYMICROGPT_FORGET(x) __asm__("" : "+r"(x))
+#else
+#define PYMICROGPT_FORGET(x) static_cast<void>(0)
+#endif
+
 // In a loop that waits for another thread: lets the core's other thread have its units.
 #if defined(__x86_64__)
 #define PYMICROGPT_PAUSE() __builtin_ia32_pause()

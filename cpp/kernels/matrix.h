@@ -32,6 +32,7 @@ struct Matrix {
   PYMICROGPT_INLINE int64_t size() const {
     return panels_of(rows()) * kPanel * (by_row ? strip() : int64_t{panels_of(lanes())} * kPanel);
   }
+  PYMICROGPT_INLINE int64_t stride() const { return int64_t{panels_of(rows())} * kPanel * kPanel; }
   PYMICROGPT_INLINE static int64_t index(int lane, int row, int rows) {
     return (int64_t{lane / kPanel} * panels_of(rows) * kPanel + row) * kPanel + lane % kPanel;
   }
@@ -43,13 +44,12 @@ struct Matrix {
   PYMICROGPT_INLINE int64_t transposed_at(int out, int in) const {
     return outs_in_lanes ? index(in, out, outs) : index(out, in, ins);
   }
-  // The copies, for products.
-  PYMICROGPT_INLINE Panels of_p() const {
-    return {p, int64_t{panels_of(rows())} * kPanel * kPanel};
-  }
+  // The copies, for products, and gradients.
+  PYMICROGPT_INLINE Panels of_p() const { return {p, stride()}; }
   PYMICROGPT_INLINE Panels of_q() const {
     return {q, int64_t{panels_of(lanes())} * kPanel * kPanel};
   }
+  PYMICROGPT_INLINE Panels of_g() const { return {g, stride()}; }
 };
 
 // Adam with the constants of one step folded together (docs/derivations.md).
@@ -95,29 +95,28 @@ struct Strips {
   int64_t stride;
 
   PYMICROGPT_INLINE float* at(int p, int64_t row) const { return data + row * stride + p * kPanel; }
+  PYMICROGPT_INLINE Tile tile(int64_t row, int p) const { return {at(p, row), stride, kPanel}; }
   PYMICROGPT_INLINE int64_t row_step() const { return stride; }
   PYMICROGPT_INLINE static constexpr int64_t panel_step() { return kPanel; }
   static constexpr bool paired = false;  // outputs may be rows: how many must not change their sums
 };
 
-// What becomes of sixteen sums: of row n, for the outputs of panel p. Sums over a part of k are
-// kept at partial() until the next part.
+// What becomes of sixteen sums: of row n, for the outputs of panel p, which belong at `to`. Sums
+// over a part of k are kept there until the next part; tile(n, p) begins with them.
 struct Output {
   static constexpr bool as_is = false;  // whether the sums are what is kept
   Panels y;
-  PYMICROGPT_INLINE float* partial(int n, int p) const { return y.at(p, int64_t{n} * kPanel); }
+  PYMICROGPT_INLINE Tile tile(int n, int p) const { return y.tile(n, p); }
 };
 struct Store : Output {
   static constexpr bool as_is = true;
   PYMICROGPT_INLINE explicit Store(Panels to) : Output{to} {}
-  PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const {
-    sum.store(partial(n, p));
-  }
+  PYMICROGPT_INLINE void operator()(int, int, float* to, const Vec16& sum) const { sum.store(to); }
 };
 struct Relu : Output {
   PYMICROGPT_INLINE explicit Relu(Panels to) : Output{to} {}
-  PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const {
-    max(Vec16::set(0.0f), sum).store(partial(n, p));  // in this order NaN stays NaN
+  PYMICROGPT_INLINE void operator()(int, int, float* to, const Vec16& sum) const {
+    max(Vec16::set(0.0f), sum).store(to);  // in this order NaN stays NaN
   }
 };
 struct Residual : Output {  // y = product + other[map[n]]
@@ -125,16 +124,16 @@ struct Residual : Output {  // y = product + other[map[n]]
   const int32_t* map;
   PYMICROGPT_INLINE Residual(Panels to, Panels x, const int32_t* rows)
       : Output{to}, other(x), map(rows) {}
-  PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const {
-    (sum + Vec16::load(other.at(p, map[n]))).store(partial(n, p));
+  PYMICROGPT_INLINE void operator()(int n, int p, float* to, const Vec16& sum) const {
+    (sum + Vec16::load(other.at(p, map[n]))).store(to);
   }
 };
 struct Mask : Output {  // y = other[n] > 0 ? product : 0
   Panels other;
   PYMICROGPT_INLINE Mask(Panels to, Panels gate) : Output{to}, other(gate) {}
-  PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const {
+  PYMICROGPT_INLINE void operator()(int n, int p, float* to, const Vec16& sum) const {
     const Vec16 gate = Vec16::load(other.at(p, int64_t{n} * kPanel));
-    where_greater(gate, Vec16::set(0.0f), sum).store(partial(n, p));
+    where_greater(gate, Vec16::set(0.0f), sum).store(to);
   }
 };
 
@@ -156,42 +155,56 @@ PYMICROGPT_INLINE Vec16 sixteen_of(const Vec (&sum)[U], int p) {
 }
 
 // The sums of R rows by U vectors that earlier parts of k have left, or, of the first part, zeros.
-template <int R, int U, class Then>
-PYMICROGPT_INLINE void begin_sums(Vec (&sum)[R][U], const Then& then, int row, int panel,
-                                  bool first) {
+template <int R, int U>
+PYMICROGPT_INLINE void begin_sums(Vec (&sum)[R][U], const Tile& kept, bool first) {
+  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
+    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = Vec::set(0.0f);
+  if (Vec::compact || first) return;
+  const Tile tile = kept.anew();
   PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
     PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
-      sum[r][u] =
-          Vec::compact || first
-              ? Vec::set(0.0f)
-              : Vec::load(then.partial(row + r, panel + u / kVectors) + u % kVectors * Vec::lanes);
+      sum[r][u] = Vec::load(tile.at(r, u / kVectors) + u % kVectors * Vec::lanes);
+}
+template <int R, int U>
+PYMICROGPT_INLINE void keep_sums(const Vec (&sum)[R][U], const Tile& to) {
+  const Tile tile = to.anew();
+  PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
+    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
+      sum[r][u].store(tile.at(r, u / kVectors) + u % kVectors * Vec::lanes);
 }
 // And what becomes of them after this part.
-template <int R, int P, class Then>
-PYMICROGPT_INLINE void end_sums(const Vec (&sum)[R][P * kVectors], const Then& shared, int row,
-                                int panel, bool last) {
+template <int R, int U, class Then>
+PYMICROGPT_INLINE void end_sums(const Vec (&sum)[R][U], const Tile& to, const Then& shared,
+                                int row, int panel, bool last) {
+  if (!Vec::compact && !last) return keep_sums(sum, to);
+  const Tile tile = to.anew();
   const Then then = shared;  // a copy, which no store can alias
   PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
-    PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) {
-      if (Vec::compact || last) then(row + r, panel + p, sixteen_of(sum[r], p));
-      else sixteen_of(sum[r], p).store(then.partial(row + r, panel + p));
-    }
+    PYMICROGPT_UNROLL for (int p = 0; p < U / kVectors; ++p)
+      then(row + r, panel + p, tile.at(r, p), sixteen_of(sum[r], p));
 }
 
-// What becomes of the sums of all rows and panels, where they are at partial() already.
+// What becomes of the sums of one row.
+template <class Then, class Row>
+PYMICROGPT_INLINE void end_sum(const Then& then, int n, int p, const Row& sum) {
+  then(n, p, then.tile(n, p).first, sum);
+}
+// Of all rows and panels, where they are kept already.
 template <class Then>
 [[maybe_unused]] void finish(int panels, Span rows, const Then& shared) {
   const Then then = shared;  // a copy, which no store can alias
   for (int p = 0; p < panels && !Then::as_is; ++p)
-    for (int n = rows.first; n < rows.last; ++n) then(n, p, Vec16::load(then.partial(n, p)));
+    for (int n = rows.first; n < rows.last; ++n)
+      end_sum(then, n, p, Vec16::load(then.tile(n, p).first));
 }
 
 // R rows by P panels, all in registers; a part of k, which begins with a panel.
 template <int R, int P, class X, class Then>
 PYMICROGPT_INLINE void product_tile(const Product<X, Then>& args, Span part, int row, int panel) {
   constexpr int U = P * kVectors;
+  const Tile tile = args.then.tile(row, panel);
   Vec sum[R][U];
-  begin_sums(sum, args.then, row, panel, part.first == 0);
+  begin_sums(sum, tile, part.first == 0);
   const int64_t step = args.x.row_step();
   const float* x = args.x.data + row * step + part.first / kPanel * args.x.panel_step();
   const float* w = args.w.at(panel, int64_t{part.first} * kPanel);
@@ -208,7 +221,7 @@ PYMICROGPT_INLINE void product_tile(const Product<X, Then>& args, Span part, int
       }
     }
   }
-  end_sums<R, P>(sum, args.then, row, panel, part.last == args.k);
+  end_sums(sum, tile, args.then, row, panel, part.last == args.k);
 }
 
 // R rows by one panel that fills one vector. A tile as above would load a value for every
@@ -235,7 +248,7 @@ PYMICROGPT_INLINE void paired_tile(const Product<X, Then>& args, int row) {
   }
   const Then then = args.then;
   PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
-    then(row + r, 0, Vec16{pair_sums(sum[r][0], sum[r][1])});
+    end_sum(then, row + r, 0, Vec16{pair_sums(sum[r][0], sum[r][1])});
 }
 
 // `total` split into as few parts of at most `most` as can be, as even as can be: at most two runs
@@ -325,11 +338,11 @@ void product(const X& x, int k, Panels w, int panels, Span rows, const Then& the
 template <class X, class Then>
 void whole_product(const X& x, int k, Panels w, int panels, Span rows, const Then& then) {
   if constexpr (Unit::there) {
-    float* y = then.partial(rows.first, 0);
+    const Tile y = then.tile(rows.first, 0);
     Unit::sum({rows.last - rows.first, panels, k,
                x.data + rows.first * x.row_step(), x.row_step(), x.panel_step(), true,
                w.data, kPanel, w.stride,
-               y, then.partial(rows.first + 1, 0) - y, then.partial(rows.first, 1) - y});
+               y.first, y.row_step, y.panel_step});
     finish(panels, rows, then);
   } else {
     product(x, k, w, panels, rows, then);
@@ -390,7 +403,7 @@ PYMICROGPT_INLINE void dot_tile(const DotProduct<Then>& args, int row, int panel
     Vec16 y;
     PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u)
       y.v[u] = sum_quads(dot[r] + u * (Vec::lanes / 4));
-    args.then(row + r, panel, y);
+    end_sum(args.then, row + r, panel, y);
   }
 }
 
@@ -455,23 +468,6 @@ struct WeightGradient {
 
 constexpr int kStrip = 6 * kPanel;  // rows of p that take turns with a part of n
 
-// The sums of a strip over the parts of n before, (kStrip, panels of a tile, 16).
-struct Sums {
-  float* data;
-  int row, panel;  // the first ones
-  PYMICROGPT_INLINE float* partial(int n, int p) const {
-    return data + (int64_t{n - row} * Vec::tile_panels + p - panel) * kPanel;
-  }
-  PYMICROGPT_INLINE void operator()(int, int, const Vec16&) const {}
-};
-// Those that the matrix unit has left where gradients are kept: (panels, rows, 16).
-struct SumsOfUnit {
-  float* g;
-  int64_t rows;
-  PYMICROGPT_INLINE float* partial(int n, int p) const { return g + (p * rows + n) * kPanel; }
-  PYMICROGPT_INLINE void operator()(int, int, const Vec16&) const {}
-};
-
 // What becomes of the sums of R rows of p by U vectors, from vector `from` of a panel on. With
 // `adam`, updates p, m, v and q; without, stores g.
 template <int R, int U>
@@ -502,18 +498,18 @@ PYMICROGPT_INLINE void take_sums(const Vec (&sum)[R][U], const Matrix& w, const 
 }
 
 // R rows of p by P panels; where the sums of all are too many, some vectors of a panel at a time.
-// All of n, or, with Parts, a part.
-template <int R, int P, bool Parts, class Partial>
+// All of n, or, with Parts, a part: the sums over those before are kept.
+template <int R, int P, bool Parts>
 PYMICROGPT_INLINE void weight_tile(const WeightGradient& args, const Matrix& w, const Adam* adam,
-                                   Span part, const Partial& partial, int row, int panel) {
+                                   Span part, const Tile& kept, int row, int panel) {
   constexpr int all = P * kVectors, fit = Vec::accumulators / R;
   constexpr int U = Parts || all <= fit ? all : fit;
   for (int first = 0; first < all; first += U) {
     Vec sum[R][U];
-    begin_sums(sum, partial, row, panel, !Parts || part.first == 0);
+    begin_sums(sum, kept, !Parts || part.first == 0);
     outer_products(sum, args.lane, panel, args.row, row, part, first);
     if constexpr (Parts)
-      if (part.last < args.rows) return end_sums<R, P>(sum, partial, row, panel, false);
+      if (part.last < args.rows) return keep_sums(sum, kept);
     take_sums(sum, w, adam, row, panel, first);
   }
 }
@@ -529,8 +525,7 @@ void weight_panels(const WeightGradient& args, const Matrix& matrix, const Adam*
   if constexpr (Unit::there) {
     const Span mine = share.of(last), done{args.rows, args.rows};
     for (int row = mine.first; row < mine.last; row += R)
-      weight_tile<R, P, true>(args, w, adam, done, SumsOfUnit{w.g, panels_of(last) * kPanel}, row,
-                              panel);
+      weight_tile<R, P, true>(args, w, adam, done, w.of_g().tile(row, panel), row, panel);
     return;
   }
   const auto end_of = [last](int row, int rows) { return last < row + rows ? last : row + rows; };
@@ -538,16 +533,17 @@ void weight_panels(const WeightGradient& args, const Matrix& matrix, const Adam*
     for (int block = 0; block < last; block += kPanel) {
       if (!share.mine()) continue;
       for (int row = block; row < end_of(block, kPanel); row += R)
-        weight_tile<R, P, false>(args, w, adam, {0, args.rows}, Sums{}, row, panel);
+        weight_tile<R, P, false>(args, w, adam, {0, args.rows}, Tile{}, row, panel);
     }
     return;
   }
   alignas(64) float sums[kStrip * Vec::tile_panels * kPanel];
+  const Strips kept{sums, Vec::tile_panels * kPanel};
   for (int strip = 0; strip < last; strip += kStrip) {
     if (!share.mine()) continue;
     each_block(args.rows, {0, kStrip}, [&, w](Span part, Span) {
       for (int row = strip; row < end_of(strip, kStrip); row += R)
-        weight_tile<R, P, true>(args, w, adam, part, Sums{sums, strip, panel}, row, panel);
+        weight_tile<R, P, true>(args, w, adam, part, kept.tile(row - strip, 0), row, panel);
     });
   }
 }
@@ -559,11 +555,11 @@ void weight_gradient(Panels dy, Panels x, int rows, const Matrix& w, const Adam*
                                            : WeightGradient{x, dy, rows};
   if constexpr (Unit::there) {
     const Span mine = share.of(w.rows());
-    const SumsOfUnit to{w.g, panels_of(w.rows()) * kPanel};
+    const Tile to = w.of_g().tile(mine.first, 0);
     Unit::sum({panels_of(mine.last - mine.first) * kPanel, panels_of(w.lanes()), rows,
                args.row.at(mine.first / kPanel, 0), kPanel, args.row.stride, false,
                args.lane.data, kPanel, args.lane.stride,
-               to.partial(mine.first, 0), kPanel, to.rows * kPanel});
+               to.first, to.row_step, to.panel_step});
     if (adam == nullptr) return;
   }
   // With few rows Adam's traffic decides: tiles of whole 16 x 16 blocks walk memory in order.

@@ -87,14 +87,12 @@ struct Hidden {
   uint16_t* active;
   int mask_units;
   bool all;
-  PYMICROGPT_INLINE float* partial(int unit, int panel) const {
-    return h.at(panel, int64_t{unit} * kPanel);
-  }
+  PYMICROGPT_INLINE Tile tile(int unit, int panel) const { return h.tile(unit, panel); }
   // Rows: Vec16, or Eight where no more are asked for.
   template <class Rows>
-  PYMICROGPT_INLINE void operator()(int unit, int panel, const Rows& sum) const {
+  PYMICROGPT_INLINE void operator()(int unit, int panel, float* to, const Rows& sum) const {
     const Rows zero = Rows::set(0.0f), value = max(zero, sum);  // in this order NaN stays NaN
-    value.store(partial(unit, panel));
+    value.store(to);
     active[int64_t{panel} * mask_units + unit] =
         static_cast<uint16_t>(all ? 0xffffu : unequal(value, zero));
   }
@@ -148,7 +146,7 @@ PYMICROGPT_INLINE void hidden_tile(const Mlp& mlp, int row_panel, int unit) {
       sum[u] = fma(Rows::set(weight[u * w.stride]), value, sum[u]);
   }
   const Hidden then{mlp.h, mlp.active, mlp.mask_units, mlp.all()};
-  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) then(unit + u, row_panel, sum[u]);
+  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) end_sum(then, unit + u, row_panel, sum[u]);
 }
 template <class Rows>
 void hidden_tiles(const Mlp& shared, int row_panel) {
@@ -216,7 +214,7 @@ void sum_lists(const Mlp& mlp, Panels values, Strips w, int row_panel, int rows,
       PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u)
         sum[u] = fma(factor, Vec::load(weights + u * Vec::lanes), sum[u]);
     }
-    PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) then(n, panel + p, sixteen_of(sum, p));
+    PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) end_sum(then, n, panel + p, sixteen_of(sum, p));
   }
 }
 
@@ -228,8 +226,9 @@ void sum_part(const Mlp& mlp, Panels values, Strips w, int row_panel, int rows, 
   for (int r = 0; r < rows; ++r) {
     const int n = row_panel * kPanel + r;
     const float* value = values.at(row_panel, int64_t{part} * 64 * kPanel + r);
+    const Tile tile = then.tile(n, panel);
     Vec sum[1][P * kVectors];
-    begin_sums(sum, then, n, panel, part == 0);
+    begin_sums(sum, tile, part == 0);
     for (uint64_t word = mlp.units_of(n, part); word != 0; word &= word - 1) {
       const int unit = __builtin_ctzll(word);
       const Vec factor = Vec::set(value[unit * kPanel]);
@@ -237,7 +236,7 @@ void sum_part(const Mlp& mlp, Panels values, Strips w, int row_panel, int rows, 
       PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u)
         sum[0][u] = fma(factor, Vec::load(weights + u * Vec::lanes), sum[0][u]);
     }
-    end_sums<1, P>(sum, then, n, panel, part == mlp.parts() - 1);
+    end_sums(sum, tile, then, n, panel, part == mlp.parts() - 1);
   }
 }
 
@@ -249,10 +248,11 @@ void sum_all(const Mlp& mlp, Panels values, Strips w, int row_panel, int rows, i
   split_evenly(rows, most, [&](int first, int some) {
     with_up_to<most>(some, [&](auto R) {
       const int row = row_panel * kPanel + first;
+      const Tile tile = then.tile(row, panel);
       Vec sum[R.value][P * kVectors];
-      begin_sums(sum, then, row, panel, part.first == 0);
+      begin_sums(sum, tile, part.first == 0);
       outer_products(sum, w, panel, values, row, part);
-      end_sums<R.value, P>(sum, then, row, panel, part.last == mlp.units);
+      end_sums(sum, tile, then, row, panel, part.last == mlp.units);
     });
   });
 }
@@ -281,11 +281,11 @@ template <class Then>
     run = mlp.way[panel] == Way::tiles ? run + some : 0;
     if (run == 0 || (end < rows.last && mlp.way[panel + 1] == Way::tiles)) return;
     const int first = end - run;
-    float* y = then.partial(first, 0);
+    const Tile y = then.tile(first, 0);
     Unit::sum({run, panels, mlp.units,
                values.at(first / kPanel, 0), kPanel, values.stride, false,
                w.data, w.stride, kPanel,
-               y, then.partial(first + 1, 0) - y, then.partial(first, 1) - y});
+               y.first, y.row_step, y.panel_step});
     finish(panels, {first, end}, then);
   });
 }
@@ -615,8 +615,8 @@ void step_unit(Mlp& mlp, const Matrix& w, int unit, const float* g, const Adam& 
 struct StoreStrips {
   static constexpr bool as_is = true;
   Strips y;
-  PYMICROGPT_INLINE float* partial(int n, int p) const { return y.at(p, n); }
-  PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const { sum.store(y.at(p, n)); }
+  PYMICROGPT_INLINE Tile tile(int n, int p) const { return y.tile(n, p); }
+  PYMICROGPT_INLINE void operator()(int, int, float* to, const Vec16& sum) const { sum.store(to); }
 };
 
 // dw[u] = sum over n of values[u][n] x[n] by tiles, over all rows, and Adam. With Adam the

@@ -52,8 +52,8 @@ struct CutPanels : Panels {
 // y += product
 struct Add : Output {
   PYMICROGPT_INLINE explicit Add(Panels to) : Output{to} {}
-  PYMICROGPT_INLINE void operator()(int n, int p, const Vec16& sum) const {
-    (Vec16::load(partial(n, p)) + sum).store(partial(n, p));
+  PYMICROGPT_INLINE void operator()(int, int, float* to, const Vec16& sum) const {
+    (Vec16::load(to) + sum).store(to);
   }
 };
 

@@ -81,6 +81,20 @@ struct Share {
   }
 };
 
+// Some rows by some panels of an array, from `first` on: sixteen floats each at at(r, p).
+struct Tile {
+  float* first;
+  int64_t row_step, panel_step;
+  PYMICROGPT_INLINE float* at(int r, int p) const { return first + r * row_step + p * panel_step; }
+  // The same, without what the compiler knows of it: else it computes all addresses before a loop,
+  // for which there are not enough registers, and keeps them until after it.
+  PYMICROGPT_INLINE Tile anew() const {
+    float* same = first;
+    PYMICROGPT_FORGET(same);
+    return {same, row_step, panel_step};
+  }
+};
+
 // Activations (panels, rows, 16); said of them as (features, rows).
 struct Panels {
   float* data;
@@ -88,6 +102,9 @@ struct Panels {
 
   // Of panel p, the row at `offset`, which is its index times 16.
   PYMICROGPT_INLINE float* at(int p, int64_t offset) const { return data + p * stride + offset; }
+  PYMICROGPT_INLINE Tile tile(int64_t row, int p) const {
+    return {at(p, row * kPanel), kPanel, stride};
+  }
   PYMICROGPT_INLINE static constexpr int64_t row_step() { return kPanel; }
   PYMICROGPT_INLINE int64_t panel_step() const { return stride; }
   static constexpr bool paired = true;  // as an operand of a product with one panel of outputs
