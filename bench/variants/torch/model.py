@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
 
 import numpy as np
@@ -94,6 +96,9 @@ class CompiledSession(EagerSession):
     lengths = BUCKETS
 
     def __init__(self, task: Task):
+        # Away with the task: what another run compiled would be a start that is not cold.
+        cache = tempfile.mkdtemp(prefix="inductor-", dir=task.file.parent)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         super().__init__(task)
         self.flat = self.flat.detach()
         self.compiled = self.compile(self.update)
