@@ -20,7 +20,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.cases import ParetoCase
-from bench.command import say, writable
+from bench.command import Refused, say, writable
 from bench.measure.machine import cpu_model
 from bench.measure.pareto import TRIALS, Setting, search
 from bench.task.workload import HELD_OUT, SPLIT_SEED
@@ -72,7 +72,10 @@ def corpora() -> dict[str, tuple[Callable[[int], tuple[Corpus, Corpus]], bool]]:
 
     from pymicrogpt import Corpus
 
-    names = Corpus.load().split(HELD_OUT, SPLIT_SEED)
+    corpus = Corpus.load()
+    if corpus.source.startswith("embedded"):
+        raise Refused(f"needs names.txt, and has {corpus.source}; PYMICROGPT_CORPUS=PATH tells where")
+    names = corpus.split(HELD_OUT, SPLIT_SEED)
     prose = "\n".join(topics.values())
     words = sorted(set(re.findall(r"\b[a-z]{3,}\b", " ".join(topics.values()))))
     few = Corpus.from_documents(words).split(2 * HELD_OUT, SPLIT_SEED)

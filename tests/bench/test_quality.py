@@ -209,6 +209,15 @@ def test_the_file_of_recipes_is_as_the_package_reads_it(corpus, tmp_path, monkey
     )
 
 
+def test_recipes_for_names_are_not_those_of_other_names(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("PYMICROGPT_CORPUS", raising=False)
+    monkeypatch.setenv("PYMICROGPT_OFFLINE", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = tmp_path / "recipes.json"
+    assert bench.main(["recipes", "--out", str(file)]) == 2
+    assert "names.txt" in capsys.readouterr().err and not file.exists()
+
+
 def test_a_training_that_missed_its_time_is_done_again(corpus, monkeypatch):
     """By a clock that only steps move, and many at once by more."""
     now = 0.0
