@@ -101,8 +101,12 @@ def search(
     *,
     start: Setting = Setting(),
     running_text: bool = False,
+    known: Mapping[float, Setting] | None = None,
 ) -> Iterator[ParetoCase]:
-    """Every training of the search. The context of running text is a setting like the others."""
+    """Every training of the search. The context of running text is a setting like the others.
+
+    known: what was found before, by time, from which the search begins too
+    """
     names = ["n_embd", "learning_rate", "n_layer", "batch_size", *["block_size"] * running_text]
     ranked = [start]
     for budget, most in trials.items():
@@ -115,7 +119,9 @@ def search(
             return loss
 
         first, *others = ranked
-        ranked = climb([first, *first.larger(running_text), *others[:1]], most, loss, names)
+        before = [known[budget]] if known and budget in known else []
+        starts = [first, *before, *first.larger(running_text), *others[:1]]
+        ranked = climb(starts, most, loss, names)
         yield from cases.values()
 
 

@@ -1,8 +1,8 @@
 """Finds anew what `pymicrogpt train --seconds` picks from, in some fifteen minutes of one core.
 
 The search of bench/measure/pareto.py, over names and words by the line and over prose and verse as
-running text, each without a part that is held out. The best of each time goes to
-pymicrogpt/data/recipes.json, with how, when and where it was found.
+running text, each without a part that is held out, and from what the last search found. The best of
+each time goes to pymicrogpt/data/recipes.json, with how, when and where it was found.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
         steps.append(recipes.step_of_original(engine, time.thread_time))
         start = Setting(block_size=32) if text else Setting()
         trials = TRIALS if name == "names" else FEWER
-        cases = search(halves, engine, trials, say, start=start, running_text=text)
+        cases = search(
+            halves, engine, trials, say, start=start, running_text=text, known=found_before(name)
+        )
         for budget, case in best_by_time(cases):
             train, _ = halves(case["block_size"])
             found.append(as_recipe(name, train, budget, case))
@@ -74,7 +76,7 @@ def corpora() -> dict[str, tuple[Callable[[int], tuple[Corpus, Corpus]], bool]]:
 
     corpus = Corpus.load()
     if corpus.source.startswith("embedded"):
-        raise Refused(f"needs names.txt, and has {corpus.source}; PYMICROGPT_CORPUS=PATH tells where")
+        raise Refused(f"needs names.txt, and has {corpus.source}; PYMICROGPT_CORPUS names it")
     names = corpus.split(HELD_OUT, SPLIT_SEED)
     prose = "\n".join(topics.values())
     words = sorted(set(re.findall(r"\b[a-z]{3,}\b", " ".join(topics.values()))))
@@ -98,6 +100,18 @@ def paragraphs(text: str, block_size: int, every: int, first: int) -> tuple[Corp
     known = set(kept)
     held_out = "".join(c for c in "\n\n".join(parts[first::every]) if c in known)
     return Corpus.from_text(kept, block_size), Corpus.from_text(held_out, block_size)
+
+
+def found_before(corpus: str) -> dict[float, Setting]:
+    """By time, of the recipes of the package."""
+    from pymicrogpt.recipes import recipes
+
+    _, before = recipes()
+    return {
+        r.seconds: Setting(r.n_layer, r.n_embd, r.block_size, r.batch_size, r.learning_rate)
+        for r in before
+        if r.corpus == corpus
+    }
 
 
 def best_by_time(cases: Iterable[ParetoCase]) -> Iterator[tuple[float, ParetoCase]]:

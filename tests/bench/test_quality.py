@@ -161,6 +161,16 @@ def test_the_search_trains_as_often_as_it_may(corpus):
     assert {**probe.cases[9], **SAME} == {**best, **SAME}  # where the next time begins
 
 
+def test_a_search_begins_with_what_was_found_before(corpus):
+    halves, known = corpus.split(HELD_OUT, SPLIT_SEED), {0.02: pareto.Setting(n_embd=48)}
+    trials = {0.003: 2, 0.02: 2}
+    cases = list(pareto.search(lambda _: halves, "autovec", trials, lambda _: None, known=known))
+    assert [case["n_embd"] for case in cases[:2]] == [16, 32]
+    assert cases[3]["n_embd"] == 48
+    before = recipes.found_before("names")
+    assert before and all(setting.moved(n_embd=1) for setting in before.values())
+
+
 SAME = dict.fromkeys(("steps", "budget", "seconds", "held_out"))
 
 
