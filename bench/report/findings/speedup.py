@@ -24,7 +24,6 @@ from bench.report.format import (
 from bench.report.part import Drawing, Part, Table
 from bench.results import BASELINE, Results, Row, over
 
-ROOM = 12  # with more bars the legend has room beside the shortest ones
 HEADER = (
     "implementation", "batch", "µs per sample", "interval", f"{TIMES} CPython", "its interval",
     "samples/s", "GFLOP/s", "of peak", "wall time", "loss (steps)", "note",
@@ -121,8 +120,7 @@ def bars(results: Results, workload: str) -> plot.Figure:
     axes.set_xlim(left, right)
     plot.name_bars(axes, [row.title for row in rows])
     axes.set_xlabel(f"{TIMES} over {base.title} (log scale), and µs per sample")
-    inside = "upper right" if len(rows) > ROOM else ""
-    plot.group_legend(axes, [row.group for row in rows], inside)
+    plot.group_legend(axes, [row.group for row in rows])
     words = f"Pale bars: batch 1. {whisker_note(factors)} {warning_note()}"
     notes = [words, *wrong(results, workload)]
     best = results.fastest(workload) or base
