@@ -161,7 +161,7 @@ class Space:
     ) -> Space:
         chosen: Sequence[int]
         if isinstance(seeds, Sequence) and not isinstance(seeds, (str, bytes)):
-            chosen = [_checked("seed", seed) for seed in seeds]
+            chosen = [checked_int("seed", seed, 0, INT_MAX) for seed in seeds]
         else:
             first = DEFAULTS["seed"]
             chosen = range(first, first + checked_int("seeds", seeds))

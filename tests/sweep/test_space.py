@@ -153,6 +153,7 @@ def test_bad_toml_names_the_file(tmp_path, text, message):
         ({"n_embd": [16, 2**63]}, "n_embd must be at most 9223372036854775807"),
         ({"batch_size": -(2**63)}, "batch_size must be at least -9223372036854775807"),
         ({"seeds": [2**70]}, "seed must be at most"),
+        ({"seeds": [1, -5]}, "seed must be at least 0, not -5"),
         ({"learning_rate": 10**400}, "learning_rate must be finite"),
         ({"beta1": -(10**400)}, "beta1 must be finite"),
         ({"seeds": 2**31 - 1}, "these are 2,147,483,647 trials; a sweep has at most 1,000,000"),
