@@ -1,4 +1,4 @@
-"""Finds anew what `pymicrogpt train --seconds` picks from, in some fifteen minutes of one core.
+"""Finds anew what `pymicrogpt train --seconds` picks from, in some twelve minutes of one core.
 
 The search of bench/measure/pareto.py, over names and words by the line and over prose and verse as
 running text, each without a part that is held out, and from what the last search found. The best of
