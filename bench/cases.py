@@ -93,9 +93,7 @@ class QualityCase(_PeakShares):
     reason: str  # why it did
 
 
-class ParetoCase(TypedDict):
-    """A whole training."""
-
+class _ParetoCase(TypedDict):
     n_layer: int
     n_embd: int
     block_size: int
@@ -105,6 +103,12 @@ class ParetoCase(TypedDict):
     budget: float  # seconds that it was to take
     seconds: float
     held_out: float | None  # loss; None where it diverged
+
+
+class ParetoCase(_ParetoCase, total=False):
+    """A whole training."""
+
+    active: float  # share of the hidden values not zero, the mean over it
 
 
 class GenerationCase(_PeakShares):

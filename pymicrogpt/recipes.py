@@ -39,9 +39,10 @@ TOO_SHORT = 3.0  # times the time is shorter than any that was searched for
 CALIBRATION = 0.04  # of the time
 SHORTEST, LONGEST = 0.02, 2.0  # seconds of it
 # Steps become cheaper while hidden values fall silent. All of them would take THEIR_TIME as long as
-# the rest of a step. Where ACTIVE_AT_FIRST of them are not zero after the calibration, ACTIVE are
-# not over the whole training (of 1 and 4 s: names 0.26 and 0.28, then 0.13 and 0.14; the words of
-# the guide 0.36, then 0.35; forty lines of verse 0.49, then 0.50).
+# the rest of a step. How many are not zero over the whole training the search knows of its own; of
+# another text, where ACTIVE_AT_FIRST of them are not after the calibration, ACTIVE are not later
+# (of 1 and 4 s: names 0.26 and 0.28, then 0.13 and 0.14; the words of the guide 0.36, then 0.35;
+# forty lines of verse 0.49, then 0.50).
 ACTIVE_AT_FIRST, ACTIVE, THEIR_TIME = (0.0, 0.26, 0.36, 1.0), (0.0, 0.13, 0.36, 1.0), 3.0
 
 
@@ -62,6 +63,7 @@ class Found(NamedTuple):
     batch_size: int
     learning_rate: float
     held_out: float
+    active: float | None = None  # share of hidden values not zero, if the engine tells
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,15 @@ def recipe(
         )
 
     evaluated = len(held_out) / eval_interval if held_out and eval_interval else 0.0
-    steps, spent = fit(make, seconds, clock, evaluated)
+
+    def active_later(now: float) -> float:
+        """As in the search, the more the texts are alike in size."""
+        predictions, _ = extent(corpus, config.block_size)
+        alike = min(predictions / found.predictions, found.predictions / predictions)
+        later = active_of_any(now)
+        return later if found.active is None else alike * found.active + (1 - alike) * later
+
+    steps, spent = fit(make, seconds, clock, evaluated, active_later)
     most = most_steps(found, corpus, config, kept["batch_size"])
     words = f"{found.seconds:g} s of {found.corpus}"
     return Recipe(config, **settings, num_steps=min(steps, most), enough=steps > most,
@@ -215,13 +225,24 @@ def step_of_original(engine: str, clock: Clock) -> float:
     return seconds_per_step(trainer, SHORTEST, clock)
 
 
+def active_of_any(now: float) -> float:
+    """The share of the hidden values that are not zero in a training, of which so many are not
+    after the calibration."""
+    return float(np.interp(now, ACTIVE_AT_FIRST, ACTIVE))
+
+
 def fit(
-    make: Callable[[int], Trainer], seconds: float, clock: Clock, evaluated: float = 0.0
+    make: Callable[[int], Trainer],
+    seconds: float,
+    clock: Clock,
+    evaluated: float = 0.0,
+    active_later: Callable[[float], float] = active_of_any,
 ) -> tuple[int, float]:
     """The number of steps that take the time and no more, and how much of it finding out took.
 
     make: a trainer of so many steps
     evaluated: held-out documents by step, as they are evaluated every so often
+    active_later: of the hidden values, from those after the calibration
     """
     trainer = make(INT_MAX)
     began = clock()
@@ -229,8 +250,7 @@ def fit(
     per_step = seconds_per_step(trainer, length, clock)
     if trainer.activity and trainer.config.n_embd > 16:
         now = trainer.activity.values
-        later = float(np.interp(now, ACTIVE_AT_FIRST, ACTIVE))
-        per_step *= (1 + THEIR_TIME * later) / (1 + THEIR_TIME * now)
+        per_step *= (1 + THEIR_TIME * active_later(now)) / (1 + THEIR_TIME * now)
     if evaluated:
         few = replace(trainer.corpus, documents=trainer.corpus.documents[:EVALUATED])
         start = clock()

@@ -170,6 +170,19 @@ def test_steps_become_cheaper_where_hidden_values_fall_silent(few, monkeypatch, 
     assert sparse.num_steps == round((2.0 - sparse.seconds) / (1e-3 * cheaper))
 
 
+def test_hidden_values_fall_silent_as_in_the_search_where_the_text_is_like_its(monkeypatch):
+    kept = recipes.Found("names", "lines", 1, 5.0, 1.0, False, 1.0, 500, 1, 32, 16, 16, 0.01, 2.0)
+    monkeypatch.setattr(mg.Trainer, "activity", mg.Activity(values=0.5, units=1.0, resting=0.0))
+    predictions, _ = recipes.extent(NAMES, 16)
+    for times, later in ((1, 0.1), (2, 0.3), (0.5, 0.3), (1e9, 0.5)):
+        of = kept._replace(predictions=times * predictions, active=0.1)
+        monkeypatch.setattr(recipes, "recipes", lambda of=of: (1e-3, [of]))
+        with monkeypatch.context() as patch:
+            fitted = mg.recipe(NAMES, 2.0, engine="scalar", clock=Clock(patch))
+        cheaper = (1 + recipes.THEIR_TIME * later) / (1 + recipes.THEIR_TIME * 0.5)
+        assert fitted.num_steps == round((2.0 - fitted.seconds) / (1e-3 * cheaper))
+
+
 def test_what_cannot_be_is_refused(few, monkeypatch):
     clock = Clock(monkeypatch)
     for seconds in (0.0, -1.0, float("nan"), float("inf")):

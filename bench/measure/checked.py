@@ -2,8 +2,9 @@
 
 `python -m bench.measure.checked` reads its job, {"variant": name, "task": file, "extra": [variant
 files]}, and answers with {"info": ...} when the variant is open and its first loss and gradients
-are right. A request is {"steps": K}, K more steps to time, with "restart": true the first K of a
-training, or {"finish": true}, which asks what the process needed.
+are right. A request is {"steps": K}, K more steps to time as it warms up, or a round, which also
+tells the paces around it: {"steps": K, "restart": false}, or true for the first K of a training; or
+{"finish": true}, which asks what the process needed.
 """
 
 from __future__ import annotations
@@ -127,7 +128,9 @@ def start(job: dict[str, Any]) -> tuple[dict[str, Any], Answer]:
             needed = checked.needed()
             checked.session.close()
             return needed
-        if request.get("restart"):
+        if "restart" not in request:
+            return checked.run(request["steps"])
+        if request["restart"]:
             checked.restart()
         before = measure()
         reply = checked.run(request["steps"]) | {"clock_ghz": clock_ghz()}

@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.cases import ParetoCase
@@ -37,6 +38,7 @@ TRIALS = {0.1: 30, 0.3: 20, 1.0: 18, 2.0: 9, 5.0: 7, 10.0: 5, 60.0: 2}  # by sec
 
 MISSED = 0.08  # of its time, by which a training is too long or too short
 SHORT = 5.0  # seconds of one that is then done again
+PARTS = 20  # of a training, after each of which its hidden values are counted
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,12 @@ def search(
 ) -> Iterator[ParetoCase]:
     """Every training of the search. The context of running text is a setting like the others.
 
-    known: what was found before, by time, from which the search begins too
+    known: what was found before, by time; from that of each time, of the one after it and of the
+    one before the search begins too
     """
     names = ["n_embd", "learning_rate", "n_layer", "batch_size", *["block_size"] * running_text]
-    ranked = [start]
-    for budget, most in trials.items():
+    ranked, budgets = [start], list(trials)
+    for place, (budget, most) in enumerate(trials.items()):
         cases: dict[Setting, ParetoCase] = {}
 
         def loss(setting: Setting, budget: float = budget, cases: Any = cases) -> float:
@@ -119,7 +122,8 @@ def search(
             return loss
 
         first, *others = ranked
-        before = [known[budget]] if known and budget in known else []
+        around = [budget, *budgets[place + 1 : place + 2], *budgets[max(place - 1, 0) : place]]
+        before = [known[near] for near in around if known and near in known]
         starts = [first, *before, *first.larger(running_text), *others[:1]]
         ranked = climb(starts, most, loss, names)
         yield from cases.values()
@@ -169,11 +173,18 @@ def trained(
             learning_rate=setting.learning_rate, num_steps=num_steps, seed=seed,
         )  # fmt: skip
 
+    active: list[float] = []  # after equal parts of the training
+
     def run(steps: int) -> tuple[Trainer, float]:
-        trainer = make(steps)
-        start = clock()
-        trainer.run()
-        return trainer, clock() - start
+        trainer, seconds = make(steps), 0.0
+        active.clear()
+        for part in range(PARTS):
+            start = clock()
+            trainer.run(steps * (part + 1) // PARTS - trainer.step)
+            seconds += clock() - start
+            if trainer.activity:
+                active.append(trainer.activity.values)
+        return trainer, seconds
 
     steps, spent = fit(make, budget, clock)
     trainer, seconds = run(steps)
@@ -181,7 +192,7 @@ def trained(
         steps = max(1, round(steps * (budget - spent) / seconds))
         trainer, seconds = run(steps)
     loss = trainer.evaluate(held_out)
-    return {
+    case: ParetoCase = {
         "n_layer": setting.n_layer,
         "n_embd": setting.n_embd,
         "block_size": setting.block_size,
@@ -192,3 +203,6 @@ def trained(
         "seconds": spent + seconds,
         "held_out": loss if math.isfinite(loss) else None,
     }
+    if active:
+        case["active"] = fmean(active)
+    return case

@@ -152,6 +152,7 @@ def as_recipe(name: str, train: Corpus, budget: float, case: ParetoCase) -> dict
         "batch_size": case["batch"],
         "learning_rate": case["learning_rate"],
         "held_out": round(held_out(case), 4),
+        "active": round(case["active"], 3) if "active" in case else None,
     }
 
 

@@ -27,6 +27,7 @@ from pymicrogpt.engines import available_cores
 
 LONGER = 6
 BASELINE_WEIGHT = 10  # all speed-ups lean on it
+BASELINE_STEPS = 2  # in a round, at least: one document more or less is a tenth of its time
 VERIFYING = 4  # rows at a time, at most: they may compile, which takes memory
 
 
@@ -171,8 +172,9 @@ class Measurement:
 
         As many trainings as an interval needs are within every budget, and as many rounds of the
         baseline, which every speed-up leans on. Slow rows train few documents, which differ, so
-        that the rounds of a steady one share out the whole budget. They take a power of two: the
-        same documents in another run, whose clock differs.
+        that the rounds of a steady one share out the whole budget, those of the baseline even where
+        they are long. They take a power of two: the same documents in another run, whose clock
+        differs.
         """
         effort = self.effort
         steps = effort.round_seconds / per_step
@@ -184,9 +186,11 @@ class Measurement:
             steps = max(1, round(steps / training)) * training
             self.budget = max(effort.budget, enough * steps * per_step * 1.1)
         elif steps < 32 or not self.variant.steady:
-            share = effort.budget / effort.rounds
-            steps = min(share, effort.training / (1 if self.variant.steady else 2)) / per_step
-            steps = 2 ** max(0, math.floor(math.log2(steps)))
+            share, least = effort.budget / effort.rounds, 1
+            most = min(share, effort.training / (1 if self.variant.steady else 2))
+            if self.variant.name == BASELINE:
+                most, least = share, BASELINE_STEPS
+            steps = max(least, 2 ** math.floor(math.log2(most / per_step)))
             if self.variant.name == BASELINE:
                 self.budget = max(effort.budget, enough * steps * per_step * 1.5)
         self.steps = int(steps)

@@ -26,6 +26,7 @@ from bench.task.task import Task
 from bench.task.workload import HELD_OUT, SPLIT_SEED, WORKLOADS
 from bench.variants.variant import load_variants
 from pymicrogpt import recipes as package
+from pymicrogpt.config import INT_MAX
 
 
 @pytest.fixture(scope="module")
@@ -162,11 +163,14 @@ def test_the_search_trains_as_often_as_it_may(corpus):
 
 
 def test_a_search_begins_with_what_was_found_before(corpus):
-    halves, known = corpus.split(HELD_OUT, SPLIT_SEED), {0.02: pareto.Setting(n_embd=48)}
-    trials = {0.003: 2, 0.02: 2}
+    """For the same time, the next and the one before."""
+    halves = corpus.split(HELD_OUT, SPLIT_SEED)
+    known = {1: pareto.Setting(n_embd=96), 0.02: pareto.Setting(n_embd=48)}
+    trials = {0.003: 2, 0.02: 4, 0.03: 2, 1: 0}
     cases = list(pareto.search(lambda _: halves, "autovec", trials, lambda _: None, known=known))
-    assert [case["n_embd"] for case in cases[:2]] == [16, 32]
-    assert cases[3]["n_embd"] == 48
+    assert [case["n_embd"] for case in cases[:2]] == [16, 48]
+    assert 48 in [case["n_embd"] for case in cases[2:4]]
+    assert {case["n_embd"] for case in cases[6:]} >= {96}
     before = recipes.found_before("names")
     assert before and all(setting.moved(n_embd=1) for setting in before.values())
 
@@ -229,14 +233,14 @@ def test_recipes_for_names_are_not_those_of_other_names(tmp_path, monkeypatch, c
 
 
 def test_a_training_that_missed_its_time_is_done_again(corpus, monkeypatch):
-    """By a clock that only steps move, and many at once by more."""
+    """By a clock that only steps move, and those of the training itself by more."""
     now = 0.0
     run = pymicrogpt.Trainer.run
 
     def timed(trainer, k=None):
         nonlocal now
         k = trainer.num_steps if k is None else k
-        now += k * (0.001 if k < 300 else 0.002)
+        now += k * (0.001 if trainer.num_steps == INT_MAX else 0.002)
         return run(trainer, k)
 
     monkeypatch.setattr(pymicrogpt.Trainer, "run", timed)

@@ -61,7 +61,9 @@ def test_a_restart_is_untimed_and_trains_the_same_steps_again(task):
 def test_a_worker_starts_again_or_goes_on(task):
     job = {"variant": "tape32", "task": str(task.file), "extra": []}
     with Worker(["-m", "bench.measure.checked"], job, 60.0) as worker:
+        assert "paces" not in worker.ask(steps=1)  # nobody asks how disturbed a warm-up is
         replies = [worker.ask(steps=60, restart=restart) for restart in (True, True, False)]
+        assert all(reply["paces"]["steps"] > 0 for reply in replies)
     assert [reply["loss_last_step"] for reply in replies] == [60, 60, 120]
     assert replies[0]["loss"] == replies[1]["loss"]
 
@@ -80,7 +82,7 @@ class Scripted:
 
 
 def test_the_baseline_has_the_rounds_that_an_interval_needs(task):
-    rounds = {}
+    rounds, steps = {}, {}
     for name in (BASELINE, "other"):
         variant = Variant(name, name, "pure Python", lambda task: None, steady=True, warmup=0.0)
         row = Row(name, name, "pure Python", "d16", 1, steady=True)
@@ -89,6 +91,8 @@ def test_the_baseline_has_the_rounds_that_an_interval_needs(task):
         for _ in range(EFFORTS["default"].rounds):
             measurement.measure()
         rounds[name] = len(row.rounds)
+        steps[name] = measurement.worker.asked[-1][0]
+    assert steps == {BASELINE: 2, "other": 1}  # one document may take a tenth more or less
     assert rounds[BASELINE] >= ENOUGH_ROUNDS
     assert rounds["other"] == 2  # within the budget
 
