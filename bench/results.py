@@ -61,7 +61,7 @@ GROUPS = (
 
 MOST = 1e30  # beyond what any number in a file can be
 
-DIGITS = 7  # of what a result file holds: more than any clock is good for
+DIGITS = 6  # of what a result file holds: more than any clock is good for
 LEVEL = 0.95
 ENOUGH_ROUNDS = 6  # the fewest that give it
 RESAMPLES = 10_000

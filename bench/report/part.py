@@ -81,20 +81,24 @@ class Drawn:
 
 def short_svg(text: str) -> str:
     """The same drawing: each style once, short names, groups for clipping alone, no font for each
-    text, no comments, no paths of a point, and no digits that nobody sees."""
+    text, circles as such, no comments, no paths of a point, and no digits that nobody sees."""
 
     def short_tag(found: re.Match[str]) -> str:
         tag = re.sub(r" font-family: [^;\"]*;| transform=\"rotate\(-0 [^\"]*\"", "", found[0])
         tag = re.sub(r"(\.\d)\d+", r"\1", re.sub(r"\s+", " ", tag)).replace("xlink:", "")
+        tag = re.sub(r"\.0(?!\d)", "", tag)
         tag = tag.replace(": ", ":").replace("; ", ";").replace(' "', '"')
         tag = re.sub(r"(?<=\d) (?=[MLQCz])|(?<=[MLQC]) (?=[-\d])", "", tag)
         tag = re.sub(r"M(\S+) (\S+?)L(\S+) \2L\3 (\S+?)L\1 \4z", r"M\1 \2H\3V\4H\1z", tag)
+        tag = re.sub(r'"M(\S+) (\S+?)L\1 ([-\d.]+)"', r'"M\1 \2V\3"', tag)
+        tag = re.sub(r'"M(\S+) (\S+?)L([-\d.]+) \2"', r'"M\1 \2H\3"', tag)
         clipped = re.fullmatch(r'<path(.*?)( clip-path="[^"]*")(.*)/>', tag)
         return "<g{1}><path{0}{2}/></g>".format(*clipped.groups()) if clipped else tag
 
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r"<[^>]+>", short_tag, text[text.index("<svg ") :])
     text = re.sub(r'<path d="M[-\d. ]*"[^>]*/>', "", re.sub(r">\s+<", "><", text.strip()))
+    text = re.sub(r'<path([^>]*) d="M0 ([\d.]+)C[^"]* 0 \2z"', r'<circle\1 r="\2"', text)
     parts: list[str] = []
     groups: list[str] = []  # open ones
     clip = ""  # of the group that the last part has closed
