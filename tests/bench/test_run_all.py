@@ -229,7 +229,7 @@ def test_cpython_and_engines_in_one_run():
     row = results.find("d16", "tape", 1)
     mean = results.workloads["d16"]["mean_positions"]
     for value, r in zip(row.values, row.rounds, strict=True):
-        assert value == pytest.approx(r.seconds / r.positions * mean)
+        assert value == pytest.approx(r.seconds / r.positions * mean, rel=1e-5)  # six digits
     for row in results.rows:
         assert row.cold_start > 0
         assert all(0 < r.activity["clock_ghz"] < 10 for r in row.rounds)
