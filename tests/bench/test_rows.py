@@ -188,6 +188,18 @@ def shares_of(measurement):
     return [done.peak_share for done in measurement.row.rounds]
 
 
+def test_a_round_of_the_baseline_shares_out_its_budget(task):
+    """At the edge of a shorter one it would train other documents in another run."""
+    steps = {}
+    for name in (BASELINE, "other"):
+        row = Row(name, name, "pure Python", "d16", 1, steady=True)
+        variant = Variant(name, name, "pure Python", lambda task: None, steady=True, warmup=0.0)
+        measurement = Measurement(row, variant, task, EFFORTS["default"], [])
+        measurement._calibrate(per_step=0.09)
+        steps[name] = measurement.steps
+    assert steps == {BASELINE: 16, "other": 8}
+
+
 def test_the_better_one_of_a_disturbed_round_and_its_repetition_is_kept(task, clock):
     paces = [(9.0, 100.0), (9.0, 60.0), (7.0, 80.0), (8.9, 55.0), (9.0, 97.0), (3.0, 99.0)]
     measurement = disturbed(task, clock, paces)
