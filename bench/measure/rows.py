@@ -27,7 +27,7 @@ from pymicrogpt.engines import available_cores
 
 LONGER = 6
 BASELINE_WEIGHT = 10  # all speed-ups lean on it
-BASELINE_STEPS = 2  # in a round, at least: one document more or less is a tenth of its time
+BASELINE_STEPS = 2  # in a round, at least: one alone takes a tenth more or less from run to run
 VERIFYING = 4  # rows at a time, at most: they may compile, which takes memory
 
 
@@ -186,12 +186,13 @@ class Measurement:
             steps = max(1, round(steps / training)) * training
             self.budget = max(effort.budget, enough * steps * per_step * 1.1)
         elif steps < 32 or not self.variant.steady:
-            share, least = effort.budget / effort.rounds, 1
-            most = min(share, effort.training / (1 if self.variant.steady else 2))
-            if self.variant.name == BASELINE:
-                most, least = share, BASELINE_STEPS
+            baseline = self.variant.name == BASELINE
+            share = effort.budget / effort.rounds
+            part = effort.training / (1 if self.variant.steady else 2)
+            most = share if baseline else min(share, part)
+            least = BASELINE_STEPS if baseline else 1
             steps = max(least, 2 ** math.floor(math.log2(most / per_step)))
-            if self.variant.name == BASELINE:
+            if baseline:
                 self.budget = max(effort.budget, enough * steps * per_step * 1.5)
         self.steps = int(steps)
         self.round_seconds = self.steps * per_step
