@@ -8,6 +8,10 @@ from bench.results import LEVEL, SPREAD_LIMIT, Estimate, Results, Row, VariantFa
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 WARNING = "\N{WARNING SIGN}"  # beside a value that is known too badly
+WARNED = (  # below figures
+    f"{WARNING}: known no better than \N{PLUS-MINUS SIGN}{100 * SPREAD_LIMIT:.0f} %, of few "
+    "rounds, or beside a neighbour"
+)
 
 
 def digits(value: float) -> str:
@@ -73,26 +77,6 @@ def warned(text: str, doubts: list[str]) -> str:
     return f"{text} {WARNING}" if doubts else text
 
 
-def whisker_note(found: Iterable[Estimate]) -> str:
-    """What the whiskers of a figure are worth."""
-    fewest = min(found, key=lambda estimate: estimate.rounds)
-    if fewest.level == LEVEL:
-        return f"Whiskers: {100 * LEVEL:.0f} % intervals."
-    if fewest.rounds == 1:
-        return "Whiskers: intervals; none where one round counts."
-    return (
-        f"Whiskers: {100 * LEVEL:.0f} % intervals, but of fewer than six rounds their range, worth "
-        f"{100 * fewest.level:.0f} % for {fewest.rounds}."
-    )
-
-
-def warning_note() -> str:
-    return (
-        f"{WARNING}: known no better than \N{PLUS-MINUS SIGN}{100 * SPREAD_LIMIT:.0f} %, of few "
-        "rounds, or beside a neighbour."
-    )
-
-
 def provenance(results: Results, threads: str = "one thread") -> str:
     about = results.run
     version = f"pymicrogpt {about['pymicrogpt_version']}"
@@ -108,11 +92,6 @@ def verdict(factor: Estimate) -> str:
     """Of a ratio, for a table."""
     doubts = factor.doubts_as_ratio()
     return f"{WARNING} {', '.join(doubts)}" if doubts else "holds"
-
-
-def ratio_warning_note() -> str:
-    """The same where the values are ratios."""
-    return f"{warning_note()[:-1]}, or the interval holds 1."
 
 
 def explained(results: Results) -> dict[str, VariantFacts]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.report.format import exact, provenance
-from bench.results import GROUPS, Estimate, Results, Row
+from bench.results import GROUPS, LEVEL, Estimate, Results, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,8 +62,9 @@ def size(points: float) -> float:
     return points if not _narrow else 0.85 * points
 
 
-def log_axis(axis: Any, ticks: tuple[int, ...] = (1,)) -> None:
-    """A log scale, with ticks at 1, 10, 100, 1k and so on, times each of `ticks`."""
+def log_axis(axis: Any, label: str, ticks: tuple[int, ...] = (1,)) -> None:
+    """A log scale, which the label says too, with ticks at 1, 10, 100, 1k and so on, times each of
+    `ticks`."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     def compact(value: float, _: int) -> str:
@@ -73,6 +74,7 @@ def log_axis(axis: Any, ticks: tuple[int, ...] = (1,)) -> None:
         return f"{value:g}"
 
     getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+    axis.set_label_text(f"{label} (log scale)")
     axis.set_major_formatter(compact)
     if len(ticks) > 1:
         axis.set_major_locator(LogLocator(subs=ticks))
@@ -107,6 +109,7 @@ def new_panels(
         height, rows, columns = height * columns, rows * columns, 1
     figure: Any = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
+    figure.marks = []  # values that the page tells
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows, **share)
     for axes in grid.flat:
         axes.spines[["top", "right"]].set_visible(False)
@@ -119,11 +122,7 @@ def new_panels(
 
 
 def finish(
-    figure: Figure,
-    results: Results,
-    title: str,
-    notes: list[str] | None = None,
-    threads: str = "one thread",
+    figure: Figure, results: Results, title: str, *notes: str, threads: str = "one thread"
 ) -> Figure:
     """The figure, with the finding above, notes and provenance below."""
     title_columns, note_columns = (46, 76) if _narrow else (70, 118)
@@ -133,8 +132,8 @@ def finish(
         width += 1
     text = textwrap.fill(title, width)
     figure.suptitle(text, x=0.012, ha="left", fontsize=size(17), fontweight="bold", color=INK)
-    lines = [line for note in notes or [] for line in textwrap.wrap(note, note_columns)]
-    lines += textwrap.wrap(provenance(results, threads), note_columns)
+    below = (*notes, provenance(results, threads))
+    lines = [line for note in below for line in textwrap.wrap(note, note_columns)]
     figure.set_figheight(figure.get_figheight() + 0.16 * len(lines))
     figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=size(9.5), color=QUIET)
     return figure
@@ -178,25 +177,31 @@ def bar(axes: Axes, y: int, found: Estimate, colour: Any, text: str, left: float
     text_on_white(axes, max(left, found.high), y, text, (6, 0), fontsize=size(12), **how)
 
 
-def tell(
-    axes: Axes, x: float, y: float, found: Estimate, along: str, name: str = "", more: str = ""
-) -> None:
-    """The page tells a value where it is pointed at: of `name`, or of the bar, and what is `more`.
-
-    It is drawn at (x, y), along "x" or "y".
-    """
-    vars(axes.figure).setdefault("marks", []).append(_Mark(axes, x, y, found, along, name, more))
-
-
 def whisker(
     axes: Axes, x: float, y: float, found: Estimate, along: str, name: str = "", more: str = ""
 ) -> None:
-    """The interval of a value, which is told as well."""
-    tell(axes, x, y, found, along, name, more)
+    """The interval of a value at (x, y) along "x" or "y", where it has one. The page tells the
+    value where it is pointed at: of `name`, or of the bar, and what is `more`."""
+    vars(axes.figure)["marks"].append(_Mark(axes, x, y, found, along, name, more))
     if found.low < found.high:
         low, high = found.value - found.low, found.high - found.value
         ends: dict[str, Any] = {f"{along}err": [[low], [high]]}
         axes.errorbar(x, y, **ends, color=INK, linewidth=1.4, capsize=3, zorder=3)
+
+
+def whisker_note(figure: Figure) -> str:
+    """What the whiskers that were drawn are worth."""
+    marks: list[_Mark] = vars(figure)["marks"]
+    fewest = min((m.found for m in marks if m.found.rounds), key=lambda found: found.rounds)
+    usual = f"Whiskers: {100 * LEVEL:.0f} % intervals"
+    if fewest.level == LEVEL:
+        return f"{usual}."
+    if fewest.rounds == 1:
+        return "Whiskers: intervals; none where one round counts."
+    return (
+        f"{usual}, but of fewer than six rounds their range, worth {100 * fewest.level:.0f} % for "
+        f"{fewest.rounds}."
+    )
 
 
 def line(axes: Axes, found: dict[int, Estimate], dashes: str, name: str = "", **how: Any) -> None:
@@ -242,7 +247,7 @@ def spots(figure: Figure) -> list[Spot]:
     """Of a figure that has been drawn: the rows of its bars, and the points of its lines."""
     found = []
     top = figure.bbox.height
-    marks: list[_Mark] = vars(figure).get("marks", [])
+    marks: list[_Mark] = vars(figure)["marks"]
     for mark in marks:
         axes = mark.axes
         names: list[str] = vars(axes).get("bar_names", [])

@@ -7,7 +7,7 @@ from functools import partial
 
 from bench.cases import BatchCase
 from bench.report import plot
-from bench.report.format import digits, interval, per_cent, times, whisker_note
+from bench.report.format import digits, interval, per_cent, times
 from bench.report.part import Drawing, Part, Table, not_measured
 from bench.results import Estimate, Probe, Results, Timed
 
@@ -60,9 +60,8 @@ def figure(results: Results, probes: list[Probe]) -> plot.Figure:
             name = f"{probe.workload}{'' if sharing else ' without sharing'}, batch"
             plot.line(axes, line(probe, sharing), dashes, name, color=colour, markersize=5)
         label_line(axes, probe, colour)
-    plot.log_axis(axes.yaxis, ticks=(1, 2, 5))
+    plot.log_axis(axes.yaxis, "µs per sample", ticks=(1, 2, 5))
     axes.margins(y=0.12)
-    axes.set_ylabel("µs per sample (log scale)")
 
     left = rows_left(probes[0])
     below.plot(*zip(*left.items(), strict=True), color=plot.INK, linewidth=2.2, marker="o",
@@ -78,12 +77,11 @@ def figure(results: Results, probes: list[Probe]) -> plot.Figure:
     below.set_xlim(
         sizes[0] * (0.5 if plot.narrow() else 0.72), sizes[-1] * (sizes[-1] / sizes[0]) ** room
     )
-    every = [time for probe in probes for on in (True, False) for time in line(probe, on).values()]
-    notes = [
+    notes = (
         f"{probes[0].label}. Solid: documents of a batch share their common prefixes. Dashed: they "
-        "do not. Less is better. Rows left: distinct prefixes by positions. " + whisker_note(every)
-    ]
-    return plot.finish(drawn, results, title(probes), notes)
+        "do not. Less is better. Rows left: distinct prefixes by positions. "
+    )
+    return plot.finish(drawn, results, title(probes), notes + plot.whisker_note(drawn))
 
 
 def label_line(axes: plot.Axes, probe: Probe, colour: str) -> None:

@@ -74,7 +74,7 @@ def figure(results: Results, cases: list[DensityCase]) -> plot.Figure:
         for stop in stops(case):
             share, shape = at(case, stop), f"n_embd {case['n_embd']}"
             name = f"{shape}, learning rate {case['learning_rate']:g}, step {stop:,}"
-            plot.tell(axes, stop, max(share, LEAST), known(share), "y", name)
+            plot.whisker(axes, stop, max(share, LEAST), known(share), "y", name)
     axes.set_yscale("log")
     axes.set_ylim(LEAST, 1)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
@@ -90,11 +90,11 @@ def figure(results: Results, cases: list[DensityCase]) -> plot.Figure:
     plot.label_ends(axes, ends, lines=2 if plot.narrow() else 1)
     probe = results.probed("density")[0]
     every = cases[0]["steps"][-1] - cases[0]["steps"][-2]
-    notes = [
+    notes = (
         f"{probe.label}, batch {BATCH}, one training each; learning rate {rates[0]:g} unless "
         f"another is named. Shares of one batch, every {every} steps. Beside the lines: the share "
         "at their end, and its mean over the training."
-    ]
+    )
     return plot.finish(drawn, results, title(cases), notes)
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from bench.cases import GenerationCase
 from bench.report import plot
-from bench.report.format import digits, interval, times, whisker_note
+from bench.report.format import digits, interval, times
 from bench.report.part import Drawing, Part, Table, not_measured
 from bench.results import Estimate, Probe, Results, Timed, per_time
 
@@ -53,17 +53,13 @@ def figure(results: Results, found: list[Probe]) -> plot.Figure:
     right = max(rate.high for *_, rate in bars)
     for y, (probe, _, rate) in enumerate(bars):
         colour = plot.WORKLOAD_COLOURS[probe.workload]
-        axes.barh(y, rate.value - left, left=left, height=plot.bar_height(), color=colour)
-        plot.whisker(axes, rate.value, y, rate, "x")
-        text = digits(rate.value)
-        plot.text_on_white(axes, rate.high, y, text, (6, 0), fontsize=plot.size(12))
-    plot.log_axis(axes.xaxis)
+        plot.bar(axes, y, rate, colour, digits(rate.value), left)
+    plot.log_axis(axes.xaxis, "thousand tokens per second")
     axes.set_xlim(left, right * (right / left) ** 0.15)
     plot.name_bars(axes, [f"{case['label']}, {probe.workload}" for probe, case, _ in bars])
-    axes.set_xlabel("thousand tokens per second (log scale)")
     best, case, rate = max(bars, key=lambda bar: bar[2].value)
     title = (
         f"{best.workload}: {case['label']} draws {digits(1e-3 * rate.value)} million tokens per "
         "second with one thread"
     )
-    return plot.finish(drawn, results, title, [whisker_note(rate for *_, rate in bars)])
+    return plot.finish(drawn, results, title, plot.whisker_note(drawn))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bench.report import plot
-from bench.report.format import digits, duration, interval, micro, times, whisker_note
+from bench.report.format import digits, duration, interval, micro, times
 from bench.report.part import Drawing, Part, Table
 from bench.results import Estimate, Results, Row, Timed, over
 
@@ -99,14 +99,13 @@ def figure(results: Results, lines: list[Line]) -> plot.Figure:
         ends.append((f"{name}: {digits(time)}", last, time, colour))
     sizes = sorted({size for line in lines if line.dashes != ":" for size in line.found})
     plot.log2_axis(axes, sizes, "batch size")
-    plot.log_axis(axes.yaxis)
-    axes.set_ylabel("µs per sample (log scale)")
+    plot.log_axis(axes.yaxis, "µs per sample")
     plot.label_ends(axes, ends)
-    notes = [
+    notes = (
         "Colours: workloads. Solid and dashed: libraries on a GPU. Dotted: the best engine, one "
-        "thread. Less is better. " + whisker_note(e for line in lines for e in line.found.values())
-    ]
-    return plot.finish(drawn, results, title(lines), notes)
+        "thread. Less is better. "
+    )
+    return plot.finish(drawn, results, title(lines), notes + plot.whisker_note(drawn))
 
 
 def title(lines: list[Line]) -> str:

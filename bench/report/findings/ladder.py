@@ -10,13 +10,12 @@ from itertools import pairwise
 from bench.report import plot
 from bench.report.format import (
     TIMES,
+    WARNED,
     duration,
     interval,
     times,
     verdict,
     warned,
-    warning_note,
-    whisker_note,
 )
 from bench.report.part import Drawing, Part, Table
 from bench.results import BASELINE, Estimate, Results, Row, over
@@ -138,13 +137,12 @@ def waterfall(results: Results, workload: str, steps: list[Rung]) -> plot.Figure
     )
     parts = " and ".join(f"{steps[i + 1].prose} ({times(gains[i].value)})" for i in largest)
     left, below = ("above", "Behind") if plot.narrow() else ("to its left", "Below")
-    notes = [
+    notes = (
         f"Each step multiplies what stands {left}; the last is {steps[-1].row.title}. {below} the "
         "factor: time per sample. Whiskers are of the "
-        f"whole up to there. {whisker_note(reached[1:])} {warning_note()[:-1]}; or the "
-        "step may be none. Zeros behind the ReLU are skipped above n_embd 16 only: there that step "
-        "is none."
-    ]
+        f"whole up to there. {plot.whisker_note(figure)} {WARNED}; or the step may be none. Zeros "
+        "behind the ReLU are skipped above n_embd 16 only: there that step is none."
+    )
     text = f"{workload}: {times(reached[-1].value)} over CPython; most of it is {parts}"
     return plot.finish(figure, results, text, notes)
 
@@ -160,7 +158,7 @@ def stairs_upwards(
     steps: list[Rung], reached: list[Estimate], gains: list[Estimate], bold: list[int]
 ) -> tuple[plot.Figure, plot.Axes]:
     figure, axes = plot.new_figure(6.0)
-    plot.log_axis(axes.yaxis)
+    plot.log_axis(axes.yaxis, f"{TIMES} over CPython")
     axes.set_ylim(0.6, 3 * max(r.high for r in reached) ** 1.1)
     for x, (rung, text) in enumerate(zip(steps, labels(steps, gains, "\n"), strict=True)):
         here, below = reached[x], reached[max(0, x - 1)].value
@@ -172,7 +170,6 @@ def stairs_upwards(
                             fontsize=12, fontweight="bold" if x in bold else "normal")  # fmt: skip
     axes.set_xticks(range(len(steps)), [rung.tick for rung in steps], fontsize=11)
     axes.grid(visible=False, axis="x")
-    axes.set_ylabel(f"{TIMES} over CPython (log scale)")
     return figure, axes
 
 
@@ -180,7 +177,7 @@ def stairs_across(
     steps: list[Rung], reached: list[Estimate], gains: list[Estimate], bold: list[int]
 ) -> tuple[plot.Figure, plot.Axes]:
     figure, axes = plot.bar_figure(len(steps))
-    plot.log_axis(axes.xaxis)
+    plot.log_axis(axes.xaxis, f"{TIMES} over CPython")
     highest = max(r.high for r in reached)
     axes.set_xlim(0.6, highest**1.5)
     for y, (rung, text) in enumerate(zip(steps, labels(steps, gains, "   "), strict=True)):
@@ -189,5 +186,4 @@ def stairs_across(
         weight = "bold" if y in bold else "normal"
         plot.bar(axes, y, here, colour, text, below, fontweight=weight)
     plot.name_bars(axes, [" ".join(rung.tick.split()) for rung in steps])
-    axes.set_xlabel(f"{TIMES} over CPython (log scale)")
     return figure, axes

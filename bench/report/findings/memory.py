@@ -68,16 +68,15 @@ def bars(results: Results, rows: list[Row]) -> plot.Figure:
         if row.engine_memory:
             held = known(1e-6 * row.engine_memory)
             plot.bar(axes, y, held, colour, "", left, " held by the engine")
-    plot.log_axis(axes.xaxis)
+    plot.log_axis(axes.xaxis, "MB")
     axes.set_xlim(left, right * (right / left) ** (0.9 if plot.narrow() else 0.5))
     plot.name_bars(axes, [row.title for row in rows])
-    axes.set_xlabel("MB (log scale)")
     plot.group_legend(axes, [row.group for row in rows])
-    notes = [
+    notes = (
         "Pale: the most that the process had in memory, its interpreter, its libraries and the "
         "corpus among them. Full: what the engine says that it holds for weights, moments, "
         "activations and batches."
-    ]
+    )
     return plot.finish(figure, results, title(rows), notes)
 
 

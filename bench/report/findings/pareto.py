@@ -72,7 +72,7 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
     reached: list[Any] = [case["held_out"] for case in best]
     axes.step([case["seconds"] for case in best], reached, where="post", color=plot.INK,
               linewidth=1.8, zorder=3)  # fmt: skip
-    plot.log_axis(axes.xaxis)
+    plot.log_axis(axes.xaxis, "seconds of training")
     losses = [loss for loss, _ in finite(probe.cases)]
     low, high = min(losses), min(max(losses), min(losses) + 0.6)
     axes.set_ylim(low - 0.28 * (high - low), high + 0.03 * (high - low))
@@ -82,15 +82,14 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
         axes.annotate(text, (case["seconds"], case["held_out"]), xytext=(0, -8),
                       textcoords="offset points", ha="center", va="top",
                       fontsize=plot.size(10.5), color=plot.INK)  # fmt: skip
-    axes.set_xlabel("seconds of training (log scale)")
     axes.set_ylabel("held-out loss")
     legend(axes, widths, batches)
     above = len(probe.cases) - sum(loss <= high for loss in losses)
-    notes = [
+    notes = (
         f"{probe.label}. Each point is a whole training; the learning rate falls to 0 over its "
         "time. Black: the Pareto front. Below it: layers, n_embd, batch size and learning rate of "
         f"the best for each time. {above} of {len(probe.cases)} points lie above the figure."
-    ]
+    )
     return plot.finish(drawn, results, title(best), notes)
 
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from bench.cases import PhasesCase
 from bench.report import plot
-from bench.report.format import digits, per_cent, whisker_note
+from bench.report.format import digits, per_cent
 from bench.report.part import Drawing, Part, not_measured
 from bench.results import Estimate, Probe, Results, Timed
 
@@ -60,12 +60,8 @@ def bars(results: Results, probe: Probe) -> plot.Figure:
         axes.set_xlabel("µs per step")
         text = f"batch {batch}: {digits(step)} µs a step"
         axes.set_title(text, loc="left", fontsize=plot.size(13), color=plot.INK)
-    every = [time for _, times in cases for time in times.values()]
-    notes = [
-        f"{probe.label}. Medians of profiles; reading the clock is part of them. "
-        + whisker_note(every)
-    ]
-    return plot.finish(figure, results, title(probe, cases), notes)
+    notes = f"{probe.label}. Medians of profiles; reading the clock is part of them. "
+    return plot.finish(figure, results, title(probe, cases), notes + plot.whisker_note(figure))
 
 
 def title(probe: Probe, cases: list[tuple[int, dict[str, Estimate]]]) -> str:

@@ -105,10 +105,9 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
                   linewidth=2.0)  # fmt: skip
         for p in curve[-TOLD:]:
             name = f"{case['label']}, batch {case['batch']}, {digits(1e3 * p['seconds'])} ms"
-            plot.tell(axes, p["seconds"], p["held_out"], known(p["held_out"]), "y", name)
-    plot.log_axis(axes.xaxis)
+            plot.whisker(axes, p["seconds"], p["held_out"], known(p["held_out"]), "y", name)
+    plot.log_axis(axes.xaxis, "seconds of training")
     axes.set_xlim(budget / 2000, 1.15 * budget)
-    axes.set_xlabel("seconds of training (log scale)")
     axes.set_ylabel("held-out loss")
     ends = []
     for case in cases:
@@ -116,11 +115,11 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
         name = f"{case['label']}, {case['batch']}: {final(case):.2f}"
         ends.append((name, end, final(case), colours[case["variant"]]))
     plot.label_ends(axes, ends)
-    notes = [
+    notes = (
         "Of each implementation the batch size that ended lower: 1 dashed, larger ones solid. All "
         "train for the same time, while the learning rate falls to 0. The documents evaluated are "
         "in no training. Less is better."
-    ]
+    )
     return plot.finish(drawn, results, title(probe), notes)
 
 

@@ -26,7 +26,7 @@ from functools import partial
 from typing import Any
 
 from bench.report import plot
-from bench.report.format import digits, per_cent, whisker_note
+from bench.report.format import digits, per_cent
 from bench.report.part import Drawing, Part, Table
 from bench.results import Results, Row, mean_share, per_time
 
@@ -123,7 +123,7 @@ def figure(results: Results, rows: list[Row]) -> plot.Figure:
     heights = [y for *_, y in points] + [done for *_, done in executed]
     drawn, axes = plot.new_figure(5.6)
     axes.set_xscale("log", base=2)
-    plot.log_axis(axes.yaxis, ticks=(1, 2, 5))
+    plot.log_axis(axes.yaxis, "GFLOP/s", ticks=(1, 2, 5))
     axes.set_xlim(left, right)
     axes.set_ylim(0.7 * min(left * second, *heights), 1.5 * max(peak, *heights))
     axes.hlines(peak, peak / first, right, plot.INK, linewidth=2)
@@ -145,15 +145,14 @@ def figure(results: Results, rows: list[Row]) -> plot.Figure:
         axes.plot(x, done, "_", markersize=11, markeredgewidth=2.4, color=colour)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("useful FLOPs per byte of weights, moments and activations")
-    axes.set_ylabel("GFLOP/s (log scale)")
-    notes = [
+    notes = (
         f"{rows[0].label}; roofs measured on one core. Bytes of a step, a model: weights in both "
         "layouts and both moments once, activations written and read once. FLOPs: a prefix that "
         "documents share counts once for each, and products with zeros count, so that points may "
         "lie above the roof. Bars below points: FLOPs executed, shared rows once and without zeros "
         "(a model, of measured shares). "
-        f"Hollow: batch 1, full: batch 16. {whisker_note(row.estimate for row in rows)}"
-    ]
+        f"Hollow: batch 1, full: batch 16. {plot.whisker_note(drawn)}"
+    )
     return plot.finish(drawn, results, title(points, peak), notes)
 
 

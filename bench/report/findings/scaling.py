@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from bench.report import plot
-from bench.report.format import digits, times, whisker_note
+from bench.report.format import digits, times
 from bench.report.part import Drawing, Part
 from bench.results import Results, Row, over
 
@@ -62,21 +62,20 @@ def figure(results: Results, lines: list[list[Row]]) -> plot.Figure:
                   linewidth=2.2, color=plot.INK)  # fmt: skip
     widths = sorted({w["n_embd"] for w in of_documents(results).values()})
     plot.log2_axis(axes, widths, "n_embd")
-    plot.log_axis(axes.yaxis)
+    plot.log_axis(axes.yaxis, "µs per sample")
     axes.set_xlim(widths[0] * 0.93, widths[-1] * (widths[-1] / widths[0]) ** 0.02)
-    axes.set_ylabel("µs per sample (log scale)")
     ends = []
     for *_, row in lines:
         time, colour = row.microseconds, colours[row.variant]
         ends.append((f"{row.title}: {digits(time)}", width(results, row), time, colour))
-    notes = ["Dashed: batch 1. Solid: larger batches. Less is better."]
+    notes = "Dashed: batch 1. Solid: larger batches. Less is better."
     if len(elsewhere) > 1:
         *_, last = elsewhere
         ends.append((f"published: {digits(elsewhere[last])}", last, elsewhere[last], plot.INK))
-        notes[0] += f" Dotted: the least published for each width ({results.published_source})."
+        notes += f" Dotted: the least published for each width ({results.published_source})."
     plot.label_ends(axes, ends)
-    whiskers = whisker_note(row.estimate for rows in lines for row in rows)
-    return plot.finish(drawn, results, title(results, widths), [f"{notes[0]} {whiskers}"])
+    whiskers = plot.whisker_note(drawn)
+    return plot.finish(drawn, results, title(results, widths), f"{notes} {whiskers}")
 
 
 def published(results: Results) -> dict[int, float]:

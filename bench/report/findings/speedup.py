@@ -9,6 +9,7 @@ from textwrap import shorten
 from bench.report import plot
 from bench.report.format import (
     TIMES,
+    WARNED,
     WARNING,
     digits,
     exact,
@@ -18,8 +19,6 @@ from bench.report.format import (
     per_cent,
     times,
     warned,
-    warning_note,
-    whisker_note,
 )
 from bench.report.part import Drawing, Part, Table
 from bench.results import BASELINE, Results, Row, over
@@ -116,15 +115,14 @@ def bars(results: Results, workload: str) -> plot.Figure:
         text = warned(text, row.estimate.doubts() + factor.doubts())
         time = f"; {exact(row.estimate)} µs per sample"
         plot.bar(axes, y, factor, colour, text, left, time)
-    plot.log_axis(axes.xaxis)
+    plot.log_axis(axes.xaxis, f"{TIMES} over {base.title}")
+    axes.set_xlabel(f"{axes.get_xlabel()}, and µs per sample")
     axes.set_xlim(left, right)
     plot.name_bars(axes, [row.title for row in rows])
-    axes.set_xlabel(f"{TIMES} over {base.title} (log scale), and µs per sample")
     plot.group_legend(axes, [row.group for row in rows])
-    words = f"Pale bars: batch 1. {whisker_note(factors)} {warning_note()}"
-    notes = [words, *wrong(results, workload)]
-    best = results.fastest(workload) or base
-    return plot.finish(figure, results, title(workload, best, base), notes)
+    notes = f"Pale bars: batch 1. {plot.whisker_note(figure)} {WARNED}."
+    found = title(workload, results.fastest(workload) or base, base)
+    return plot.finish(figure, results, found, notes, *wrong(results, workload))
 
 
 def title(workload: str, best: Row, base: Row) -> str:

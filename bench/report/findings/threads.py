@@ -9,12 +9,11 @@ from bench.cases import ThreadsCase
 from bench.report import plot
 from bench.report.format import (
     TIMES,
+    WARNED,
     digits,
     interval,
-    ratio_warning_note,
     verdict,
     warned,
-    whisker_note,
 )
 from bench.report.part import Drawing, Part, Table, not_measured
 from bench.results import Estimate, Results, Timed
@@ -77,11 +76,11 @@ def figure(results: Results, bars: list[tuple[str, ThreadsCase]]) -> plot.Figure
     plot.name_bars(axes, [name for name, _ in bars])
     axes.set_xlabel("speed-up of two threads over one")
     label = results.probed("threads")[0].label
-    notes = [
+    notes = (
         f"{label}. Medians of rounds of one thread and two in turns. Below 1, two threads are "
-        "slower. Losses agree to the last bit. "
-        f"{whisker_note(factors)} {ratio_warning_note()}"
-    ]
+        f"slower. Losses agree to the last bit. {plot.whisker_note(drawn)} {WARNED}, or the "
+        "interval holds 1."
+    )
     return plot.finish(drawn, results, title(bars), notes, threads="one and two threads")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from bench.report import plot
-from bench.report.format import digits, per_cent, whisker_note
+from bench.report.format import digits, per_cent
 from bench.report.part import Drawing, Part, Table
 from bench.results import Estimate, Results, Row, per_time
 
@@ -87,11 +87,11 @@ def figure(results: Results, rows: list[Row]) -> plot.Figure:
     ]  # fmt: skip
     plot.label_ends(panels[1], ends, lines=2 if plot.narrow() else 1)
     labels = ", ".join(dict.fromkeys(row.label for row in rows))
-    notes = [
+    notes = (
         f"{labels}. Hollow: batch 1. Context: block_size; the documents of the corpus are shorter. "
-        "Zeros that are skipped and prefixes that are shared count as work. "
-        + whisker_note(value for _, value, _ in found)
-    ]
+        f"Zeros that are skipped and prefixes that are shared count as work. "
+        f"{plot.whisker_note(drawn)}"
+    )
     return plot.finish(drawn, results, title(found), notes)
 
 
