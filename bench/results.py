@@ -26,7 +26,7 @@ import gzip
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -67,6 +67,10 @@ ENOUGH_ROUNDS = 6  # the fewest that give it
 RESAMPLES = 10_000
 SEED = 2026
 SPREAD_LIMIT = 0.10  # a value known no better than this share of itself gets a warning
+
+
+Item = TypeVar("Item")
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -165,10 +169,10 @@ class Timed:
     again: bool = False  # some were done again: at other moments than the rounds of others
 
     @classmethod
-    def of_case(cls, case: Mapping[str, Any], key: str, of: str = "") -> Timed:
+    def of_case(cls, case: Mapping[str, Any], values: Sequence[float], of: str = "") -> Timed:
         """Of what a probe found (bench/cases.py), also where nobody looked for neighbours."""
-        shares = case.get(f"peak_shares{of}") or [1.0] * len(case[key])
-        return cls(case[key], shares, bool(case.get(f"repeats{of}")))
+        shares = case.get(f"peak_shares{of}") or [1.0] * len(values)
+        return cls(values, shares, bool(case.get(f"repeats{of}")))
 
     @property
     def crowded(self) -> bool:
@@ -209,6 +213,14 @@ def per_time(work: float, time: Estimate) -> Estimate:
 def known(value: float) -> Estimate:
     """What is no median of rounds."""
     return Estimate(value, value, value, 0)
+
+
+def grouped(found: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Those of each key together, in the order in which they come."""
+    groups: dict[Key, list[Item]] = {}
+    for each in found:
+        groups.setdefault(key(each), []).append(each)
+    return groups
 
 
 def mean_share(steps: Sequence[int], shares: Sequence[float]) -> float:
@@ -383,8 +395,10 @@ class Results:
     probes: list[Probe] = field(default_factory=list)
     variants: dict[str, VariantFacts] = field(default_factory=dict)  # by name
 
-    def of(self, workload: str, status: str = "ok") -> list[Row]:
-        return [row for row in self.rows if row.workload == workload and row.status == status]
+    def of(self, workload: str, *statuses: str) -> list[Row]:
+        """Its rows that have a value, or one of these statuses instead."""
+        wanted = statuses or ("ok",)
+        return [row for row in self.rows if row.workload == workload and row.status in wanted]
 
     def find(self, workload: str, variant: str, batch: int) -> Row | None:
         wanted = f"{workload}/b{batch}/{variant}"

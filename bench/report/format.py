@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from bench.results import LEVEL, SPREAD_LIMIT, Estimate, Results, Row, VariantFacts
 
@@ -57,6 +57,13 @@ def interval(found: Estimate) -> str:
     return ends if found.level == LEVEL else f"{ends} ({100 * found.level:.0f} %)"
 
 
+def with_interval(
+    found: Estimate | None, written: Callable[[float], str] = digits
+) -> tuple[str, str]:
+    """Two cells of a table, empty where there is no value."""
+    return (written(found.value), interval(found)) if found else ("", "")
+
+
 def exact(found: Estimate) -> str:
     """A value to five digits, with its interval and what that is worth."""
     value, low, high = (
@@ -108,9 +115,7 @@ def heading(results: Results, workload: str) -> str:
     )
 
 
-def listed(names: Sequence[str], most: int = 3) -> str:
-    return "; ".join(names[:most]) + (" and others" if len(names) > most else "")
-
-
 def row_list(rows: Iterable[Row]) -> str:
-    return listed([f"{row.workload}, {row.title}" for row in rows])
+    """The first three."""
+    names = [f"{row.workload}, {row.title}" for row in rows]
+    return "; ".join(names[:3]) + (" and others" if len(names) > 3 else "")

@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 from bench.report.format import TIMES, WARNING, digits, explained, per_cent, provenance
 from bench.report.method import METHOD, PUBLISHED, warnings
 from bench.report.part import PICTURE, Drawn, Part, Table, number_columns, used_columns
-from bench.results import BASELINE, Estimate, Results, Row
+from bench.results import BASELINE, Estimate, Results, Row, grouped
 
 FOLDER = Path(__file__).parent
 STYLE, SCRIPT = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
@@ -96,11 +96,11 @@ def headline(results: Results) -> Markup:
 
 def cards(results: Results) -> list[list[Markup]]:
     """Lines for each workload and batch size: the fastest row and its numbers."""
-    fastest: dict[tuple[str, int], Row] = {}
-    for name in results.workloads:
-        for row in sorted(results.ranked(name), key=lambda row: row.batch):
-            fastest.setdefault((name, row.batch), row)
-    return [list(card(results, row)) for row in fastest.values()]
+    return [
+        list(card(results, rows[0]))
+        for name in results.workloads
+        for _, rows in sorted(grouped(results.ranked(name), lambda row: row.batch).items())
+    ]
 
 
 def card(results: Results, row: Row) -> Iterable[Markup]:

@@ -10,7 +10,7 @@ from typing import Any
 from bench.report import plot
 from bench.report.format import TIMES, digits, duration, provenance, times
 from bench.report.part import Drawn
-from bench.results import BASELINE, Results, Row, over
+from bench.results import BASELINE, Results, Row, grouped, over
 
 WIDTH, HEIGHT, DPI = 1200, 630, 100
 
@@ -37,7 +37,9 @@ def picture(results: Results) -> bytes | None:
     axes.set_frame_on(False)
     axes.set_xscale("log")
     axes.set_xlim(0.8, most * 40_000)  # room for the texts
-    rows = [base, *(row for row in fastest(results, best.workload) if row is not base)]
+    groups = grouped(results.ranked(best.workload), lambda row: row.group)
+    slowest_first = [of[0] for of in reversed(groups.values()) if of[0] is not base]
+    rows = [base, *slowest_first]
     for y, row in enumerate(rows):
         factor = over(row, base).value
         axes.barh(y, factor - 0.8, left=0.8, height=0.7, color=plot.COLOURS[row.group][0])
@@ -63,11 +65,3 @@ def largest(results: Results) -> tuple[Row, Row] | None:
         if row.variant != BASELINE
     ]
     return max(pairs, key=lambda pair: over(pair[1], pair[0]).value, default=None)
-
-
-def fastest(results: Results, workload: str) -> list[Row]:
-    """Of each group, the slowest group first."""
-    best: dict[str, Row] = {}
-    for row in results.ranked(workload):
-        best.setdefault(row.group, row)
-    return list(reversed(best.values()))

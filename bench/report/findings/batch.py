@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from bench.cases import BatchCase
 from bench.report import plot
-from bench.report.format import digits, interval, per_cent, times
+from bench.report.format import digits, per_cent, times, with_interval
 from bench.report.part import Drawing, Part, Table, not_measured
 from bench.results import Estimate, Probe, Results, Timed
 
@@ -28,23 +27,23 @@ def parts(results: Results) -> Iterator[Part]:
 def table(probes: list[Probe]) -> Table:
     left = rows_left(probes[0])
     head = ["batch", "rows left"]
-    columns = [list(map(str, left)), list(map(per_cent, left.values()))]
+    columns = [tuple(map(str, left)), tuple(map(per_cent, left.values()))]
     for probe in probes:
         for sharing, words in ((True, ""), (False, ", no sharing")):
             head += [f"{probe.workload}{words}, µs per sample", "interval"]
-            found = line(probe, sharing).values()
-            columns += [[digits(time.value) for time in found], [interval(time) for time in found]]
+            columns += zip(*map(with_interval, line(probe, sharing).values()), strict=True)
     return [tuple(head), *zip(*columns, strict=True)]
+
+
+def timed(probe: Probe, sharing: bool) -> dict[int, Timed]:
+    """By batch size."""
+    cases = (case for case in probe.cases if case["sharing"] == sharing)
+    return {case["batch"]: Timed.of_case(case, case["seconds"]) for case in cases}
 
 
 def line(probe: Probe, sharing: bool) -> dict[int, Estimate]:
     """Microseconds per sample by batch size."""
-    cases: list[BatchCase] = probe.cases
-    return {
-        case["batch"]: Timed.of_case(case, "seconds").estimate * 1e6
-        for case in cases
-        if case["sharing"] == sharing
-    }
+    return {batch: time.estimate * 1e6 for batch, time in timed(probe, sharing).items()}
 
 
 def rows_left(probe: Probe) -> dict[int, float]:
@@ -64,8 +63,7 @@ def figure(results: Results, probes: list[Probe]) -> plot.Figure:
     axes.margins(y=0.12)
 
     left = rows_left(probes[0])
-    below.plot(*zip(*left.items(), strict=True), color=plot.INK, linewidth=2.2, marker="o",
-               markersize=5)  # fmt: skip
+    below.plot(list(left), list(left.values()), "o-", color=plot.INK, linewidth=2.2, markersize=5)
     step = 2 if plot.narrow() else 1  # else they touch
     for size, fraction in list(left.items())[::step]:
         plot.text_on_white(below, size, fraction, f"{100 * fraction:.0f} %", (0, 11), ha="center")
@@ -73,41 +71,37 @@ def figure(results: Results, probes: list[Probe]) -> plot.Figure:
     below.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     below.set_ylabel("rows left")
     plot.log2_axis(below, sizes, "batch size")
-    room = 0.62 if plot.narrow() else 0.24  # for the names of the lines
-    below.set_xlim(
-        sizes[0] * (0.5 if plot.narrow() else 0.72), sizes[-1] * (sizes[-1] / sizes[0]) ** room
-    )
+    before, behind = (0.5, 0.62) if plot.narrow() else (0.72, 0.24)  # room for names of the lines
+    below.set_xlim(sizes[0] * before, sizes[-1] * (sizes[-1] / sizes[0]) ** behind)
     notes = (
         f"{probes[0].label}. Solid: documents of a batch share their common prefixes. Dashed: they "
         "do not. Less is better. Rows left: distinct prefixes by positions. "
     )
-    return plot.finish(drawn, results, title(probes), notes + plot.whisker_note(drawn))
+    return plot.finish(drawn, results, title(probes[-1]), notes + plot.whisker_note(drawn))
 
 
 def label_line(axes: plot.Axes, probe: Probe, colour: str) -> None:
     """Values at batch 1 and 16, and at the ends of both lines."""
-    shared, plain = (
-        {size: time.value for size, time in line(probe, on).items()} for on in (True, False)
-    )
+    shared, plain = line(probe, True), line(probe, False)
     last = max(shared)
     for size in {1, 16} & set(shared) - {last}:
-        plot.text_on_white(axes, size, shared[size], digits(shared[size]), (0, -13),
-                            ha="center", fontweight="bold")  # fmt: skip
-    ends = [("without sharing", plain[last], "normal"), ("", shared[last], "bold")]
-    apart = 7 if plain[last] / shared[last] < 1.5 else 0
-    for (words, value, weight), shift in zip(ends, (apart, -apart), strict=True):
-        text = f"{probe.workload}{' ' * bool(words)}{words}: {digits(value)}"
+        value = shared[size].value
+        plot.text_on_white(axes, size, value, digits(value), (0, -13), ha="center",
+                           fontweight="bold")  # fmt: skip
+    high, low = plain[last].value, shared[last].value
+    apart = 7 if high / low < 1.5 else 0
+    for words, value, weight, shift in (
+        (" without sharing", high, "normal", apart), ("", low, "bold", -apart)
+    ):  # fmt: skip
+        text = f"{probe.workload}{words}: {digits(value)}"
         plot.text_on_white(axes, last, value, text, (9, shift), color=colour, fontweight=weight)
 
 
-def title(probes: list[Probe]) -> str:
-    found = {
-        (case["batch"], case["sharing"]): Timed.of_case(case, "seconds")
-        for case in probes[-1].cases
-    }
-    first, last = min(batch for batch, _ in found), max(batch for batch, _ in found)
-    shared, plain = (found[first, True].over(found[last, on]).value for on in (True, False))
+def title(probe: Probe) -> str:
+    shared, plain = timed(probe, True), timed(probe, False)
+    first, last = min(shared), max(shared)
+    gains = [times(shared[first].over(line[last]).value) for line in (shared, plain)]
     return (
-        f"{probes[-1].workload}: batch {last} is {times(shared)} as fast per sample as batch "
-        f"{first}; without sharing prefixes it would be {times(plain)}"
+        f"{probe.workload}: batch {last} is {gains[0]} as fast per sample as batch {first}; "
+        f"without sharing prefixes it would be {gains[1]}"
     )

@@ -7,7 +7,7 @@ from functools import partial
 
 from bench.cases import GenerationCase
 from bench.report import plot
-from bench.report.format import digits, interval, times
+from bench.report.format import digits, times, with_interval
 from bench.report.part import Drawing, Part, Table, not_measured
 from bench.results import Estimate, Probe, Results, Timed, per_time
 
@@ -29,37 +29,36 @@ def table(found: list[Probe]) -> Table:
     lines: Table = [("engine", "workload", "thousand tokens/s", "interval", "over NumPy")]
     for probe in found:
         for case in probe.cases:
-            rate = thousands(case)
             over = seconds(probe.cases[0]).over(seconds(case))
             told = times(over.value) if case["engine"] else ""
-            lines.append((case["label"], probe.workload, digits(rate.value), interval(rate), told))
+            lines.append((case["label"], probe.workload, *with_interval(thousands(case)), told))
     return lines
 
 
 def thousands(case: GenerationCase) -> Estimate:
-    """Tokens per second."""
+    """Of tokens per second."""
     return per_time(1e-3, seconds(case).estimate)
 
 
 def seconds(case: GenerationCase) -> Timed:
     """Per token."""
-    return Timed.of_case({**case, "seconds": [1 / rate for rate in case["rates"]]}, "seconds")
+    return Timed.of_case(case, [1 / rate for rate in case["rates"]])
 
 
 def figure(results: Results, found: list[Probe]) -> plot.Figure:
-    bars = [(probe, case, thousands(case)) for probe in found for case in probe.cases]
+    bars = [(probe.workload, case["label"], thousands(case))
+            for probe in found for case in probe.cases]  # fmt: skip
     drawn, axes = plot.bar_figure(len(bars))
     left = 0.5 * min(rate.low for *_, rate in bars)
     right = max(rate.high for *_, rate in bars)
-    for y, (probe, _, rate) in enumerate(bars):
-        colour = plot.WORKLOAD_COLOURS[probe.workload]
-        plot.bar(axes, y, rate, colour, digits(rate.value), left)
+    for y, (workload, _, rate) in enumerate(bars):
+        plot.bar(axes, y, rate, plot.WORKLOAD_COLOURS[workload], digits(rate.value), left)
     plot.log_axis(axes.xaxis, "thousand tokens per second")
     axes.set_xlim(left, right * (right / left) ** 0.15)
-    plot.name_bars(axes, [f"{case['label']}, {probe.workload}" for probe, case, _ in bars])
-    best, case, rate = max(bars, key=lambda bar: bar[2].value)
+    plot.name_bars(axes, [f"{label}, {workload}" for workload, label, _ in bars])
+    workload, label, rate = max(bars, key=lambda bar: bar[2].value)
     title = (
-        f"{best.workload}: {case['label']} draws {digits(1e-3 * rate.value)} million tokens per "
-        "second with one thread"
+        f"{workload}: {label} draws {digits(1e-3 * rate.value)} million tokens per second with one "
+        "thread"
     )
     return plot.finish(drawn, results, title, plot.whisker_note(drawn))

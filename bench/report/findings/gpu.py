@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from bench.report import plot
-from bench.report.format import digits, duration, interval, micro, times
+from bench.report.format import digits, duration, micro, times, with_interval
 from bench.report.part import Drawing, Part, Table
-from bench.results import Estimate, Results, Row, Timed, over
+from bench.results import Estimate, Results, Row, Timed, grouped, over
 
 WORDS = """\
 Libraries on a GPU, in f32 without TF32, verified as all others. The time has in it that all
@@ -27,32 +27,19 @@ def parts(results: Results) -> Iterator[Part]:
         yield Part((3, 3), "GPU", WORDS, drawings, [table(results, rows)])
 
 
-def floor(row: Row) -> float:
-    """Microseconds per sample."""
-    return 1e6 * row.launch_floor / row.batch
-
-
-def one_core(results: Results, row: Row) -> Row | None:
-    """The fastest row of the same workload and batch size without a GPU."""
-    found = (other for other in results.ranked(row.workload) if other.batch == row.batch)
-    return next(found, None)
-
-
 def table(results: Results, rows: list[Row]) -> Table:
-    lines: Table = [
-        ("implementation", "workload", "GPU", "µs per sample", "interval", "launch floor",
-         "of it a sample's", "over one core", "its interval", "which is")
-    ]  # fmt: skip
+    head = ("implementation", "workload", "GPU", "µs per sample", "interval", "launch floor")
+    lines: Table = [(*head, "of it a sample's", "over one core", "its interval", "which is")]
     for row in rows:
-        core = one_core(results, row)
-        factor = over(row, core) if core else None
-        lines.append((
-            row.title, row.workload, row.info["gpu"], digits(row.microseconds),
-            interval(row.estimate), duration(1e6 * row.launch_floor) if row.launch_floor else "",
-            f"{floor(row):.2g} µs" if row.launch_floor else "",
-            times(factor.value) if factor else "", interval(factor) if factor else "",
-            core.label if core else "",
-        ))  # fmt: skip
+        floor = 1e6 * row.launch_floor
+        floors = (duration(floor), f"{floor / row.batch:.2g} µs") if floor else ("", "")
+        # The fastest without a GPU.
+        core = next((r for r in results.ranked(row.workload) if r.batch == row.batch), None)
+        factor = with_interval(over(row, core) if core else None, times)
+        lines.append(
+            (row.title, row.workload, row.info["gpu"], *with_interval(row.estimate), *floors,
+             *factor, core.label if core else "")
+        )  # fmt: skip
     return lines
 
 
@@ -70,16 +57,13 @@ def collect(results: Results, rows: list[Row]) -> list[Line]:
     engine, on one core."""
     lines = []
     for workload in results.workloads:
-        found: dict[str, list[Row]] = {}
-        for row in rows:
-            if row.workload == workload:
-                found.setdefault(row.label, []).append(row)
-        several = {label: of for label, of in found.items() if len(of) > 1}
-        for dashes, (label, of) in zip(("-", "--", "-."), several.items(), strict=False):
-            times_of = {row.batch: row.estimate for row in of}
-            lines.append(Line(workload, label, dashes, times_of, 1e6 * of[0].launch_floor))
+        here = [row for row in rows if row.workload == workload]
+        several = [of for of in grouped(here, lambda row: row.label).values() if len(of) > 1]
+        for dashes, of in zip(("-", "--", "-."), several, strict=False):
+            found = {row.batch: row.estimate for row in of}
+            lines.append(Line(workload, of[0].label, dashes, found, 1e6 * of[0].launch_floor))
         core = {
-            case["batch"]: Timed.of_case(case, "seconds").estimate * 1e6
+            case["batch"]: Timed.of_case(case, case["seconds"]).estimate * 1e6
             for name, case in results.cases("batch")
             if name == workload and case["sharing"]
         }

@@ -8,17 +8,9 @@ from functools import partial
 from itertools import pairwise
 
 from bench.report import plot
-from bench.report.format import (
-    TIMES,
-    WARNED,
-    duration,
-    interval,
-    times,
-    verdict,
-    warned,
-)
+from bench.report.format import TIMES, WARNED, duration, times, verdict, warned, with_interval
 from bench.report.part import Drawing, Part, Table
-from bench.results import BASELINE, Estimate, Results, Row, over
+from bench.results import BASELINE, Estimate, Results, Row, grouped, over
 
 WORDS = """\
 Factors between rows. A warning stands where the interval holds 1 (neither is shown to be faster),
@@ -42,33 +34,23 @@ def parts(results: Results) -> Iterator[Part]:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows of the same rounds."""
+    """Two rows of the same rounds: how many times as fast is the one as the other?"""
 
     what: str
     row: Row
     other: Row
-
-    @property
-    def factor(self) -> Estimate:
-        """How many times as fast the row is as the other."""
-        return over(self.row, self.other)
 
 
 def pairs(results: Results, workload: str) -> list[Pair]:
     """The steps of the ladder, then at each batch size what a sandbox costs, and the fastest row
     over the fastest of every other group. Rows on a GPU are compared in their own finding."""
     steps = rungs(results, workload)
-    found = [Pair(" ".join(b.tick.split()), b.row, a.row) for a, b in pairwise(steps)]
-    rows = results.ranked(workload)
-    for batch in sorted({row.batch for row in rows}):
+    found = [Pair(b.name, b.row, a.row) for a, b in pairwise(steps)]
+    for batch, rows in sorted(grouped(results.ranked(workload), lambda row: row.batch).items()):
         native, sandboxed = (results.find(workload, of, batch) for of in SAME_LOOPS)
         if native and sandboxed:
             found.append(Pair(f"out of the sandbox, batch {batch}", native, sandboxed))
-        group_best: dict[str, Row] = {}
-        for row in rows:
-            if row.batch == batch:
-                group_best.setdefault(row.group, row)
-        best, *others = group_best.values()
+        best, *others = (of[0] for of in grouped(rows, lambda row: row.group).values())
         known = [(pair.row, pair.other) for pair in found]
         found += [
             Pair(f"{best.group} over {row.group}, batch {batch}", best, row)
@@ -81,9 +63,9 @@ def pairs(results: Results, workload: str) -> list[Pair]:
 def table(found: list[Pair]) -> Table:
     lines: Table = [("what", "of", "over", "factor", "interval", "verdict")]
     for pair in found:
-        factor = pair.factor
+        factor = over(pair.row, pair.other)
         names = (pair.what, pair.row.title, pair.other.title)
-        lines.append((*names, times(factor.value), interval(factor), verdict(factor)))
+        lines.append((*names, *with_interval(factor, times), verdict(factor)))
     return lines
 
 
@@ -92,6 +74,10 @@ class Rung:
     tick: str
     prose: str  # in the title
     row: Row
+
+    @property
+    def name(self) -> str:
+        return " ".join(self.tick.split())
 
 
 def rungs(results: Results, workload: str) -> list[Rung]:
@@ -123,67 +109,69 @@ def rungs(results: Results, workload: str) -> list[Rung]:
     ]
 
 
+@dataclass(frozen=True)
+class Stair:
+    """A rung as it is drawn."""
+
+    rung: Rung
+    reached: Estimate  # over CPython
+    below: float  # what the rung before has reached
+    factor: str
+    weight: str  # of the letters
+
+    @property
+    def colour(self) -> str:
+        return plot.COLOURS[self.rung.row.group][0]
+
+
 def waterfall(results: Results, workload: str, steps: list[Rung]) -> plot.Figure:
-    start = steps[0].row
-    reached = [over(rung.row, start) for rung in steps]
-    gains = [over(b.row, a.row) for a, b in pairwise(steps)]
-    largest = sorted(range(len(gains)), key=lambda i: -gains[i].value)[:2]
-    draw_stairs = stairs_across if plot.narrow() else stairs_upwards
-    figure, axes = draw_stairs(steps, reached, gains, [i + 1 for i in largest])
-    plot.group_legend(
-        axes,
-        [rung.row.group for rung in steps],
-        loc="upper right" if plot.narrow() else "upper left",
+    rows = [rung.row for rung in steps]
+    reached = [over(row, rows[0]) for row in rows]
+    gains = [over(b, a) for a, b in pairwise(rows)]
+    factors = ["", *(warned(times(gain.value), gain.doubts_as_ratio()) for gain in gains)]
+    below = [reached[0].value, *(r.value for r in reached)]
+    largest = sorted(range(1, len(rows)), key=lambda i: -gains[i - 1].value)[:2]
+    weights = ["bold" if i in largest else "normal" for i in range(len(rows))]
+    stairs = list(map(Stair, steps, reached, below, factors, weights))
+    figure, axes = stairs_across(stairs) if plot.narrow() else stairs_upwards(stairs)
+    side, left, beside = (
+        ("right", "above", "Behind") if plot.narrow() else ("left", "to its left", "Below")
     )
-    parts = " and ".join(f"{steps[i + 1].prose} ({times(gains[i].value)})" for i in largest)
-    left, below = ("above", "Behind") if plot.narrow() else ("to its left", "Below")
+    plot.group_legend(axes, [row.group for row in rows], loc=f"upper {side}")
+    most = " and ".join(f"{steps[i].prose} ({times(gains[i - 1].value)})" for i in largest)
     notes = (
-        f"Each step multiplies what stands {left}; the last is {steps[-1].row.title}. {below} the "
+        f"Each step multiplies what stands {left}; the last is {rows[-1].title}. {beside} the "
         "factor: time per sample. Whiskers are of the "
         f"whole up to there. {plot.whisker_note(figure)} {WARNED}; or the step may be none. Zeros "
         "behind the ReLU are skipped above n_embd 16 only: there that step is none."
     )
-    text = f"{workload}: {times(reached[-1].value)} over CPython; most of it is {parts}"
+    text = f"{workload}: {times(reached[-1].value)} over CPython; most of it is {most}"
     return plot.finish(figure, results, text, notes)
 
 
-def labels(steps: list[Rung], gains: list[Estimate], between: str) -> list[str]:
-    """Of each step, its factor and its time."""
-    shown = [duration(rung.row.microseconds) for rung in steps]
-    factors = [warned(times(g.value), g.doubts_as_ratio()) for g in gains]
-    return [shown[0], *(f"{g}{between}{t}" for g, t in zip(factors, shown[1:], strict=True))]
-
-
-def stairs_upwards(
-    steps: list[Rung], reached: list[Estimate], gains: list[Estimate], bold: list[int]
-) -> tuple[plot.Figure, plot.Axes]:
+def stairs_upwards(stairs: list[Stair]) -> tuple[plot.Figure, plot.Axes]:
     figure, axes = plot.new_figure(6.0)
     plot.log_axis(axes.yaxis, f"{TIMES} over CPython")
-    axes.set_ylim(0.6, 3 * max(r.high for r in reached) ** 1.1)
-    for x, (rung, text) in enumerate(zip(steps, labels(steps, gains, "\n"), strict=True)):
-        here, below = reached[x], reached[max(0, x - 1)].value
-        colour = plot.COLOURS[rung.row.group][0]
-        axes.bar(x, here.value - below, bottom=below, width=0.8, color=colour)
-        axes.hlines(here.value, x - 0.4, min(x + 1.4, len(steps) - 0.6), plot.INK, linewidth=1.2)
-        plot.whisker(axes, x, here.value, here, "y", rung.row.title)
+    axes.set_ylim(0.6, 3 * max(stair.reached.high for stair in stairs) ** 1.1)
+    for x, stair in enumerate(stairs):
+        here, below, row = stair.reached, stair.below, stair.rung.row
+        axes.bar(x, here.value - below, bottom=below, width=0.8, color=stair.colour)
+        axes.hlines(here.value, x - 0.4, min(x + 1.4, len(stairs) - 0.6), plot.INK, linewidth=1.2)
+        plot.whisker(axes, x, here.value, here, "y", row.title)
+        text = f"{stair.factor}\n{duration(row.microseconds)}".strip()
         plot.text_on_white(axes, x, max(below, here.high), text, (0, 6), ha="center", va="bottom",
-                            fontsize=12, fontweight="bold" if x in bold else "normal")  # fmt: skip
-    axes.set_xticks(range(len(steps)), [rung.tick for rung in steps], fontsize=11)
+                           fontsize=12, fontweight=stair.weight)  # fmt: skip
+    axes.set_xticks(range(len(stairs)), [stair.rung.tick for stair in stairs], fontsize=11)
     axes.grid(visible=False, axis="x")
     return figure, axes
 
 
-def stairs_across(
-    steps: list[Rung], reached: list[Estimate], gains: list[Estimate], bold: list[int]
-) -> tuple[plot.Figure, plot.Axes]:
-    figure, axes = plot.bar_figure(len(steps))
+def stairs_across(stairs: list[Stair]) -> tuple[plot.Figure, plot.Axes]:
+    figure, axes = plot.bar_figure(len(stairs))
     plot.log_axis(axes.xaxis, f"{TIMES} over CPython")
-    highest = max(r.high for r in reached)
-    axes.set_xlim(0.6, highest**1.5)
-    for y, (rung, text) in enumerate(zip(steps, labels(steps, gains, "   "), strict=True)):
-        here, below = reached[y], reached[max(0, y - 1)].value
-        colour = plot.COLOURS[rung.row.group][0]
-        weight = "bold" if y in bold else "normal"
-        plot.bar(axes, y, here, colour, text, below, fontweight=weight)
-    plot.name_bars(axes, [" ".join(rung.tick.split()) for rung in steps])
+    axes.set_xlim(0.6, max(stair.reached.high for stair in stairs) ** 1.5)
+    for y, stair in enumerate(stairs):
+        text = f"{stair.factor}   {duration(stair.rung.row.microseconds)}".strip()
+        plot.bar(axes, y, stair.reached, stair.colour, text, stair.below, fontweight=stair.weight)
+    plot.name_bars(axes, [stair.rung.name for stair in stairs])
     return figure, axes

@@ -14,11 +14,12 @@ from bench.cases import Point, QualityCase
 from bench.report import plot
 from bench.report.format import digits, training_time
 from bench.report.part import Drawing, Part, Table, not_measured
-from bench.results import Probe, Results, known
+from bench.results import Probe, Results, grouped, known
 from bench.task.workload import HELD_OUT, SPLIT_SEED
 
 TOLD = 6  # points of a line, its last ones
 LEVELS = (2.2, 2.0)  # held-out losses whose time is told
+
 WORDS = f"""\
 Every row trained for the same wall time, with as many steps as its measured speed allows, while its
 learning rate fell to 0. The held-out loss is that of {100 * HELD_OUT:g} % of the documents, drawn
@@ -42,8 +43,7 @@ def parts(results: Results) -> Iterator[Part]:
         if not case["points"]
     ]
     missing += not_measured(results, "quality")
-    tables = [table(probe) for probe in probes]
-    yield Part((4,), "Loss against time", WORDS, drawings, tables, missing)
+    yield Part((4,), "Loss against time", WORDS, drawings, list(map(table, probes)), missing)
 
 
 def table(probe: Probe) -> Table:
@@ -86,34 +86,26 @@ def ranked(probe: Probe) -> list[QualityCase]:
     return sorted((case for case in probe.cases if case["points"]), key=final)
 
 
-def best_of_each(probe: Probe) -> list[QualityCase]:
-    best: dict[str, QualityCase] = {}
-    for case in ranked(probe):
-        best.setdefault(case["variant"], case)
-    return list(best.values())
-
-
 def figure(results: Results, probe: Probe) -> plot.Figure:
-    cases = best_of_each(probe)
-    drawn, axes = plot.new_figure(3.0 + 0.24 * len(cases))
+    best = [cases[0] for cases in grouped(ranked(probe), lambda case: case["variant"]).values()]
+    drawn, axes = plot.new_figure(3.0 + 0.24 * len(best))
     colours = plot.variant_colours((case["variant"], case["group"]) for case in probe.cases)
-    budget = cases[0]["budget"]
-    for case in cases:
-        curve = [p for p in case["points"] if p["seconds"]]
-        axes.plot([p["seconds"] for p in curve], [p["held_out"] for p in curve],
-                  "--" if case["batch"] == 1 else "-", color=colours[case["variant"]],
-                  linewidth=2.0)  # fmt: skip
-        for p in curve[-TOLD:]:
-            name = f"{case['label']}, batch {case['batch']}, {digits(1e3 * p['seconds'])} ms"
-            plot.whisker(axes, p["seconds"], p["held_out"], known(p["held_out"]), "y", name)
+    budget = best[0]["budget"]
     plot.log_axis(axes.xaxis, "seconds of training")
     axes.set_xlim(budget / 2000, 1.15 * budget)
     axes.set_ylabel("held-out loss")
     ends = []
-    for case in cases:
+    for case in best:
+        curve = [point for point in case["points"] if point["seconds"]]
+        colour, dashes = colours[case["variant"]], "--" if case["batch"] == 1 else "-"
+        axes.plot([p["seconds"] for p in curve], [p["held_out"] for p in curve], dashes,
+                  color=colour, linewidth=2.0)  # fmt: skip
+        for p in curve[-TOLD:]:
+            name = f"{case['label']}, batch {case['batch']}, {digits(1e3 * p['seconds'])} ms"
+            plot.whisker(axes, p["seconds"], p["held_out"], known(p["held_out"]), "y", name)
         end = min(case["points"][-1]["seconds"], budget) or axes.get_xlim()[0]
         name = f"{case['label']}, {case['batch']}: {final(case):.2f}"
-        ends.append((name, end, final(case), colours[case["variant"]]))
+        ends.append((name, end, final(case), colour))
     plot.label_ends(axes, ends)
     notes = (
         "Of each implementation the batch size that ended lower: 1 dashed, larger ones solid. All "
@@ -126,12 +118,9 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
 def title(probe: Probe) -> str:
     cases = ranked(probe)
     best, worst = cases[0], cases[-1]
+    ends = [(f"{case['label']} at batch {case['batch']}", f"{final(case):.2f}") for case in cases]
     text = (
-        f"{probe.workload}: after {training_time(best['budget'])} of training {prose(best)} has a "
-        f"held-out loss of {final(best):.2f}"
+        f"{probe.workload}: after {training_time(best['budget'])} of training {ends[0][0]} has a "
+        f"held-out loss of {ends[0][1]}"
     )
-    return text if worst is best else f"{text}, {prose(worst)} one of {final(worst):.2f}"
-
-
-def prose(case: QualityCase) -> str:
-    return f"{case['label']} at batch {case['batch']}"
+    return text if worst is best else f"{text}, {ends[-1][0]} one of {ends[-1][1]}"

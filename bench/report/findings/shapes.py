@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.cases import ShapeCase
-from bench.report.format import digits, interval, per_cent
+from bench.report.format import digits, per_cent, with_interval
 from bench.report.part import Part, Table, not_measured
 from bench.results import Results, Timed
 
@@ -26,10 +26,9 @@ def table(cases: list[ShapeCase], peak: float | None) -> Table:
     shape = ("n_layer", "n_embd", "block_size", "vocab_size")
     lines: Table = [("documents", *shape, "µs per sample", "interval", "GFLOP/s", "of peak")]
     for case in cases:
-        time = Timed.of_case(case, "seconds").estimate * 1e6
+        time = Timed.of_case(case, case["seconds"]).estimate * 1e6
         rate = case["flops_per_sample"] / time.value * 1e-3
         sizes = (case["n_layer"], case["n_embd"], case["block_size"], case["vocab_size"])
-        found = digits(time.value), interval(time), digits(rate)
-        of_peak = per_cent(rate / peak) if peak else ""
-        lines.append((case["documents"], *map(str, sizes), *found, of_peak))
+        rates = digits(rate), per_cent(rate / peak) if peak else ""
+        lines.append((case["documents"], *map(str, sizes), *with_interval(time), *rates))
     return lines

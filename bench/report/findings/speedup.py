@@ -14,11 +14,11 @@ from bench.report.format import (
     digits,
     exact,
     heading,
-    interval,
     micro,
     per_cent,
     times,
     warned,
+    with_interval,
 )
 from bench.report.part import Drawing, Part, Table
 from bench.results import BASELINE, Results, Row, over
@@ -51,27 +51,23 @@ def no_baseline(results: Results, workload: str) -> str:
 
 def table(results: Results, workload: str) -> Table:
     """A workload's rows, those with a wrong result too, and what others published of it."""
-    rows = [row for row in results.rows if row.workload == workload]
-    lines = [_cells(results, row) for row in rows if row.ok or row.status == "error"]
-    for name, microseconds in results.published.get(workload, {}).items():
-        note = f"published elsewhere: {results.published_source}"
-        lines.append((name, "", f"{microseconds:,}", *[""] * 8, note))
-    return [HEADER, *lines]
+    lines: Table = [HEADER]
+    for row in results.of(workload, "ok", "error"):
+        name, reason = (row.label, str(row.batch)), f"{row.status}: {row.reason}"
+        lines.append((*name, *(cells(results, row) if row.ok else (*[""] * 9, reason))))
+    for label, microseconds in results.published.get(workload, {}).items():
+        source = f"published elsewhere: {results.published_source}"
+        lines.append((label, "", f"{microseconds:,}", *[""] * 8, source))
+    return lines
 
 
-def _cells(results: Results, row: Row) -> tuple[str, ...]:
-    if not row.ok:
-        return (row.label, str(row.batch), *[""] * 9, f"{row.status}: {row.reason}")
-    time, speedup = row.estimate, results.speedup(row)
-    gflops = results.gflops(row)
-    peak = results.run.get("peak_gflops")
+def cells(results: Results, row: Row) -> tuple[str, ...]:
+    factor, its_interval = with_interval(results.speedup(row))
+    gflops, peak = results.gflops(row), results.run.get("peak_gflops")
     return (
-        row.label,
-        str(row.batch),
-        digits(time.value),
-        interval(time),
-        digits(speedup.value) if speedup else "",
-        interval(speedup) if speedup and row is not results.baseline(row.workload) else "",
+        *with_interval(row.estimate),
+        factor,
+        its_interval if row is not results.baseline(row.workload) else "",
         digits(1e6 / row.microseconds),
         digits(gflops),
         per_cent(gflops / peak) if peak and not row.on_gpu else "",
@@ -82,21 +78,16 @@ def _cells(results: Results, row: Row) -> tuple[str, ...]:
 
 
 def note(results: Results, row: Row) -> str:
-    doubts = row.estimate.doubts()
+    """How many rounds of what, and why not to lean on them."""
+    doubts, steps = row.estimate.doubts(), results.workloads[row.workload]["num_steps"]
     words = [] if doubts and "round" in doubts[0] else [f"{row.estimate.rounds} rounds"]
-    if extent := extent_of_rounds(results, row):
-        words.append(extent)
+    if row.steady:
+        words.append("slices")
+    elif row.coverage < 1:
+        words.append(f"first {row.coverage * steps:,.0f} of {steps:,} steps")
     if "compilation" in row.info:
         words.append(f"compiled before in {row.info['compilation']}")
     return f"{WARNING} {', '.join([*words, *doubts])}" if doubts else ", ".join(words)
-
-
-def extent_of_rounds(results: Results, row: Row) -> str:
-    """What a round of a row has where that is not whole trainings."""
-    if row.steady:
-        return "slices"
-    steps = results.workloads[row.workload]["num_steps"]
-    return f"first {row.coverage * steps:,.0f} of {steps:,} steps" if row.coverage < 1 else ""
 
 
 def bars(results: Results, workload: str) -> plot.Figure:
@@ -120,9 +111,11 @@ def bars(results: Results, workload: str) -> plot.Figure:
     axes.set_xlim(left, right)
     plot.name_bars(axes, [row.title for row in rows])
     plot.group_legend(axes, [row.group for row in rows])
-    notes = f"Pale bars: batch 1. {plot.whisker_note(figure)} {WARNED}."
+    notes = [f"Pale bars: batch 1. {plot.whisker_note(figure)} {WARNED}."]
+    for row in results.of(workload, "error"):
+        notes.append(f"{row.title}: error: {shorten(row.reason, 100, placeholder=' ...')}")
     found = title(workload, results.fastest(workload) or base, base)
-    return plot.finish(figure, results, found, notes, *wrong(results, workload))
+    return plot.finish(figure, results, found, *notes)
 
 
 def title(workload: str, best: Row, base: Row) -> str:
@@ -137,11 +130,9 @@ def title(workload: str, best: Row, base: Row) -> str:
 def not_here(results: Results, workload: str) -> list[str]:
     """What was not measured, and why: the rows of each reason, without a batch size where all of a
     label are among them. Of "2.4 ms a sample: what takes over ..." each row has its own number."""
-    rows = [row for row in results.rows if row.workload == workload]
-    absent = [row for row in rows if row.status not in ("ok", "error")]
-    partly = {row.label for row in rows if row not in absent}
+    partly = {row.label for row in results.of(workload, "ok", "error")}
     reasons: dict[str, dict[str, str]] = {}
-    for row in absent:
+    for row in results.of(workload, "unavailable", "skipped"):
         number, _, rule = row.reason.rpartition(": ") if row.status == "skipped" else ("", "", "")
         name = row.title if row.label in partly else row.label
         named = f"{name} ({number})" if number else name
@@ -149,9 +140,3 @@ def not_here(results: Results, workload: str) -> list[str]:
     return [
         f"Not measured: {reason}: {'; '.join(names.values())}" for reason, names in reasons.items()
     ]
-
-
-def wrong(results: Results, workload: str) -> list[str]:
-    """What has no bar since it is wrong."""
-    rows = results.of(workload, "error")
-    return [f"{row.title}: error: {shorten(row.reason, 100, placeholder=' ...')}" for row in rows]

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 
-from bench.cases import ThreadsCase
 from bench.report import plot
-from bench.report.format import (
-    TIMES,
-    WARNED,
-    digits,
-    interval,
-    verdict,
-    warned,
-)
+from bench.report.format import TIMES, WARNED, digits, verdict, warned, with_interval
 from bench.report.part import Drawing, Part, Table, not_measured
 from bench.results import Estimate, Results, Timed
 
@@ -31,63 +24,58 @@ def parts(results: Results) -> Iterator[Part]:
     yield Part((6, 5), "Two threads", WORDS, drawings, [table(bars)], missing, level=3)
 
 
-def table(bars: list[tuple[str, ThreadsCase]]) -> Table:
-    lines: Table = [("step", "one thread, µs per sample", "two", "speed-up", "interval", "verdict")]
-    for name, case in bars:
-        factor = speedup(case)
-        told = f"{factor.value:.2f}{TIMES}", interval(factor), verdict(factor)
-        lines.append((name, *microseconds(case), *told))
-    return lines
+@dataclass(frozen=True)
+class Bar:
+    workload: str
+    name: str  # of the step
+    factor: Estimate  # of two threads over one
+    times: list[str]  # of a sample, with one thread and with two
 
 
-def microseconds(case: ThreadsCase) -> list[str]:
-    """Per sample, with one thread and with two."""
-    return [digits(1e6 * of.estimate.value) for of in timed(case)]
+def collect(results: Results) -> list[Bar]:
+    """By workload and batch."""
+    bars = []
+    for workload, case in results.cases("threads"):
+        one, two = (Timed.of_case(case, case[of], f"_{of}") for of in ("one", "two"))
+        times = [digits(1e6 * timed.estimate.value) for timed in (one, two)]
+        bars.append(Bar(workload, f"{workload}, batch {case['batch']}", one.over(two), times))
+    return bars
 
 
-def speedup(case: ThreadsCase) -> Estimate:
-    """Of two threads over one."""
-    one, two = timed(case)
-    return one.over(two)
+def fixed(factor: float) -> str:
+    return f"{factor:.2f}{TIMES}"
 
 
-def timed(case: ThreadsCase) -> tuple[Timed, Timed]:
-    return Timed.of_case(case, "one", "_one"), Timed.of_case(case, "two", "_two")
+def table(bars: list[Bar]) -> Table:
+    head = ("step", "one thread, µs per sample", "two", "speed-up", "interval", "verdict")
+    return [head, *(
+        (bar.name, *bar.times, *with_interval(bar.factor, fixed), verdict(bar.factor))
+        for bar in bars
+    )]  # fmt: skip
 
 
-def collect(results: Results) -> list[tuple[str, ThreadsCase]]:
-    """(name of the step, case), by workload and batch."""
-    cases = results.cases("threads")
-    return [(f"{workload}, batch {case['batch']}", case) for workload, case in cases]
-
-
-def figure(results: Results, bars: list[tuple[str, ThreadsCase]]) -> plot.Figure:
+def figure(results: Results, bars: list[Bar]) -> plot.Figure:
     drawn, axes = plot.bar_figure(len(bars), above=1.8)
-    factors = [speedup(case) for _, case in bars]
-    for y, ((name, case), factor) in enumerate(zip(bars, factors, strict=True)):
-        colour = plot.WORKLOAD_COLOURS[name.partition(",")[0]]
-        text = warned(f"{factor.value:.2f}{TIMES}", factor.doubts_as_ratio())
-        text += f"   {' to '.join(microseconds(case))} µs per sample"
-        plot.bar(axes, y, factor, colour, text)
+    for y, bar in enumerate(bars):
+        text = warned(fixed(bar.factor.value), bar.factor.doubts_as_ratio())
+        text += f"   {' to '.join(bar.times)} µs per sample"
+        plot.bar(axes, y, bar.factor, plot.WORKLOAD_COLOURS[bar.workload], text)
     axes.axvline(1, color=plot.INK, linewidth=1.2, zorder=1.2)
     axes.axvline(2, color=plot.QUIET, linewidth=1.2, linestyle=":", zorder=1.2)
-    axes.set_xlim(0, (2.1 if plot.narrow() else 1.6) * max(2.0, *(f.high for f in factors)))
+    highest = max(2.0, *(bar.factor.high for bar in bars))
+    axes.set_xlim(0, (2.1 if plot.narrow() else 1.6) * highest)
     axes.set_xticks([0, 0.5, 1, 1.5, 2])
-    plot.name_bars(axes, [name for name, _ in bars])
+    plot.name_bars(axes, [bar.name for bar in bars])
     axes.set_xlabel("speed-up of two threads over one")
-    label = results.probed("threads")[0].label
     notes = (
-        f"{label}. Medians of rounds of one thread and two in turns. Below 1, two threads are "
-        f"slower. Losses agree to the last bit. {plot.whisker_note(drawn)} {WARNED}, or the "
-        "interval holds 1."
+        f"{results.probed('threads')[0].label}. Medians of rounds of one thread and two in turns. "
+        "Below 1, two threads are slower. Losses agree to the last bit. "
+        f"{plot.whisker_note(drawn)} {WARNED}, or the interval holds 1."
     )
-    return plot.finish(drawn, results, title(bars), notes, threads="one and two threads")
-
-
-def title(bars: list[tuple[str, ThreadsCase]]) -> str:
-    ranked = sorted((speedup(case).value, name) for name, case in bars)
+    ranked = sorted((bar.factor.value, bar.name) for bar in bars)
     (least, worst), (most, best) = ranked[0], ranked[-1]
-    return (
-        f"Two threads are at best {most:.2f}{TIMES} as fast as one ({best}), "
-        f"at worst {least:.2f}{TIMES} ({worst})"
+    title = (
+        f"Two threads are at best {fixed(most)} as fast as one ({best}), "
+        f"at worst {fixed(least)} ({worst})"
     )
+    return plot.finish(drawn, results, title, notes, threads="one and two threads")
