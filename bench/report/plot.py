@@ -277,7 +277,11 @@ def group_legend(axes: Axes, groups: list[str], loc: str = "") -> None:
     if not loc:
         columns = 2 if _narrow else 3
         place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns}
-    axes.legend(handles=handles, **place, fontsize=size(11), framealpha=0.9, edgecolor="none")
+    legend(axes, **place, handles=handles)
+
+
+def legend(axes: Axes, points: float = 11, **place: Any) -> None:
+    axes.legend(**place, fontsize=size(points), framealpha=0.9, edgecolor="none")
 
 
 def text_on_white(
@@ -299,10 +303,6 @@ def paler(colour: str) -> Any:
     from matplotlib.colors import to_rgb
 
     return tuple((1 + part) / 2 for part in to_rgb(colour))
-
-
-def workload_colour(n_embd: int) -> str:
-    return WORKLOAD_COLOURS.get(f"d{n_embd}", QUIET)
 
 
 def variant_colours(members: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.report.format import digits
-from bench.report.part import Part, Table
+from bench.report.part import Part
 from bench.results import Estimate, Results, Row
 
 WORDS = """\
@@ -23,35 +23,28 @@ gradients, while as many rows start as there are cores, four at most. Code compi
 or Rust, is there already. *Paid for after* so many samples a row has overtaken the fastest one of
 its batch size that was ready sooner: below that, and started anew each time, the other is the
 better choice."""
+HEAD = (
+    "implementation", "workload", "cycles per sample", "start", "of it compiling", "paid for after",
+    "than which is ready sooner",
+)  # fmt: skip
 
 
 def parts(results: Results) -> Iterator[Part]:
-    lines = table(results)
-    if any(cell for _, _, *cells in lines[1:] for cell in cells):
-        yield Part((3, 2), "Cycles and starts", WORDS, tables=[lines])
+    lines = [cells(results, row) for row in results.rows if row.ok and row.values]
+    if any(cell for _, _, *of_line in lines for cell in of_line):
+        yield Part((3, 2), "Cycles and starts", WORDS, tables=[[HEAD, *lines]])
 
 
-def table(results: Results) -> Table:
-    lines: Table = [
-        ("implementation", "workload", "cycles per sample", "start", "of it compiling",
-         "paid for after", "than which is ready sooner")
-    ]  # fmt: skip
-    for row in results.rows:
-        if row.ok and row.values:
-            found = cycles(row)
-            paid = paid_after(results, row)
-            lines.append(
-                (
-                    row.title,
-                    row.workload,
-                    digits(found.value) if found else "",
-                    f"{digits(row.cold_start)} s" if row.cold_start else "",
-                    row.info.get("compilation", ""),
-                    f"{digits(paid[0])} samples" if paid else "",
-                    paid[1].label if paid else "",
-                )
-            )
-    return lines
+def cells(results: Results, row: Row) -> tuple[str, ...]:
+    found, paid = cycles(row), paid_after(results, row)
+    return (
+        row.title,
+        row.workload,
+        digits(found.value) if found else "",
+        f"{digits(row.cold_start)} s" if row.cold_start else "",
+        row.info.get("compilation", ""),
+        *((f"{digits(paid[0])} samples", paid[1].label) if paid else ("", "")),
+    )
 
 
 def cycles(row: Row) -> Estimate | None:
@@ -66,8 +59,7 @@ def cycles(row: Row) -> Estimate | None:
 def paid_after(results: Results, row: Row) -> tuple[float, Row] | None:
     """Samples, and the row that it has overtaken then; None where none is ready sooner."""
     sooner = [
-        other
-        for other in results.of(row.workload)
+        other for other in results.of(row.workload)
         if other.batch == row.batch and not other.variation_of
         and 0 < other.cold_start < row.cold_start and other.microseconds > row.microseconds
     ]  # fmt: skip

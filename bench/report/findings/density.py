@@ -67,46 +67,36 @@ def mean(case: DensityCase) -> float:
 def figure(results: Results, cases: list[DensityCase]) -> plot.Figure:
     drawn, axes = plot.new_figure(5.4)
     rates = sorted({case["learning_rate"] for case in cases}, reverse=True)
+    steps = cases[0]["steps"]
+    ends = []
     for case in cases:
+        rate, shape = case["learning_rate"], f"n_embd {case['n_embd']}"
+        colour = plot.WORKLOAD_COLOURS.get(f"d{case['n_embd']}", plot.QUIET)
         shares = np.maximum(case["values"], LEAST)
-        axes.plot(case["steps"], shares, DASHES[rates.index(case["learning_rate"]) % len(DASHES)],
-                  color=colour(case), linewidth=2.2)  # fmt: skip
+        dashes = DASHES[rates.index(rate) % len(DASHES)]
+        axes.plot(case["steps"], shares, dashes, color=colour, linewidth=2.2)
         for stop in stops(case):
-            share, shape = at(case, stop), f"n_embd {case['n_embd']}"
-            name = f"{shape}, learning rate {case['learning_rate']:g}, step {stop:,}"
+            share, name = at(case, stop), f"{shape}, learning rate {rate:g}, step {stop:,}"
             plot.whisker(axes, stop, max(share, LEAST), known(share), "y", name)
+        name = shape if rate == rates[0] else f"{shape} at {rate:g}"
+        told = f"{per_cent(case['values'][-1])}, mean {per_cent(mean(case))}"
+        text = f"{name}:{chr(10) if plot.narrow() else ' '}{told}"
+        ends.append((text, case["steps"][-1], float(shares[-1]), colour))
     axes.set_yscale("log")
     axes.set_ylim(LEAST, 1)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     axes.yaxis.get_minor_locator().set_params(subs=())
     axes.set_ylabel("hidden values that are not zero (log scale)")
-    axes.set_xlim(0, cases[0]["steps"][-1])
+    axes.set_xlim(0, steps[-1])
     axes.xaxis.get_major_locator().set_params(nbins=5)
     axes.set_xlabel("step")
-    ends = [
-        (label(case, rates[0]), case["steps"][-1], max(case["values"][-1], LEAST), colour(case))
-        for case in cases
-    ]
     plot.label_ends(axes, ends, lines=2 if plot.narrow() else 1)
-    probe = results.probed("density")[0]
-    every = cases[0]["steps"][-1] - cases[0]["steps"][-2]
     notes = (
-        f"{probe.label}, batch {BATCH}, one training each; learning rate {rates[0]:g} unless "
-        f"another is named. Shares of one batch, every {every} steps. Beside the lines: the share "
-        "at their end, and its mean over the training."
+        f"{results.probed('density')[0].label}, batch {BATCH}, one training each; learning rate "
+        f"{rates[0]:g} unless another is named. Shares of one batch, every {steps[-1] - steps[-2]} "
+        "steps. Beside the lines: the share at their end, and its mean over the training."
     )
     return plot.finish(drawn, results, title(cases), notes)
-
-
-def colour(case: DensityCase) -> str:
-    return plot.workload_colour(case["n_embd"])
-
-
-def label(case: DensityCase, usual: float) -> str:
-    rate = case["learning_rate"]
-    name = f"n_embd {case['n_embd']}" + (f" at {rate:g}" if rate != usual else "")
-    shares = f"{per_cent(case['values'][-1])}, mean {per_cent(mean(case))}"
-    return f"{name}:{chr(10) if plot.narrow() else ' '}{shares}"
 
 
 def title(cases: list[DensityCase]) -> str:

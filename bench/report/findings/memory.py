@@ -34,23 +34,13 @@ def table(results: Results) -> Table:
 def collect(results: Results) -> list[Row]:
     """The rows whose memory is known, by size: of each implementation that of the largest batch, of
     the workload that has the most of them, or the widest of these."""
-    found = [
-        list(
-            {
-                row.variant: row
-                for row in sorted(results.of(name), key=lambda row: row.batch)
-                if row.peak_memory and not (row.on_gpu or row.variation_of)
-            }.values()
-        )
-        for name in results.workloads
-    ]
-    most = max(map(len, found), default=0)
-    widest = max(
-        (rows for rows in found if rows and len(rows) == most),
-        key=lambda rows: results.workloads[rows[0].workload]["n_embd"],
-        default=[],
-    )
-    return sorted(widest, key=lambda row: -row.peak_memory)
+    found: dict[str, dict[str, Row]] = {name: {} for name in results.workloads}
+    for row in sorted(results.rows, key=lambda row: row.batch):
+        if row.ok and row.peak_memory and not (row.on_gpu or row.variation_of):
+            found[row.workload][row.variant] = row
+    widths = {name: workload["n_embd"] for name, workload in results.workloads.items()}
+    most = max(found, key=lambda name: (len(found[name]), widths[name]), default=None)
+    return sorted(found[most].values(), key=lambda row: -row.peak_memory) if most else []
 
 
 def bars(results: Results, rows: list[Row]) -> plot.Figure:
@@ -59,8 +49,7 @@ def bars(results: Results, rows: list[Row]) -> plot.Figure:
     left = 0.5e-6 * min([*engines, rows[-1].peak_memory])
     right = 1e-6 * rows[0].peak_memory
     for y, row in enumerate(rows):
-        colour = plot.COLOURS[row.group][0]
-        text = megabytes(row.peak_memory)
+        colour, text = plot.COLOURS[row.group][0], megabytes(row.peak_memory)
         if row.engine_memory:
             text += f", engine {megabytes(row.engine_memory)}"
         peak = known(1e-6 * row.peak_memory)
@@ -81,12 +70,9 @@ def bars(results: Results, rows: list[Row]) -> plot.Figure:
 
 
 def title(rows: list[Row]) -> str:
-    workload, most = rows[0].workload, rows[0]
-    best = min(rows, key=lambda row: row.microseconds)
-    text = f"{workload}: {best.prose} trains in "
+    most, best = rows[0], min(rows, key=lambda row: row.microseconds)
+    text = f"{most.workload}: {best.prose} trains in "
     if best.engine_memory:
         text += f"{megabytes(best.engine_memory)} of its own, in a process of "
     text += megabytes(best.peak_memory)
-    if most is not best:
-        text += f"; {most.prose} takes {megabytes(most.peak_memory)}"
-    return text
+    return text if most is best else f"{text}; {most.prose} takes {megabytes(most.peak_memory)}"

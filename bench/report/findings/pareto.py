@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from bench.cases import ParetoCase
 from bench.report import plot
@@ -34,14 +33,12 @@ def parts(results: Results) -> Iterator[Part]:
 
 
 def table(cases: list[ParetoCase]) -> Table:
-    lines: Table = [
-        ("seconds", "held-out loss", "n_layer", "n_embd", "batch", "learning rate", "steps")
-    ]
+    head = ("seconds", "held-out loss", "n_layer", "n_embd", "batch", "learning rate", "steps")
+    lines: Table = [head]
     for case in front(cases):
-        shape = str(layers(case)), str(case["n_embd"])
-        setting = *shape, str(case["batch"]), f"{case['learning_rate']:g}"
-        reached = f"{case['seconds']:.3f}", f"{case['held_out']:.3f}"
-        lines.append((*reached, *setting, f"{case['steps']:,}"))
+        shape = str(layers(case)), str(case["n_embd"]), str(case["batch"])
+        setting = *shape, f"{case['learning_rate']:g}", f"{case['steps']:,}"
+        lines.append((f"{case['seconds']:.3f}", f"{case['held_out']:.3f}", *setting))
     return lines
 
 
@@ -64,33 +61,38 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
     drawn, axes = plot.new_figure(6.0)
     batches = sorted({case["batch"] for case in probe.cases})
     widths = sorted({case["n_embd"] for case in probe.cases})
+    markers = {batch: MARKERS[i % len(MARKERS)] for i, batch in enumerate(batches)}
+    colours = {width: COLOURS[i % len(COLOURS)] for i, width in enumerate(widths)}
     for loss, case in finite(probe.cases):
-        axes.plot(case["seconds"], loss, MARKERS[batches.index(case["batch"]) % len(MARKERS)],
-                  color=COLOURS[widths.index(case["n_embd"]) % len(COLOURS)],
+        axes.plot(case["seconds"], loss, markers[case["batch"]], color=colours[case["n_embd"]],
                   markersize=6, alpha=0.75, markeredgecolor="none")  # fmt: skip
     best = front(probe.cases)
-    reached: list[Any] = [case["held_out"] for case in best]
-    axes.step([case["seconds"] for case in best], reached, where="post", color=plot.INK,
-              linewidth=1.8, zorder=3)  # fmt: skip
+    steps = [(case["seconds"], case["held_out"]) for case in best]
+    axes.step(*zip(*steps, strict=True), where="post", color=plot.INK, linewidth=1.8, zorder=3)
     plot.log_axis(axes.xaxis, "seconds of training")
     losses = [loss for loss, _ in finite(probe.cases)]
     low, high = min(losses), min(max(losses), min(losses) + 0.6)
     axes.set_ylim(low - 0.28 * (high - low), high + 0.03 * (high - low))
     axes.margins(x=0.08)
     for case in labelled([case for loss, case in finite(best) if loss <= high]):
-        text = f"{of_layers(case)}d{case['n_embd']}, b{case['batch']}\n{case['learning_rate']:g}"
+        deep = f"{layers(case)} x " if layers(case) > 1 else ""
+        text = f"{deep}d{case['n_embd']}, b{case['batch']}\n{case['learning_rate']:g}"
         axes.annotate(text, (case["seconds"], case["held_out"]), xytext=(0, -8),
                       textcoords="offset points", ha="center", va="top",
                       fontsize=plot.size(10.5), color=plot.INK)  # fmt: skip
     axes.set_ylabel("held-out loss")
-    legend(axes, widths, batches)
+    for width, colour in colours.items():
+        axes.plot([], [], "s", color=colour, markersize=8, label=f"n_embd {width}")
+    for batch, marker in markers.items():
+        axes.plot([], [], marker, color=plot.QUIET, label=f"batch {batch}")
+    plot.legend(axes, points=10.5, loc="upper right", ncols=2)
     above = len(probe.cases) - sum(loss <= high for loss in losses)
     notes = (
         f"{probe.label}. Each point is a whole training; the learning rate falls to 0 over its "
         "time. Black: the Pareto front. Below it: layers, n_embd, batch size and learning rate of "
         f"the best for each time. {above} of {len(probe.cases)} points lie above the figure."
     )
-    return plot.finish(drawn, results, title(best), notes)
+    return plot.finish(drawn, results, title(labelled(best)), notes)
 
 
 def labelled(best: list[ParetoCase]) -> list[ParetoCase]:
@@ -98,36 +100,8 @@ def labelled(best: list[ParetoCase]) -> list[ParetoCase]:
     return list({case["budget"]: case for case in best}.values())
 
 
-def of_layers(case: ParetoCase) -> str:
-    return f"{layers(case)} x " if layers(case) > 1 else ""
-
-
-def legend(axes: plot.Axes, widths: list[int], batches: list[int]) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], marker="s", linestyle="", markersize=8, label=f"n_embd {width}",
-               color=COLOURS[i % len(COLOURS)])
-        for i, width in enumerate(widths)
-    ]  # fmt: skip
-    handles += [
-        Line2D(
-            [],
-            [],
-            marker=MARKERS[i % len(MARKERS)],
-            linestyle="",
-            color=plot.QUIET,
-            label=f"batch {b}",
-        )
-        for i, b in enumerate(batches)
-    ]
-    axes.legend(handles=handles, loc="upper right", ncols=2, fontsize=plot.size(10.5),
-                framealpha=0.9, edgecolor="none")  # fmt: skip
-
-
 def title(best: list[ParetoCase]) -> str:
-    cases = labelled(best)
-    first, last = cases[0], cases[-1]
+    first, last = best[0], best[-1]
     return (
         f"In {first['seconds']:.2g} s n_embd {first['n_embd']} reaches a held-out loss of "
         f"{first['held_out']:.2f}; the best of {last['seconds']:.2g} s is {last['held_out']:.2f} "

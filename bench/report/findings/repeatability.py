@@ -12,6 +12,7 @@ from bench.report.part import Drawing, Part, Table
 from bench.results import Results, known
 
 LIMIT = 10.0  # per cent
+
 WORDS = f"""\
 The report before this one was of the same machine, corpus and commit. Told is by how much the
 speed-up of each row over CPython, or where there is none its time per sample, was another one then.
@@ -19,8 +20,7 @@ Those that differ by more than {LIMIT:g} % stand in the table."""
 
 
 def parts(results: Results) -> Iterator[Part]:
-    found = [case for _, case in results.cases("repeatability")]
-    if found:
+    if found := [case for _, case in results.cases("repeatability")]:
         drawings = [Drawing("repeatability", partial(figure, results, found))]
         yield Part((7,), "Again the same", WORDS, drawings, [table(found)])
 
@@ -50,9 +50,6 @@ def figure(results: Results, found: list[RepeatabilityCase]) -> plot.Figure:
     axes.set_ylabel("change in %")
     plot.group_legend(axes, [case["group"] for case in found])
     notes = f"The run before: {found[0]['date']}. Shaded: at most {LIMIT:g} % off."
-    return plot.finish(drawn, results, title(found), notes)
-
-
-def title(found: list[RepeatabilityCase]) -> str:
     same = sum(abs(change(case)) <= LIMIT for case in found)
-    return f"{same} of {len(found)} rows were within {LIMIT:g} % of what the run before found"
+    title = f"{same} of {len(found)} rows were within {LIMIT:g} % of what the run before found"
+    return plot.finish(drawn, results, title, notes)

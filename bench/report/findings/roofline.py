@@ -54,12 +54,11 @@ def table(results: Results, rows: list[Row]) -> Table:
     head = ("step", "FLOPs per byte", "GFLOP/s", "of the FMA peak")
     lines: Table = [(*head, "executed GFLOP/s", "executed, of the FMA peak")]
     for row in rows:
-        rate = results.gflops(row)
-        near = digits(intensity(results, row))
-        share = executed_share(results, row)
-        done = (digits(rate * share), per_cent(rate * share / peak)) if share else ("", "")
+        rate, share = results.gflops(row), executed_share(results, row)
+        rates = [rate, rate * share] if share else [rate]
+        told = [text for each in rates for text in (digits(each), per_cent(each / peak))]
         name = f"{row.workload}, batch {row.batch}"
-        lines.append((name, near, digits(rate), per_cent(rate / peak), *done))
+        lines.append((name, digits(intensity(results, row)), *told, *[""] * (4 - len(told))))
     return lines
 
 
@@ -67,11 +66,8 @@ def collect(results: Results) -> list[Row]:
     """The rows of the engine that was probed, on the workloads that were; none where its roofs were
     not measured."""
     probed = {(probe.engine, probe.workload) for probe in results.probed("phases")}
-    return [
-        row
-        for row in results.rows
-        if row.ok and (row.variant, row.workload) in probed and results.peak(row.variant)
-    ]
+    rows = [row for row in results.rows if row.ok and (row.variant, row.workload) in probed]
+    return [row for row in rows if results.peak(row.variant)]
 
 
 def traffic(workload: dict[str, Any], batch: int) -> float:
