@@ -6,18 +6,13 @@ round, its value in seconds per sample. Under the key "pymicrogpt" stand the mac
 all rows, also those without a value and why, and what the probes found. Tables and figures are made
 from this file alone.
 
-An estimate is a median with an interval, over the rounds that no neighbour disturbed. Where there
-are fewer than QUIET_ROUNDS of them, it is the fastest round, without an interval: a neighbour only
-adds to a time. A ratio is formed within each round and only then summarised: a slow spell of the
-machine that lasts longer than a round slows both sides and cancels. Where the rounds of the two
-sides are not of the same moments, it is the ratio of their medians instead, and the distances of
-the ends of both intervals add up as the root of the sum of their squares. The interval is else the
-percentile bootstrap: rounds are drawn with replacement RESAMPLES times (NumPy's default_rng(SEED),
-so that a result file always gives the same figures), and the interval holds the middle LEVEL of the
-medians drawn. Few rounds cannot give that much. The range from the least to the greatest of n
-rounds holds the true median with probability 1 - 2^(1 - n): 75 % for three rounds, 94 % for five.
-Where that is less than LEVEL, the range is the interval, and `level` says how much it is worth. One
-round has no interval.
+An estimate is a median with an interval, over the rounds that no neighbour disturbed; where these
+are fewer than QUIET_ROUNDS it is the fastest round, since a neighbour only adds to a time. A ratio
+is formed within each round and only then summarised: a slow spell of the machine that lasts longer
+than a round slows both sides and cancels. Where the rounds of both sides are not of the same
+moments, it is the ratio of their medians. The interval is the percentile bootstrap, seeded, so that
+a result file always gives the same figures. Few rounds cannot give LEVEL: the range of n rounds
+holds the true median with probability 1 - 2^(1 - n), 75 % for three, and is the interval then.
 """
 
 from __future__ import annotations
@@ -434,24 +429,21 @@ class Results:
 
     def peak(self, engine: str) -> float | None:
         """GFLOP/s that one core was measured to do with the vectors of an engine."""
-        rate: float | None = self.run.get(f"peak_{engine}_gfma_flops")
-        return rate
+        return self.run.get(f"peak_{engine}_gfma_flops")
 
     def save(self, path: Path) -> None:
         import pyperf
 
         benchmarks = []
-        for row in self.rows:
-            if row.ok and row.values:
-                facts = {**self.run, **row.info, "name": row.name, "unit": "second",
-                         "variant": row.variant, "workload": row.workload, "batch_size": row.batch,
-                         "loss": row.loss}  # fmt: skip
-                known = {k: _one_line(v) for k, v in as_written(facts).items() if v is not None}
-                rounds = zip(row.values, row.rounds, strict=True)
-                benchmarks.append(pyperf.Benchmark([
-                    pyperf.Run([value], metadata={**known, **r.facts()}, collect_metadata=False)
-                    for value, r in rounds
-                ]))  # fmt: skip
+        for row in (row for row in self.rows if row.ok and row.values):
+            facts = {**self.run, **row.info, "name": row.name, "unit": "second",
+                     "variant": row.variant, "workload": row.workload, "batch_size": row.batch,
+                     "loss": row.loss}  # fmt: skip
+            known = {k: _one_line(v) for k, v in as_written(facts).items() if v is not None}
+            benchmarks.append(pyperf.Benchmark([
+                pyperf.Run([value], metadata={**known, **r.facts()}, collect_metadata=False)
+                for value, r in zip(row.values, row.rounds, strict=True)
+            ]))  # fmt: skip
         data: dict[str, Any] = {"version": "1.0", "benchmarks": []}
         if benchmarks:  # of none pyperf makes no suite
             buffer = io.StringIO()
@@ -535,9 +527,7 @@ def _members(found: Any, what: str, *names: str) -> list[Any]:
 
 
 Record = TypeVar("Record", Row, Probe)
-
-
-IN_WORDS: dict[Any, str] = {
+IN_WORDS: dict[Any, str] = {  # the types of JSON
     str: "text", int: "a whole number, 0 or more", float: "a number, 0 or more",
     bool: "true or false", list: "a list", dict: "an object", type(None): "null",
 }  # fmt: skip
@@ -547,28 +537,21 @@ def check(value: Any, kind: Any, what: str) -> None:
     """ValueError, which says what and where it is, for a value of JSON that is not of this type.
     Numbers are finite and not below 0, as all that is measured."""
     origin, of = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        if any(_is(value, each) for each in of):
-            return
-    elif is_typeddict(kind):
+    kinds = of if origin in (Union, UnionType) else (origin or kind,)
+    inside: list[tuple[Any, Any, str]] = []  # values, their types, and what they are
+    if is_typeddict(kind):
         _members(value, what, *sorted(kind.__required_keys__))
-        for name, each in get_type_hints(kind).items():
-            if name in value:
-                check(value[name], each, f"{name!r} of {what}")
-        return
-    elif origin is dict and isinstance(value, dict):
-        for name, item in value.items():
-            check(item, of[1], f"{name!r} of {what}")
-        return
-    elif origin is list and isinstance(value, list):
-        for index, item in enumerate(value):
-            check(item, of[0], f"[{index}] of {what}")
-        return
-    elif kind is Any or _is(value, kind):
-        return
-    kinds = of if origin in (Union, UnionType) else (kind if origin is None else origin,)
-    wanted = " or ".join(IN_WORDS[each] for each in kinds)
-    raise ValueError(f"{what} must be {wanted}, not {json.dumps(value)[:40]}")
+        hints = get_type_hints(kind).items()
+        inside = [(value[name], each, repr(name)) for name, each in hints if name in value]
+    elif kind is not Any and not any(_is(value, each) for each in kinds):
+        wanted = " or ".join(IN_WORDS[each] for each in kinds)
+        raise ValueError(f"{what} must be {wanted}, not {json.dumps(value)[:40]}")
+    elif origin is dict:
+        inside = [(item, of[1], repr(name)) for name, item in value.items()]
+    elif origin is list:
+        inside = [(item, of[0], f"[{index}]") for index, item in enumerate(value)]
+    for item, each, name in inside:
+        check(item, each, f"{name} of {what}")
 
 
 def _is(value: Any, kind: Any) -> bool:
@@ -578,20 +561,17 @@ def _is(value: Any, kind: Any) -> bool:
 
 
 def _records(kind: type[Record], what: str, found: Any) -> list[Record]:
-    known = {f.name: f for f in fields(kind)}
     hints = get_type_hints(kind)
-    needed = [f.name for f in known.values() if f.default is f.default_factory is MISSING]
-    records = []
+    needed = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]
     check(found, list[dict[str, Any]], f"the {what}s")
     for index, values in enumerate(found):
         _members(values, f"{what} {index}", *needed)
-        if unknown := set(values) - set(known):
+        if unknown := set(values) - set(hints):
             raise ValueError(f"{what} {index} has an unknown {min(unknown)!r}")
         for name, value in values.items():
             if name not in ("rounds", "values", "cases"):
                 check(value, hints[name], f"{name!r} of {what} {index}")
-        records.append(kind(**values))
-    return records
+    return [kind(**values) for values in found]
 
 
 def _refuse(constant: str) -> None:

@@ -15,23 +15,20 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bench.command import Refused, names, show, writable
 from bench.results import Estimate, Results, Row, per_time
 
-Metrics = dict[str, dict[str, dict[str, float]]]
 
-
-def bmf(results: Results, rows: list[Row]) -> str:
+def bmf(results: Results, _: Path, rows: list[Row]) -> str:
     """https://bencher.dev/docs/reference/bencher-metric-format/"""
-    found: Metrics = {}
+    found: dict[str, dict[str, dict[str, float]]] = {}
     for row in rows:
-        speedup, time = results.speedup(row), row.estimate
+        time = row.estimate
         measures = {"latency": metric(time * 1e3), "throughput": metric(per_time(1e6, time))}
-        if speedup:
+        if speedup := results.speedup(row):
             measures["speedup-over-cpython"] = metric(speedup)
         if row.peak_memory:
             measures["peak-memory"] = {"value": float(row.peak_memory)}
@@ -45,20 +42,17 @@ def metric(found: Estimate) -> dict[str, float]:
     return {"value": found.value, **ends}
 
 
-def pyperf(file: Path, rows: list[Row]) -> str:
-    import pyperf as suites
+def pyperf(_: Results, file: Path, rows: list[Row]) -> str:
+    from pyperf import BenchmarkSuite
 
     wanted = {row.name for row in rows}
-    suite = suites.BenchmarkSuite.load(str(file))
     buffer = io.StringIO()
-    suites.BenchmarkSuite([b for b in suite if b.get_name() in wanted]).dump(buffer)
+    suite = [b for b in BenchmarkSuite.load(str(file)) if b.get_name() in wanted]
+    BenchmarkSuite(suite).dump(buffer)
     return buffer.getvalue().rstrip()
 
 
-FORMATS: dict[str, Callable[[Results, Path, list[Row]], str]] = {
-    "bmf": lambda results, file, rows: bmf(results, rows),
-    "pyperf": lambda results, file, rows: pyperf(file, rows),
-}
+FORMATS = {"bmf": bmf, "pyperf": pyperf}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -32,12 +32,9 @@ def page(results: Results, parts: list[Part], data: bytes, source: str | None) -
     """The HTML of a report; `data` are the bytes of its result file, and `source` is where the
     files of the repository are, if anywhere."""
     templates = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True,
-    )
+    )  # fmt: skip
     helpers = (used_columns, number_columns, kind, cells, paragraphs, svg_uri, implementation)
     templates.globals.update({helper.__name__: helper for helper in helpers})
     variants = explained(results)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -165,6 +165,9 @@ class Part:
     @property
     def empty(self) -> bool:
         return not (self.drawings or any(len(table) > 1 for table in self.tables) or self.missing)
+
+
+Parts = Iterator[Part]  # what a finding has to say
 
 
 def modules() -> list[ModuleType]:

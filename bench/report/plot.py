@@ -173,16 +173,25 @@ def bar(axes: Axes, y: int, found: Estimate, colour: Any, text: str, left: float
     """A horizontal bar from `left` on, with its interval, and a text behind both; `more` is told
     where it is pointed at."""
     axes.barh(y, found.value - left, left=left, height=bar_height(), color=colour)
-    whisker(axes, found.value, y, found, "x", more=more)
+    whisker(axes, found.value, y, found, "x", "", more)
     text_on_white(axes, max(left, found.high), y, text, (6, 0), fontsize=size(12), **how)
 
 
-def whisker(
-    axes: Axes, x: float, y: float, found: Estimate, along: str, name: str = "", more: str = ""
-) -> None:
+@dataclass(frozen=True)
+class _Mark:
+    axes: Axes
+    x: float
+    y: float
+    found: Estimate
+    along: str
+    name: str = ""
+    more: str = ""
+
+
+def whisker(axes: Axes, x: float, y: float, found: Estimate, along: str, *told: str) -> None:
     """The interval of a value at (x, y) along "x" or "y", where it has one. The page tells the
-    value where it is pointed at: of `name`, or of the bar, and what is `more`."""
-    vars(axes.figure)["marks"].append(_Mark(axes, x, y, found, along, name, more))
+    value where it is pointed at: `told` are whose it is, if not the bar's, and what is more."""
+    vars(axes.figure)["marks"].append(_Mark(axes, x, y, found, along, *told))
     if found.low < found.high:
         low, high = found.value - found.low, found.high - found.value
         ends: dict[str, Any] = {f"{along}err": [[low], [high]]}
@@ -221,17 +230,6 @@ def point(axes: Axes, x: float, found: Estimate, row: Row, markersize: float) ->
 
 
 @dataclass(frozen=True)
-class _Mark:
-    axes: Axes
-    x: float
-    y: float
-    found: Estimate
-    along: str
-    name: str
-    more: str
-
-
-@dataclass(frozen=True)
 class Spot:
     """Where a value of a figure is pointed at, in pixels from its top left corner, and its text."""
 
@@ -246,25 +244,22 @@ class Spot:
 def spots(figure: Figure) -> list[Spot]:
     """Of a figure that has been drawn: the rows of its bars, and the points of its lines."""
     found = []
-    top = figure.bbox.height
     marks: list[_Mark] = vars(figure)["marks"]
     for mark in marks:
         axes = mark.axes
-        names: list[str] = vars(axes).get("bar_names", [])
-        bar = mark.along == "x" and mark.name == "" and 0 <= mark.y < len(names)
-        name = names[int(mark.y)] if bar else mark.name
-        if not name:
-            continue
-        unit = axes.get_xlabel() if mark.along == "x" else axes.get_ylabel()
-        text = f"{name}: {exact(mark.found)} {unit.partition(' (log scale)')[0]}"
-        x, y = axes.transData.transform((mark.x, mark.y))
-        half = SPOT / 2
-        left, right, low, high = x - half, x + half, y - half, y + half
-        if bar:
-            left, right = axes.bbox.x0, axes.bbox.x1
-            ends = axes.transData.transform([(mark.x, mark.y + d / 2) for d in (-0.9, 0.9)])
-            low, high = sorted(float(end[1]) for end in ends)
-        found.append(Spot(name, f"{text}{mark.more}", left, top - high, right - left, high - low))
+        bars: list[str] = vars(axes).get("bar_names", [])
+        of_bar = mark.along == "x" and mark.name == "" and 0 <= mark.y < len(bars)
+        if name := bars[int(mark.y)] if of_bar else mark.name:
+            unit = axes.get_xlabel() if mark.along == "x" else axes.get_ylabel()
+            text = f"{name}: {exact(mark.found)} {unit.partition(' (log scale)')[0]}{mark.more}"
+            x, y = axes.transData.transform((mark.x, mark.y))
+            left, right, low, high = x - SPOT / 2, x + SPOT / 2, y - SPOT / 2, y + SPOT / 2
+            if of_bar:
+                left, right = axes.bbox.x0, axes.bbox.x1
+                ends = axes.transData.transform([(mark.x, mark.y + d / 2) for d in (-0.9, 0.9)])
+                low, high = sorted(float(end[1]) for end in ends)
+            top = figure.bbox.height - high
+            found.append(Spot(name, text, left, top, right - left, high - low))
     return found
 
 
@@ -328,17 +323,10 @@ def label_ends(axes: Any, ends: Iterable[tuple[str, float, float, str]], lines: 
     gap = (high - low) * (0.28 if lines == 1 else 0.5) / axes.figure.get_figheight()
     places = spread([scaled(y) for _, _, y, _ in ends], gap, low, high)
     for (name, x, y, colour), place in zip(ends, places, strict=True):
-        axes.annotate(
-            name,
-            xy=(x, y),
-            xytext=(1.06, (place - low) / (high - low)),
-            textcoords="axes fraction",
-            fontsize=size(11),
-            va="center",
-            color=INK,
-            arrowprops=leader(colour),
-            annotation_clip=False,
-        )
+        beside = (1.06, (place - low) / (high - low))
+        axes.annotate(name, (x, y), xytext=beside, textcoords="axes fraction", va="center",
+                      fontsize=size(11), color=INK, arrowprops=leader(colour),
+                      annotation_clip=False)  # fmt: skip
 
 
 def leader(colour: str) -> dict[str, Any]:

@@ -50,12 +50,11 @@ def write(results: Results, out: Path, source: str | None = None) -> None:
             (fresh / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         with Signals():  # ignored for the moments in which the old report becomes the new one
             out.mkdir(exist_ok=True)
-            for module in modules():
-                name = module.__name__.rpartition(".")[2]
-                for stale in (*out.glob(f"{name}.png"), *out.glob(f"{name}_*.png")):
-                    if not (fresh / stale.name).exists():
-                        stale.unlink()
-            (out / PICTURE).unlink(missing_ok=True)
+            names = [module.__name__.rpartition(".")[2] for module in modules()]
+            images = [PICTURE, *(f"{name}{more}.png" for name in names for more in ("", "_*"))]
+            for stale in (file for image in images for file in out.glob(image)):
+                if not (fresh / stale.name).exists():
+                    stale.unlink()
             for file in sorted(fresh.iterdir()):
                 os.replace(file, out / file.name)
     finally:
@@ -94,13 +93,9 @@ def reason(error: BaseException) -> str:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run",
-        nargs="?",
-        type=Path,
-        default=Path("reports"),
-        metavar="RUN",
+        "run", nargs="?", type=Path, default=Path("reports"), metavar="RUN",
         help="results.json or its folder (reports)",
-    )
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: where the file is")
     parser.add_argument(
         "--source", metavar="URL", help="of the repository's files, for links to them; ends with /"

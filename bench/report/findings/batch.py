@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 from bench.report import plot
 from bench.report.format import digits, per_cent, times, with_interval
-from bench.report.part import Drawing, Part, Table, not_measured
+from bench.report.part import Drawing, Part, Parts, Table, not_measured
 from bench.results import Estimate, Probe, Results, Timed
 
 WORDS = """\
@@ -16,7 +15,7 @@ documents have more prefixes in common: the model computes each distinct prefix 
 what remains of the positions. Another batch size is another training, not only a faster one."""
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     probes = results.probed("batch")
     drawings = [Drawing("batch", partial(figure, results, probes))] if probes else []
     tables = [table(probes)] if probes else []

@@ -8,10 +8,8 @@ batch size that was ready sooner and is slower:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from bench.report.format import digits
-from bench.report.part import Part
+from bench.report.part import Part, Parts
 from bench.results import Estimate, Results, Row
 
 WORDS = """\
@@ -29,7 +27,7 @@ HEAD = (
 )  # fmt: skip
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     lines = [cells(results, row) for row in results.rows if row.ok and row.values]
     if any(cell for _, _, *of_line in lines for cell in of_line):
         yield Part((3, 2), "Cycles and starts", WORDS, tables=[[HEAD, *lines]])

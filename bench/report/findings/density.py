@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from bench.cases import DensityCase
 from bench.report import plot
 from bench.report.format import per_cent
-from bench.report.part import Drawing, Part, Table, not_measured
+from bench.report.part import Drawing, Part, Parts, Table, not_measured
 from bench.results import Results, known, mean_share
 
 WORDS = """\
@@ -24,7 +23,7 @@ BATCH = 16  # of the lines; the table has batch 1 as well
 DASHES = ("-", "--", ":")  # by learning rate, the largest first
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     cases = collect(results)
     lines = [case for case in cases if case["batch"] == BATCH]
     drawings = [Drawing("density", partial(figure, results, lines))] if lines else []

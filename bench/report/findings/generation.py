@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 from bench.cases import GenerationCase
 from bench.report import plot
 from bench.report.format import digits, times, with_interval
-from bench.report.part import Drawing, Part, Table, not_measured
+from bench.report.part import Drawing, Part, Parts, Table, not_measured
 from bench.results import Estimate, Probe, Results, Timed, per_time
 
 WORDS = """\
@@ -18,7 +17,7 @@ time in NumPy. Before it was timed, the first characters of an engine's document
 as the model's probabilities say."""
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     found = results.probed("generation")
     drawings = [Drawing("generation", partial(figure, results, found))] if found else []
     missing = not_measured(results, "generation")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from bench.report import plot
 from bench.report.format import digits, duration, micro, times, with_interval
-from bench.report.part import Drawing, Part, Table
+from bench.report.part import Drawing, Part, Parts, Table
 from bench.results import Estimate, Results, Row, Timed, grouped, over
 
 WORDS = """\
@@ -20,7 +19,7 @@ not wait at each step. *Over one core* holds the row against the fastest of its 
 GPU."""
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     if rows := [row for row in results.rows if row.ok and row.on_gpu]:
         lines = collect(results, rows)
         drawings = [Drawing("gpu", partial(figure, results, lines))] if lines else []

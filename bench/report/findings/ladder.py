@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
 from bench.report import plot
 from bench.report.format import TIMES, WARNED, duration, times, verdict, warned, with_interval
-from bench.report.part import Drawing, Part, Table
+from bench.report.part import Drawing, Part, Parts, Table
 from bench.results import BASELINE, Estimate, Results, Row, grouped, over
 
 WORDS = """\
@@ -20,7 +19,7 @@ the width of the vectors as well, four floats in WebAssembly."""
 SAME_LOOPS = ("scalar", "wasm-scalar")  # of one source
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     for index, workload in enumerate(results.workloads):
         steps, drawings = rungs(results, workload), []
         if len(steps) > 2 and results.baseline(workload):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 from bench.report import plot
 from bench.report.format import megabytes
-from bench.report.part import Drawing, Part, Table
+from bench.report.part import Drawing, Part, Parts, Table
 from bench.results import Results, Row, known
 
 WORDS = """\
@@ -16,7 +15,7 @@ included. *Engine* is what the engine says that it holds: weights, moments, acti
 Rows on a GPU are left out: theirs is elsewhere."""
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     if rows := collect(results):
         drawings = [Drawing("memory", partial(bars, results, rows))]
         yield Part((3,), "Memory", WORDS, drawings, [table(results)])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 from bench.cases import ParetoCase
 from bench.report import plot
-from bench.report.part import Drawing, Part, Table, not_measured
+from bench.report.part import Drawing, Part, Parts, Table, not_measured
 from bench.results import Probe, Results
 from bench.task.workload import HELD_OUT
 from pymicrogpt import _pareto
@@ -23,7 +22,7 @@ MARKERS = "os^Dv*PX<"
 COLOURS = list(plot.WORKLOAD_COLOURS.values())
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     probes = results.probed("pareto")
     drawn = [probe for probe in probes if finite(probe.cases)]
     drawings = [Drawing("pareto", partial(figure, results, probe)) for probe in drawn]

@@ -5,13 +5,12 @@ The first of the sections on the probes, and so with the heading of them all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 from bench.cases import PhasesCase
 from bench.report import plot
 from bench.report.format import digits, per_cent
-from bench.report.part import Drawing, Part, not_measured
+from bench.report.part import Drawing, Part, Parts, not_measured
 from bench.results import Estimate, Probe, Results, Timed
 
 WORDS = """\
@@ -24,7 +23,7 @@ for those of sixteen."""
 OTHERS = ("quality", "pareto", "generation")  # probes with a section of their own
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     of_engine = [probe for probe in results.probes if probe.name not in OTHERS]
     if of_engine:
         yield Part((6,), f"How close {of_engine[0].label} comes to the machine")

@@ -5,7 +5,6 @@ The figure has a line for each implementation, of the batch size that ended lowe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from bench.cases import Point, QualityCase
 from bench.report import plot
 from bench.report.format import digits, training_time
-from bench.report.part import Drawing, Part, Table, not_measured
+from bench.report.part import Drawing, Part, Parts, Table, not_measured
 from bench.results import Probe, Results, grouped, known
 from bench.task.workload import HELD_OUT, SPLIT_SEED
 
@@ -29,7 +28,7 @@ interpolated between points, and *none* means not within this training: a longer
 """
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     probes = results.probed("quality")
     drawings = [
         Drawing(f"quality_{probe.workload}", partial(figure, results, probe))

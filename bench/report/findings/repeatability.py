@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 from bench.cases import RepeatabilityCase
 from bench.report import plot
 from bench.report.format import digits
-from bench.report.part import Drawing, Part, Table
+from bench.report.part import Drawing, Part, Parts, Table
 from bench.results import Results, known
 
 LIMIT = 10.0  # per cent
@@ -19,7 +18,7 @@ speed-up of each row over CPython, or where there is none its time per sample, w
 Those that differ by more than {LIMIT:g} % stand in the table."""
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     if found := [case for _, case in results.cases("repeatability")]:
         drawings = [Drawing("repeatability", partial(figure, results, found))]
         yield Part((7,), "Again the same", WORDS, drawings, [table(found)])

@@ -21,13 +21,12 @@ zeros that the engine does after all, where so much is active that skipping woul
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from bench.report import plot
 from bench.report.format import digits, per_cent
-from bench.report.part import Drawing, Part, Table
+from bench.report.part import Drawing, Part, Parts, Table
 from bench.results import Results, Row, mean_share, per_time
 
 WORDS = """\
@@ -43,7 +42,7 @@ hidden values that are not zero; up to n_embd 16 no zeros are skipped."""
 DENSE_WIDTH = 16  # up to this n_embd the SIMD engines do not skip zeros
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     if rows := collect(results):
         drawings = [Drawing("roofline", partial(figure, results, rows))]
         yield Part((6, 3), "Roofline", WORDS, drawings, [table(results, rows)], level=3)

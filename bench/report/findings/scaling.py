@@ -6,16 +6,15 @@ smallest one as well. Running text is left out: its workloads differ in more tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 from bench.report import plot
 from bench.report.format import digits, times
-from bench.report.part import Drawing, Part
+from bench.report.part import Drawing, Part, Parts
 from bench.results import Results, Row, grouped, over
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     lines = collect(results)
     if any(len(rows) > 1 for rows in lines):
         yield Part((2,), "Size", drawings=[Drawing("scaling", partial(figure, results, lines))])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from bench.cases import ShapeCase
 from bench.report.format import digits, per_cent, with_interval
-from bench.report.part import Part, Table, not_measured
+from bench.report.part import Part, Parts, Table, not_measured
 from bench.results import Results, Timed
 
 WORDS = """\
@@ -16,7 +14,7 @@ padded inside; the padding does not count as work. Documents of one alphabet sha
 ones hardly do. The corpus's documents are joined where a context of 16 would hold one."""
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     tables = [table(probe.cases, results.peak(probe.engine)) for probe in results.probed("shapes")]
     missing = not_measured(results, "shapes")
     yield Part((6, 6), "Other shapes", WORDS, [], tables, missing, level=3)

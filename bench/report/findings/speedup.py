@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from textwrap import shorten
 
@@ -20,7 +19,7 @@ from bench.report.format import (
     warned,
     with_interval,
 )
-from bench.report.part import Drawing, Part, Table
+from bench.report.part import Drawing, Part, Parts, Table
 from bench.results import BASELINE, Results, Row, over
 
 HEADER = (
@@ -29,7 +28,7 @@ HEADER = (
 )  # fmt: skip
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     for index, workload in enumerate(results.workloads):
         drawing = Drawing(f"speedup_{workload}", partial(bars, results, workload))
         drawings = [drawing] if results.of(workload) and drawn(results, workload) else []

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from bench.report import plot
 from bench.report.format import TIMES, WARNED, digits, verdict, warned, with_interval
-from bench.report.part import Drawing, Part, Table, not_measured
+from bench.report.part import Drawing, Part, Parts, Table, not_measured
 from bench.results import Estimate, Results, Timed
 
 WORDS = """\
@@ -17,7 +16,7 @@ small steps are over before a second core has helped. Each round held the losses
 each other, to the last bit."""
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     bars = collect(results)
     drawings = [Drawing("threads", partial(figure, results, bars))] if bars else []
     missing = not_measured(results, "threads")

@@ -6,13 +6,12 @@ Where workloads have one context there is nothing to see that the roofline does 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from bench.report import plot
 from bench.report.format import digits, per_cent
-from bench.report.part import Drawing, Part, Table
+from bench.report.part import Drawing, Part, Parts, Table
 from bench.results import Estimate, Results, Row, grouped, per_time
 
 WORDS = """\
@@ -23,7 +22,7 @@ counted as in all tables, with the products by zeros that the engine skips and t
 shares. *Library* is the fastest row of the array libraries, under the same peak."""
 
 
-def parts(results: Results) -> Iterator[Part]:
+def parts(results: Results) -> Parts:
     points = collect(results)
     if len({point.context for point in points}) > 1:
         drawings = [Drawing("useful_work", partial(figure, results, points))]
