@@ -23,16 +23,12 @@ METHOD, PUBLISHED = (
 )
 
 
-def counted(count: int, one: str, several: str) -> str:
-    return f"{count} {one if count == 1 else several}"
-
-
 def warnings(results: Results) -> list[str]:
     """What a reader must know before the numbers; empty after a quiet run without a fault."""
-    words = []
-    about = results.run
-    rounds = [r.activity for row in results.rows for r in row.rounds]
-    busy = [r["busy_cores"] for r in rounds if "busy_cores" in r]
+    words, about = [], results.run
+    measured = [row for row in results.rows if row.ok]
+    rounds = [r for row in results.rows for r in row.rounds]
+    busy = [r.activity["busy_cores"] for r in rounds if "busy_cores" in r.activity]
     if busy and median(busy) > 1.2:
         words.append(
             f"Other programs kept {median(busy) - 1:.1f} cores busy while rows were timed "
@@ -47,9 +43,9 @@ def warnings(results: Results) -> list[str]:
         words.append(f"Trained was on the names that the package has in it: {reason}.")
     if about.get("steal_percent", 0) > 1:
         words.append(f"{about['steal_percent']} % of the processor time went to other guests.")
-    repeats = int(sum(r.get("repeats", 0) for r in rounds))
-    disturbed = sum(r.disturbed for row in results.rows for r in row.rounds)
-    beside = [row for row in results.rows if row.ok and row.crowded]
+    repeats = int(sum(r.activity.get("repeats", 0) for r in rounds))
+    disturbed = sum(r.disturbed for r in rounds)
+    beside = [row for row in measured if row.crowded]
     if repeats or disturbed:
         words.append(
             f"A neighbour was busy: before or after {disturbed} of {len(rounds)} rounds one core "
@@ -73,23 +69,19 @@ def warnings(results: Results) -> list[str]:
             f"The run was interrupted, and went on at {sittings}. Factors within a workload are of "
             "one sitting each; those between workloads may be of two."
         )
-    measured = [row for row in results.rows if row.ok]
     wide = [row for row in measured if row.estimate.spread > SPREAD_LIMIT]
     if wide:
         worst = max(wide, key=lambda row: row.estimate.spread)
         words.append(
-            f"Of {len(measured)} rows {counted(len(wide), 'is', 'are')} known no better than "
-            f"±{100 * SPREAD_LIMIT:.0f} %, marked {WARNING}; the widest is {worst.workload}, "
-            f"{worst.title}, ±{100 * worst.estimate.spread:.0f} %."
+            f"Of {len(measured)} rows {len(wide)} {'is' if len(wide) == 1 else 'are'} known no "
+            f"better than ±{100 * SPREAD_LIMIT:.0f} %, marked {WARNING}; the widest is "
+            f"{worst.workload}, {worst.title}, ±{100 * worst.estimate.spread:.0f} %."
         )
-    few = [
-        row for row in measured
-        if row.estimate.level < LEVEL and not row.crowded and row not in wide
-    ]  # fmt: skip
-    if few:
+    few = [row for row in measured if row.estimate.level < LEVEL]
+    if few := [row for row in few if not row.crowded and row not in wide]:
         words.append(
-            f"{counted(len(few), 'more has', 'more have')} too few rounds for an interval of 95 %: "
-            f"{row_list(few)}."
+            f"{len(few)} more {'has' if len(few) == 1 else 'have'} too few rounds for an interval "
+            f"of 95 %: {row_list(few)}."
         )
     everything: list[Row | Probe] = [*results.rows, *results.probes]
     for found in everything:

@@ -37,25 +37,21 @@ def page(results: Results, parts: list[Part], data: bytes, source: str | None) -
     )  # fmt: skip
     helpers = (used_columns, number_columns, kind, cells, paragraphs, svg_uri, implementation)
     templates.globals.update({helper.__name__: helper for helper in helpers})
+    shown = (headline, cards, warnings, published, machine, rounds)
     variants = explained(results)
     templates.globals["row_names"] = {v["label"]: f"row-{name}" for name, v in variants.items()}
     return templates.get_template("page.html").render(
         policy=policy(),
         style=Markup(STYLE),
         script=Markup(SCRIPT),
-        headline=headline(results),
+        **{of.__name__: of(results) for of in shown},
         provenance=provenance(results).replace(" | ", " · "),
-        cards=cards(results),
-        warnings=warnings(results),
         parts=parts,
         method=METHOD,
         about_published=PUBLISHED,
         variants=variants,
         picture=PICTURE,
         source=source,
-        published=published(results),
-        machine=machine(results),
-        rounds=rounds(results),
         packed=base64.b64encode(gzip.compress(data, mtime=0)).decode(),
         WARNING=WARNING,
     )

@@ -148,10 +148,6 @@ def bar_figure(count: int, above: float = 1.6) -> tuple[Figure, Any]:
     return new_figure(bars_high(count, above))
 
 
-def bar_height() -> float:
-    return 0.46 if _narrow else 0.74
-
-
 def name_bars(axes: Axes, names: list[str]) -> None:
     """Names of horizontal bars at 0, 1, ...: left of them, or where it is narrow above them."""
     axes.grid(visible=False, axis="y")
@@ -172,8 +168,9 @@ def bar(axes: Axes, y: int, found: Estimate, colour: Any, text: str, left: float
         more: str = "", **how: Any) -> None:  # fmt: skip
     """A horizontal bar from `left` on, with its interval, and a text behind both; `more` is told
     where it is pointed at."""
-    axes.barh(y, found.value - left, left=left, height=bar_height(), color=colour)
-    whisker(axes, found.value, y, found, "x", "", more)
+    height = 0.46 if _narrow else 0.74
+    axes.barh(y, found.value - left, left=left, height=height, color=colour)
+    whisker(axes, found.value, y, found, "", more)
     text_on_white(axes, max(left, found.high), y, text, (6, 0), fontsize=size(12), **how)
 
 
@@ -183,19 +180,18 @@ class _Mark:
     x: float
     y: float
     found: Estimate
-    along: str
-    name: str = ""
-    more: str = ""
+    name: str  # "": of the bar
+    more: str
 
 
-def whisker(axes: Axes, x: float, y: float, found: Estimate, along: str, *told: str) -> None:
-    """The interval of a value at (x, y) along "x" or "y", where it has one. The page tells the
-    value where it is pointed at: `told` are whose it is, if not the bar's, and what is more."""
-    vars(axes.figure)["marks"].append(_Mark(axes, x, y, found, along, *told))
+def whisker(axes: Axes, x: float, y: float, found: Estimate, name: str, more: str = "") -> None:
+    """The interval of a value at (x, y), where it has one: along y, or where it has no name of its
+    own along the bar. The page tells the value, and what is more, where it is pointed at."""
+    vars(axes.figure)["marks"].append(_Mark(axes, x, y, found, name, more))
     if found.low < found.high:
-        low, high = found.value - found.low, found.high - found.value
-        ends: dict[str, Any] = {f"{along}err": [[low], [high]]}
-        axes.errorbar(x, y, **ends, color=INK, linewidth=1.4, capsize=3, zorder=3)
+        ends = [[found.value - found.low], [found.high - found.value]]
+        along: dict[str, Any] = {"yerr" if name else "xerr": ends}
+        axes.errorbar(x, y, **along, color=INK, linewidth=1.4, capsize=3, zorder=3)
 
 
 def whisker_note(figure: Figure) -> str:
@@ -213,12 +209,12 @@ def whisker_note(figure: Figure) -> str:
     )
 
 
-def line(axes: Axes, found: dict[int, Estimate], dashes: str, name: str = "", **how: Any) -> None:
-    """Values by x, each with its interval."""
+def line(axes: Axes, found: dict[int, Estimate], dashes: str, name: str, **how: Any) -> None:
+    """Values by x, each with its interval, and called `name` and x."""
     values = [time.value for time in found.values()]
     axes.plot(list(found), values, dashes, linewidth=2.2, marker="o", **how)
     for x, time in found.items():
-        whisker(axes, x, time.value, time, "y", f"{name} {x}" if name else "")
+        whisker(axes, x, time.value, time, f"{name} {x}")
 
 
 def point(axes: Axes, x: float, found: Estimate, row: Row, markersize: float) -> None:
@@ -226,7 +222,7 @@ def point(axes: Axes, x: float, found: Estimate, row: Row, markersize: float) ->
     colour = WORKLOAD_COLOURS[row.workload]
     axes.plot(x, found.value, "o", markersize=markersize, markeredgewidth=2, color=colour,
               markerfacecolor="white" if row.batch == 1 else colour)  # fmt: skip
-    whisker(axes, x, found.value, found, "y", f"{row.workload}, {row.title}")
+    whisker(axes, x, found.value, found, f"{row.workload}, {row.title}")
 
 
 @dataclass(frozen=True)
@@ -247,19 +243,16 @@ def spots(figure: Figure) -> list[Spot]:
     marks: list[_Mark] = vars(figure)["marks"]
     for mark in marks:
         axes = mark.axes
-        bars: list[str] = vars(axes).get("bar_names", [])
-        of_bar = mark.along == "x" and mark.name == "" and 0 <= mark.y < len(bars)
-        if name := bars[int(mark.y)] if of_bar else mark.name:
-            unit = axes.get_xlabel() if mark.along == "x" else axes.get_ylabel()
-            text = f"{name}: {exact(mark.found)} {unit.partition(' (log scale)')[0]}{mark.more}"
-            x, y = axes.transData.transform((mark.x, mark.y))
-            left, right, low, high = x - SPOT / 2, x + SPOT / 2, y - SPOT / 2, y + SPOT / 2
-            if of_bar:
-                left, right = axes.bbox.x0, axes.bbox.x1
-                ends = axes.transData.transform([(mark.x, mark.y + d / 2) for d in (-0.9, 0.9)])
-                low, high = sorted(float(end[1]) for end in ends)
-            top = figure.bbox.height - high
-            found.append(Spot(name, text, left, top, right - left, high - low))
+        x, y = axes.transData.transform((mark.x, mark.y))
+        left, right, low, high = x - SPOT / 2, x + SPOT / 2, y - SPOT / 2, y + SPOT / 2
+        name, unit = mark.name, axes.get_ylabel()
+        if not name:
+            name, unit = vars(axes)["bar_names"][int(mark.y)], axes.get_xlabel()
+            left, right = axes.bbox.x0, axes.bbox.x1
+            ends = axes.transData.transform([(mark.x, mark.y + d / 2) for d in (-0.9, 0.9)])
+            low, high = sorted(float(end[1]) for end in ends)
+        text = f"{name}: {exact(mark.found)} {unit.partition(' (log scale)')[0]}{mark.more}"
+        found.append(Spot(name, text, left, figure.bbox.height - high, right - left, high - low))
     return found
 
 

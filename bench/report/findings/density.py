@@ -76,7 +76,7 @@ def figure(results: Results, cases: list[DensityCase]) -> plot.Figure:
         axes.plot(case["steps"], shares, dashes, color=colour, linewidth=2.2)
         for stop in stops(case):
             share, name = at(case, stop), f"{shape}, learning rate {rate:g}, step {stop:,}"
-            plot.whisker(axes, stop, max(share, LEAST), known(share), "y", name)
+            plot.whisker(axes, stop, max(share, LEAST), known(share), name)
         name = shape if rate == rates[0] else f"{shape} at {rate:g}"
         told = f"{per_cent(case['values'][-1])}, mean {per_cent(mean(case))}"
         text = f"{name}:{chr(10) if plot.narrow() else ' '}{told}"

@@ -73,10 +73,20 @@ class Rung:
     tick: str
     prose: str  # in the title
     row: Row
+    gain: Estimate  # over the rung below; 1 for the first
+    reached: Estimate  # over the first
 
     @property
     def name(self) -> str:
         return " ".join(self.tick.split())
+
+    @property
+    def factor(self) -> str:
+        return warned(times(self.gain.value), self.gain.doubts_as_ratio())
+
+    @property
+    def time(self) -> str:
+        return duration(self.row.microseconds)
 
 
 def rungs(results: Results, workload: str) -> list[Rung]:
@@ -101,76 +111,60 @@ def rungs(results: Results, workload: str) -> list[Rung]:
         ("prefix\nsharing", "prefix sharing", dense if all_of_them else "", 16),
         ("zeros\nskipped", "skipping zeros", engine if all_of_them else "", 16),
     ]
-    return [
-        Rung(tick, prose, row)
-        for tick, prose, name, batch in steps
-        if (row := results.find(workload, name, batch))
-    ]
-
-
-@dataclass(frozen=True)
-class Stair:
-    """A rung as it is drawn."""
-
-    rung: Rung
-    reached: Estimate  # over CPython
-    below: float  # what the rung before has reached
-    factor: str
-    weight: str  # of the letters
-
-    @property
-    def colour(self) -> str:
-        return plot.COLOURS[self.rung.row.group][0]
+    found: list[Rung] = []
+    for tick, prose, name, batch in steps:
+        if row := results.find(workload, name, batch):
+            first, below = (found[0].row, found[-1].row) if found else (row, row)
+            found.append(Rung(tick, prose, row, over(row, below), over(row, first)))
+    return found
 
 
 def waterfall(results: Results, workload: str, steps: list[Rung]) -> plot.Figure:
-    rows = [rung.row for rung in steps]
-    reached = [over(row, rows[0]) for row in rows]
-    gains = [over(b, a) for a, b in pairwise(rows)]
-    factors = ["", *(warned(times(gain.value), gain.doubts_as_ratio()) for gain in gains)]
-    below = [reached[0].value, *(r.value for r in reached)]
-    largest = sorted(range(1, len(rows)), key=lambda i: -gains[i - 1].value)[:2]
-    weights = ["bold" if i in largest else "normal" for i in range(len(rows))]
-    stairs = list(map(Stair, steps, reached, below, factors, weights))
-    figure, axes = stairs_across(stairs) if plot.narrow() else stairs_upwards(stairs)
-    side, left, beside = (
-        ("right", "above", "Behind") if plot.narrow() else ("left", "to its left", "Below")
-    )
-    plot.group_legend(axes, [row.group for row in rows], loc=f"upper {side}")
-    most = " and ".join(f"{steps[i].prose} ({times(gains[i - 1].value)})" for i in largest)
+    largest = sorted(steps[1:], key=lambda rung: -rung.gain.value)[:2]
+    if plot.narrow():
+        figure, axes = stairs_across(steps, largest)
+        corner, left, below = "upper right", "above", "Behind"
+    else:
+        figure, axes = stairs_upwards(steps, largest)
+        corner, left, below = "upper left", "to its left", "Below"
+    plot.group_legend(axes, [rung.row.group for rung in steps], loc=corner)
+    most = " and ".join(f"{rung.prose} ({times(rung.gain.value)})" for rung in largest)
     notes = (
-        f"Each step multiplies what stands {left}; the last is {rows[-1].title}. {beside} the "
+        f"Each step multiplies what stands {left}; the last is {steps[-1].row.title}. {below} the "
         "factor: time per sample. Whiskers are of the "
         f"whole up to there. {plot.whisker_note(figure)} {WARNED}; or the step may be none. Zeros "
         "behind the ReLU are skipped above n_embd 16 only: there that step is none."
     )
-    text = f"{workload}: {times(reached[-1].value)} over CPython; most of it is {most}"
+    text = f"{workload}: {times(steps[-1].reached.value)} over CPython; most of it is {most}"
     return plot.finish(figure, results, text, notes)
 
 
-def stairs_upwards(stairs: list[Stair]) -> tuple[plot.Figure, plot.Axes]:
+def stairs_upwards(steps: list[Rung], largest: list[Rung]) -> tuple[plot.Figure, plot.Axes]:
     figure, axes = plot.new_figure(6.0)
     plot.log_axis(axes.yaxis, f"{TIMES} over CPython")
-    axes.set_ylim(0.6, 3 * max(stair.reached.high for stair in stairs) ** 1.1)
-    for x, stair in enumerate(stairs):
-        here, below, row = stair.reached, stair.below, stair.rung.row
-        axes.bar(x, here.value - below, bottom=below, width=0.8, color=stair.colour)
-        axes.hlines(here.value, x - 0.4, min(x + 1.4, len(stairs) - 0.6), plot.INK, linewidth=1.2)
-        plot.whisker(axes, x, here.value, here, "y", row.title)
-        text = f"{stair.factor}\n{duration(row.microseconds)}".strip()
+    axes.set_ylim(0.6, 3 * max(rung.reached.high for rung in steps) ** 1.1)
+    for x, rung in enumerate(steps):
+        here, below = rung.reached, steps[max(0, x - 1)].reached.value
+        colour, weight = plot.COLOURS[rung.row.group][0], "bold" if rung in largest else "normal"
+        axes.bar(x, here.value - below, bottom=below, width=0.8, color=colour)
+        axes.hlines(here.value, x - 0.4, min(x + 1.4, len(steps) - 0.6), plot.INK, linewidth=1.2)
+        plot.whisker(axes, x, here.value, here, rung.row.title)
+        text = f"{rung.factor}\n{rung.time}" if x else rung.time
         plot.text_on_white(axes, x, max(below, here.high), text, (0, 6), ha="center", va="bottom",
-                           fontsize=12, fontweight=stair.weight)  # fmt: skip
-    axes.set_xticks(range(len(stairs)), [stair.rung.tick for stair in stairs], fontsize=11)
+                           fontsize=12, fontweight=weight)  # fmt: skip
+    axes.set_xticks(range(len(steps)), [rung.tick for rung in steps], fontsize=11)
     axes.grid(visible=False, axis="x")
     return figure, axes
 
 
-def stairs_across(stairs: list[Stair]) -> tuple[plot.Figure, plot.Axes]:
-    figure, axes = plot.bar_figure(len(stairs))
+def stairs_across(steps: list[Rung], largest: list[Rung]) -> tuple[plot.Figure, plot.Axes]:
+    figure, axes = plot.bar_figure(len(steps))
     plot.log_axis(axes.xaxis, f"{TIMES} over CPython")
-    axes.set_xlim(0.6, max(stair.reached.high for stair in stairs) ** 1.5)
-    for y, stair in enumerate(stairs):
-        text = f"{stair.factor}   {duration(stair.rung.row.microseconds)}".strip()
-        plot.bar(axes, y, stair.reached, stair.colour, text, stair.below, fontweight=stair.weight)
-    plot.name_bars(axes, [stair.rung.name for stair in stairs])
+    axes.set_xlim(0.6, max(rung.reached.high for rung in steps) ** 1.5)
+    for y, rung in enumerate(steps):
+        below = steps[max(0, y - 1)].reached.value
+        colour, weight = plot.COLOURS[rung.row.group][0], "bold" if rung in largest else "normal"
+        text = f"{rung.factor}   {rung.time}" if y else rung.time
+        plot.bar(axes, y, rung.reached, colour, text, below, fontweight=weight)
+    plot.name_bars(axes, [rung.name for rung in steps])
     return figure, axes

@@ -101,7 +101,7 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
                   color=colour, linewidth=2.0)  # fmt: skip
         for p in curve[-TOLD:]:
             name = f"{case['label']}, batch {case['batch']}, {digits(1e3 * p['seconds'])} ms"
-            plot.whisker(axes, p["seconds"], p["held_out"], known(p["held_out"]), "y", name)
+            plot.whisker(axes, p["seconds"], p["held_out"], known(p["held_out"]), name)
         end = min(case["points"][-1]["seconds"], budget) or axes.get_xlim()[0]
         name = f"{case['label']}, {case['batch']}: {final(case):.2f}"
         ends.append((name, end, final(case), colour))

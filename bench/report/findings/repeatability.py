@@ -43,7 +43,7 @@ def figure(results: Results, found: list[RepeatabilityCase]) -> plot.Figure:
     axes.axhspan(-LIMIT, LIMIT, color="#e8eef6", zorder=0)
     for place, case in enumerate(sorted(found, key=change), 1):
         axes.plot(place, change(case), ".", color=plot.COLOURS[case["group"]][0], markersize=9)
-        plot.whisker(axes, place, change(case), known(change(case)), "y", case["row"])
+        plot.whisker(axes, place, change(case), known(change(case)), case["row"])
     axes.set_xlim(0, len(found) + 1)
     axes.set_xlabel("rows, by their change")
     axes.set_ylabel("change in %")

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 from bench.report import plot
 from bench.report.format import digits, per_cent
@@ -69,17 +68,12 @@ def collect(results: Results) -> list[Row]:
     return [row for row in rows if results.peak(row.variant)]
 
 
-def traffic(workload: dict[str, Any], batch: int) -> float:
-    """Bytes of a step after the model above."""
-    c, layers, v = workload["n_embd"], workload["n_layer"], workload["vocab_size"]
-    rows = batch * workload["mean_positions"]
-    return 16 * workload["num_params"] + 8 * rows * (11 * c * layers + 2 * c + v)
-
-
 def intensity(results: Results, row: Row) -> float:
-    """FLOPs per byte."""
-    workload = results.workloads[row.workload]
-    return row.batch * workload["flops_per_sample"] / traffic(workload, row.batch)
+    """FLOPs per byte, after the model above."""
+    w = results.workloads[row.workload]
+    c, layers, v, rows = w["n_embd"], w["n_layer"], w["vocab_size"], row.batch * w["mean_positions"]
+    traffic: float = 16 * w["num_params"] + 8 * rows * (11 * c * layers + 2 * c + v)
+    return row.batch * w["flops_per_sample"] / traffic
 
 
 def executed_share(results: Results, row: Row) -> float | None:
