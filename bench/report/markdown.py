@@ -31,17 +31,11 @@ def described(variant: VariantFacts, source: str | None) -> str:
 
 
 def markdown(results: Results, parts: list[Part], source: str | None) -> str:
-    about = results.run
     text = ["# Benchmark report", "", escaped(provenance(results).replace(" | ", " · ")), ""]
-    text += [
-        "The same with every round, in one file for the browser: [index.html](index.html).",
-        "",
-    ]
-    text += [f"- {WARNING} {escaped(words)}" for words in warnings(results)]
-    text += [""]
+    text += ["The same with every round, in one file for the browser: [index.html](index.html).\n"]
+    text += [f"- {WARNING} {escaped(words)}" for words in warnings(results)] + [""]
     for part in parts:
-        text += ["#" * part.level + " " + escaped(part.heading), ""]
-        text += [part.text, ""]
+        text += [f"{'#' * part.level} {escaped(part.heading)}", "", part.text, ""]
         text += [f"![{escaped(d.wide.title)}]({d.file})\n" for d in part.drawings]
         for lines in part.tables:
             text += [*markdown_table(lines), ""]
@@ -49,7 +43,7 @@ def markdown(results: Results, parts: list[Part], source: str | None) -> str:
     if variants := explained(results):
         text += ["## The rows", "", *(described(v, source) for v in variants.values()), ""]
     text += ["## Method", "", METHOD, "## Machine", "", "| | |", "|---|---|"]
-    text += [f"| {escaped(key)} | {escaped(str(value))} |" for key, value in about.items()]
+    text += [f"| {escaped(key)} | {escaped(str(value))} |" for key, value in results.run.items()]
     text += [
         "",
         "`results.json` holds every round in pyperf's format: `pyperf stats results.json`, "

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.report.format import exact, provenance
+from bench.report.format import digits, exact, provenance
 from bench.results import GROUPS, LEVEL, Estimate, Results, Row
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ QUIET = "#666666"
 WIDTH, NARROW_WIDTH = 10.0, 5.6  # inches
 DPI = 80
 SPOT = 18  # pixels: of a point that can be pointed at
+
+End = tuple[str, float, float, str]  # of a line: its name there, x, y and its colour
 
 _narrow = False
 
@@ -209,12 +211,16 @@ def whisker_note(figure: Figure) -> str:
     )
 
 
-def line(axes: Axes, found: dict[int, Estimate], dashes: str, name: str, **how: Any) -> None:
-    """Values by x, each with its interval, and called `name` and x."""
+def line(axes: Axes, found: dict[int, Estimate], dashes: str, colour: str, name: str,
+         what: str, markersize: float = 5) -> End:  # fmt: skip
+    """Values by x, each with its interval, called `name` and what x is; its end, with the value."""
     values = [time.value for time in found.values()]
-    axes.plot(list(found), values, dashes, linewidth=2.2, marker="o", **how)
+    axes.plot(list(found), values, dashes, linewidth=2.2, marker="o", color=colour,
+              markersize=markersize)  # fmt: skip
     for x, time in found.items():
-        whisker(axes, x, time.value, time, f"{name} {x}")
+        whisker(axes, x, time.value, time, f"{name}, {what} {x}")
+    last = max(found)
+    return f"{name}: {digits(found[last].value)}", last, found[last].value, colour
 
 
 def point(axes: Axes, x: float, found: Estimate, row: Row, markersize: float) -> None:
@@ -305,11 +311,9 @@ def variant_colours(members: Iterable[tuple[str, str]]) -> dict[str, str]:
     return colours
 
 
-def label_ends(axes: Any, ends: Iterable[tuple[str, float, float, str]], lines: int = 1) -> None:
-    """Names of lines at the right of the axes, moved apart where the lines end close together.
-
-    `ends` has the name, of so many text lines, the end (x, y), and the colour of each.
-    """
+def label_ends(axes: Any, ends: Iterable[End], lines: int = 1) -> None:
+    """Names of lines, of so many text lines each, at the right of the axes, moved apart where the
+    lines end close together."""
     scaled = math.log if axes.get_yscale() == "log" else float
     low, high = map(scaled, axes.get_ylim())
     ends = sorted(ends, key=lambda end: end[2])

@@ -55,8 +55,8 @@ def figure(results: Results, probes: list[Probe]) -> plot.Figure:
     for probe in probes:
         colour = plot.WORKLOAD_COLOURS[probe.workload]
         for sharing, dashes in ((False, "--"), (True, "-")):
-            name = f"{probe.workload}{'' if sharing else ' without sharing'}, batch"
-            plot.line(axes, line(probe, sharing), dashes, name, color=colour, markersize=5)
+            name = f"{probe.workload}{'' if sharing else ' without sharing'}"
+            plot.line(axes, line(probe, sharing), dashes, colour, name, "batch")
         label_line(axes, probe, colour)
     plot.log_axis(axes.yaxis, "µs per sample", ticks=(1, 2, 5))
     axes.margins(y=0.12)

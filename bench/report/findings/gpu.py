@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bench.report import plot
-from bench.report.format import digits, duration, micro, times, with_interval
+from bench.report.format import duration, micro, times, with_interval
 from bench.report.part import Drawing, Part, Parts, Table
 from bench.results import Estimate, Results, Row, Timed, grouped, over
 
@@ -76,10 +76,7 @@ def figure(results: Results, lines: list[Line]) -> plot.Figure:
     ends = []
     for line in lines:
         colour, name = plot.WORKLOAD_COLOURS[line.workload], f"{line.workload}, {line.label}"
-        plot.line(axes, line.found, line.dashes, f"{name}, batch", color=colour, markersize=5)
-        last = max(line.found)
-        time = line.found[last].value
-        ends.append((f"{name}: {digits(time)}", last, time, colour))
+        ends.append(plot.line(axes, line.found, line.dashes, colour, name, "batch"))
     sizes = sorted({size for line in lines if line.dashes != ":" for size in line.found})
     plot.log2_axis(axes, sizes, "batch size")
     plot.log_axis(axes.yaxis, "µs per sample")

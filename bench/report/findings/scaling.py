@@ -50,9 +50,7 @@ def figure(results: Results, lines: list[list[Row]]) -> plot.Figure:
     for rows in lines:
         dashes, colour = "--" if rows[0].batch == 1 else "-", colours[rows[0].variant]
         found = {width[row.workload]: row.estimate for row in rows}
-        plot.line(axes, found, dashes, f"{rows[0].title}, n_embd", color=colour, markersize=6)
-        last, time = rows[-1], rows[-1].microseconds
-        ends.append((f"{last.title}: {digits(time)}", width[last.workload], time, colour))
+        ends.append(plot.line(axes, found, dashes, colour, rows[0].title, "n_embd", markersize=6))
     notes = "Dashed: batch 1. Solid: larger batches. Less is better."
     published = {  # the least for each width, of another machine
         width[name]: min(results.published[name].values())
