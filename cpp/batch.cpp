@@ -6,6 +6,8 @@
 namespace microgpt {
 namespace {
 
+constexpr int kFewDocuments = 4;  // as many fill their lanes badly
+
 // The path of `node` at level t: its parent's, then itself, then zeros to a multiple of four.
 inline void extend(int32_t* paths, int stride, int node, int parent, int t, int32_t own) {
   int32_t* path = paths + int64_t{node} * stride;
@@ -21,7 +23,7 @@ void PrefixBuilder::create(Arena& arena, const Config& config, int batch_size, b
                            int by_level) {
   *this = PrefixBuilder();
   const int64_t B = batch_size, T = config.block_size, V = config.vocab_size;
-  const int64_t most = B * T;  // nodes, where none is shared
+  const int64_t most = B * T + kPanel;  // nodes, where none is shared, and what lanes write beyond
   const int64_t levels = by_level < T ? by_level : T, stride = (levels + 3) / 4 * 4;
   const auto take = [&](auto*& pointer, int64_t count) {
     pointer = arena.take<std::remove_reference_t<decltype(*pointer)>>(count);
@@ -30,8 +32,8 @@ void PrefixBuilder::create(Arena& arena, const Config& config, int batch_size, b
   take(prefixes_.pair_of, most);
   take(prefixes_.self, most);
   if (levels < T) take(prefixes_.document_begin, B + 1);
-  take(prefixes_.pair_path, B * levels * stride);
-  if (config.n_layer > 1) take(prefixes_.node_path, B * levels * stride);
+  take(prefixes_.pair_path, B * levels * stride + kPanel);
+  if (config.n_layer > 1) take(prefixes_.node_path, B * levels * stride + kPanel);
   take(prefixes_.weight, most);
   take(prefixes_.pair_token, most);
   take(prefixes_.pair_position, most);
@@ -45,6 +47,8 @@ void PrefixBuilder::create(Arena& arena, const Config& config, int batch_size, b
   take(positions_, B);
   take(weight_of_, B);
   take(tokens_, B);
+  if (share && T <= kPanel && B >= kFewDocuments && B * V <= INT32_MAX)
+    take(lanes_, (B + kPanel - 1) / kPanel);
   if (arena.block == nullptr) return;
 
   prefixes_.path_stride = static_cast<int>(stride);
@@ -70,6 +74,12 @@ void PrefixBuilder::start() {
   prefixes_.nodes = prefixes_.pairs = prefixes_.entries = prefixes_.levels = 0;
   prefixes_.documents = 0;
   prefixes_.level_begin[0] = 0;
+}
+
+PrefixBuilder::Lanes PrefixBuilder::start_lanes(const Batch& batch) {
+  if (lanes_ == nullptr || batch.size < kFewDocuments) return {};
+  start();
+  return {&prefixes_, lanes_, base_, child_, pair_, block_size_, vocab_size_};
 }
 
 PrefixBuilder::Level PrefixBuilder::open_level(const Prefixes& p) const {

@@ -41,6 +41,19 @@ struct Prefixes {
   int path_stride;  // positions by level, rounded up to a multiple of 4
 };
 
+// Sixteen documents of at most kPanel positions, one in each lane, for an instruction set that
+// builds the prefixes of all of them at once (cpp/isa/lanes.h). Rows of lanes, most by position.
+struct alignas(kLine) LaneDocuments {
+  int32_t token[kPanel + 1][kPanel];  // zeros after the last target
+  int32_t pair_path[kPanel]
+                   [kPanel];  // as in Prefixes, and turned about in the end: (lane, position)
+  int32_t node_path[kPanel][kPanel];
+  uint16_t first[kPanel];     // bits of the lanes whose prefix no document before has
+  int32_t positions[kPanel];  // of a lane without a document 0
+  int32_t node[kPanel];       // at the level before
+  float weight[kPanel];       // 1 / (B n_doc)
+};
+
 // Builds the prefixes of a batch inside one block of memory, sized once for the largest batch.
 class PrefixBuilder {
  public:
@@ -49,6 +62,16 @@ class PrefixBuilder {
   // arena; from one that only counts, nothing else.
   void create(Arena& arena, const Config& config, int batch_size, bool share, int by_level);
   void build(const Batch& batch);
+  // What lanes work with, after a start(). Without documents, where they are long, nothing is shared
+  // or too few would be side by side, it is for build().
+  struct Lanes {
+    Prefixes* prefixes;
+    LaneDocuments* documents;  // (batch size / kPanel, rounded up)
+    uint32_t base;             // of marks
+    uint32_t *child, *pair;
+    int block_size, vocab_size;
+  };
+  Lanes start_lanes(const Batch& batch);
   // The same by level for documents that are not known yet: after start(), grow() adds to
   // each document i of active[0 .. count - 1] its next token, token_of[i], and moves node_of[i] on.
   // node_of starts as zeros.
@@ -80,6 +103,18 @@ class PrefixBuilder {
   int32_t* positions_ = nullptr;      // (B)
   float* weight_of_ = nullptr;        // (B) 1 / (B n_doc)
   const int32_t** tokens_ = nullptr;  // (B)
+  LaneDocuments* lanes_ = nullptr;    // (B / kPanel, rounded up)
 };
+
+// An instruction set that has nothing better takes this.
+namespace {
+namespace by_entry {
+
+PYMICROGPT_INLINE void build_prefixes(PrefixBuilder& builder, const Batch& batch) {
+  builder.build(batch);
+}
+
+}  // namespace by_entry
+}  // namespace
 
 }  // namespace microgpt

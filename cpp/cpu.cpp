@@ -40,6 +40,7 @@ std::vector<std::string_view> features() {
   add("avx2", avx2);
   add("fma", avx2 && ecx1 >> 12 & 1);
   add("avx512f", avx512);
+  add("avx512cd", avx512 && ebx7 >> 28 & 1);
   add("avx512dq", avx512 && ebx7 >> 17 & 1);
   add("avx512bw", avx512 && ebx7 >> 30 & 1);
   add("avx512vl", avx512 && ebx7 >> 31 & 1);

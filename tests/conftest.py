@@ -191,6 +191,6 @@ def expected_engines() -> set[str]:
             expected.add("sme")
     if {"avx2", "fma"} <= flags:
         expected.add("avx2")
-    if {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx2", "fma"} <= flags:
+    if {"avx512f", "avx512cd", "avx512dq", "avx512bw", "avx512vl", "avx2", "fma"} <= flags:
         expected.add("avx512")
     return expected

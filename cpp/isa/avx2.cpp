@@ -1,6 +1,7 @@
 // AVX2 and FMA: eight lanes, sixteen registers.
 #include <immintrin.h>
 
+#include "../batch.h"
 #include "../config.h"
 #include "../denormals.h"
 #include "../kernels/bits.h"
@@ -77,6 +78,7 @@ PYMICROGPT_INLINE Vec max_across_quads(Vec a) {
   return {_mm256_max_ps(a.r, _mm256_permute2f128_ps(a.r, a.r, 1))};
 }
 
+using by_entry::build_prefixes;
 using plain_bits::list_bits;
 using plain_bits::transpose_bits;
 

@@ -1,8 +1,9 @@
-// AVX-512 (F, DQ, BW, VL): sixteen lanes, thirty-two registers.
+// AVX-512 (F, CD, DQ, BW, VL): sixteen lanes, thirty-two registers.
 #include <immintrin.h>
 
 #include "../config.h"
 #include "../denormals.h"
+#include "lanes.h"
 
 namespace microgpt {
 namespace {

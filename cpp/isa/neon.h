@@ -2,6 +2,7 @@
 #pragma once
 #include <arm_neon.h>
 
+#include "../batch.h"
 #include "../config.h"
 #include "../denormals.h"
 #include "../kernels/bits.h"
@@ -103,6 +104,7 @@ PYMICROGPT_INLINE void store_transposed(float* to, Vec a, Vec b, Vec c, Vec d) {
   vst1q_f32(to + 48, vcombine_f32(vget_high_f32(ab1), vget_high_f32(cd1)));
 }
 
+using by_entry::build_prefixes;
 using plain_bits::list_bits;
 using plain_bits::transpose_bits;
 

@@ -2,6 +2,7 @@
 // ARM, 16 on x86, of which V8 keeps one for itself.
 #include <wasm_simd128.h>
 
+#include "../batch.h"
 #include "../config.h"
 #include "../denormals.h"
 #include "../kernels/bits.h"
@@ -111,6 +112,7 @@ PYMICROGPT_INLINE void store_transposed(float* to, Vec a, Vec b, Vec c, Vec d) {
   wasm_v128_store(to + 48, wasm_i64x2_shuffle(ab1.r, cd1.r, 1, 3));
 }
 
+using by_entry::build_prefixes;
 using plain_bits::list_bits;
 using plain_bits::transpose_bits;
 

@@ -352,7 +352,7 @@ template <class Clock>
 double run(State& s, const Call& call, const Adam* adam, Clock clock) {
   const FlushDenormals flush;
   Worker<Clock> w{s, s.builder.prefixes(), call, {call.rank, call.size}, clock};
-  if (call.rank == 0) s.builder.build(*call.batch);
+  if (call.rank == 0) build_prefixes(s.builder, *call.batch);
   w.clock.mark(Phase::batch);
   w.wait();
   forward(w);

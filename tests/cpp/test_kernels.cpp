@@ -746,6 +746,48 @@ struct TestPrefixes {
         prefixes(built.build(corpus.batch(random.below(documents), batch_size))) {}
 };
 
+// However an instruction set builds them, prefixes are those of PrefixBuilder::build(), in its order.
+void test_prefixes() {
+  Random random;
+  for (const int V : {2, 5, 27, 300})
+    for (const int T : {1, 7, 15, 16, 17})
+      for (const int size : {1, 3, 4, 15, 16, 17, 50})
+        for (const int n_layer : {1, 2}) {
+          const Config config{n_layer, 4, 1, T, V};
+          const Corpus corpus = random_corpus(random, 60, V, T + 2);
+          Builder one(config, size, true), other(config, size, true);
+          for (int turn = 0; turn < 6; ++turn) {
+            const int some = turn % 3 < 2 ? size : (size + 1) / 2;
+            at_case("prefixes, vocab %d, T %d, batch %d of %d", V, T, some, size);
+            const Batch batch = corpus.batch(random.below(60), some);
+            build_prefixes(one.builder, batch);
+            const Prefixes &found = one.builder.prefixes(), &want = other.build(batch);
+            if (!CHECK(found.nodes == want.nodes && found.pairs == want.pairs &&
+                       found.levels == want.levels && found.entries == want.entries))
+              return;
+            const auto same = [&](auto Prefixes::* values, int count, const char* what) {
+              check(std::equal(found.*values, found.*values + count, want.*values), what);
+            };
+            same(&Prefixes::level_begin, want.levels + 1, "level_begin");
+            same(&Prefixes::pair_of, want.nodes, "pair_of");
+            same(&Prefixes::weight, want.nodes, "weight");
+            same(&Prefixes::pair_token, want.pairs, "pair_token");
+            same(&Prefixes::pair_position, want.pairs, "pair_position");
+            same(&Prefixes::entry_node, want.entries, "entry_node");
+            same(&Prefixes::entry_target, want.entries, "entry_target");
+            same(&Prefixes::entry_weight, want.entries, "entry_weight");
+            for (int t = 0; t < want.levels; ++t)
+              for (int n = want.level_begin[t]; n < want.level_begin[t + 1]; ++n)
+                for (int j = 0; j < (t + 4) / 4 * 4; ++j) {  // kernels read keys by four
+                  const int64_t at = int64_t{n} * want.path_stride + j;
+                  CHECK(found.pair_path[at] == want.pair_path[at]);
+                  if (n_layer > 1) CHECK(found.node_path[at] == want.node_path[at]);
+                }
+          }
+        }
+  report("prefixes");
+}
+
 struct TestTable {
   Block p, m, v, g;
   Table table{};
@@ -1153,6 +1195,7 @@ int run_tests(bool matrices_alone) {
   test_exp_log();
   test_share();
   test_find_active();
+  test_prefixes();
   test_norm();
   test_embedding();
   test_attention();

@@ -94,14 +94,6 @@ inline uint32_t test16(I512 a, I512 b) {
   for (int i = 0; i < 32; ++i) mask |= uint32_t{(x[i] & y[i]) != 0} << i;
   return mask;
 }
-inline I512 add32(I512 a, I512 b) {
-  uint32_t x[16], y[16];
-  std::memcpy(x, &a, sizeof x);
-  std::memcpy(y, &b, sizeof y);
-  for (int i = 0; i < 16; ++i) x[i] += y[i];
-  std::memcpy(&a, x, sizeof x);
-  return a;
-}
 inline I512 compress32(uint16_t mask, I512 a) {
   uint32_t x[16], kept[16] = {};
   std::memcpy(x, &a, sizeof x);
@@ -109,6 +101,83 @@ inline I512 compress32(uint16_t mask, I512 a) {
     if (mask >> i & 1) kept[n++] = x[i];
   std::memcpy(&a, kept, sizeof kept);
   return a;
+}
+// By element of 32 bits.
+inline uint32_t at32(I512 a, int i) {
+  uint32_t x;
+  std::memcpy(&x, a.bytes + 4 * i, sizeof x);
+  return x;
+}
+template <class F>
+inline I512 each32(F f) {
+  uint32_t x[16];
+  for (int i = 0; i < 16; ++i) x[i] = static_cast<uint32_t>(f(i));
+  I512 a;
+  std::memcpy(&a, x, sizeof a);
+  return a;
+}
+template <class F>
+inline I512 map32(I512 a, I512 b, F f) {
+  return each32([&](int i) { return f(at32(a, i), at32(b, i)); });
+}
+template <class F>
+inline uint16_t mask32(I512 a, I512 b, F f) {
+  unsigned mask = 0;
+  for (int i = 0; i < 16; ++i) mask |= unsigned{f(at32(a, i), at32(b, i))} << i;
+  return static_cast<uint16_t>(mask);
+}
+inline int32_t most32(I512 a) {
+  int32_t most = INT32_MIN;
+  for (int i = 0; i < 16; ++i)
+    if (static_cast<int32_t>(at32(a, i)) > most) most = static_cast<int32_t>(at32(a, i));
+  return most;
+}
+inline bool bit(uint16_t mask, int i) { return mask >> i & 1; }
+inline I512 chosen(uint16_t mask, I512 a, I512 other) {
+  return each32([&](int i) { return at32(bit(mask, i) ? a : other, i); });
+}
+inline I512 expand32(uint16_t mask, I512 a) {
+  int n = 0;
+  return each32([&](int i) { return bit(mask, i) ? at32(a, n++) : 0; });
+}
+inline I512 conflict32(I512 a) {
+  return each32([&](int i) {
+    uint32_t equal = 0;
+    for (int j = 0; j < i; ++j) equal |= uint32_t{at32(a, j) == at32(a, i)} << j;
+    return equal;
+  });
+}
+// Elements of 32 bits at `index` in an array.
+inline I512 gather32(I512 from, uint16_t mask, I512 index, const void* p) {
+  return each32([&](int i) {
+    uint32_t x = at32(from, i);
+    if (bit(mask, i)) std::memcpy(&x, static_cast<const char*>(p) + 4 * at32(index, i), sizeof x);
+    return x;
+  });
+}
+inline void scatter32(void* p, uint16_t mask, I512 index, I512 a) {
+  for (int i = 0; i < 16; ++i)
+    if (bit(mask, i)) std::memcpy(static_cast<char*>(p) + 4 * at32(index, i), a.bytes + 4 * i, 4);
+}
+inline I512 load_some(uint16_t mask, const void* p) {
+  return each32([&](int i) {
+    uint32_t x = 0;
+    if (bit(mask, i)) std::memcpy(&x, static_cast<const char*>(p) + 4 * i, sizeof x);
+    return x;
+  });
+}
+inline I512 whole_of(M512 a) {
+  I512 b;
+  std::memcpy(&b, &a, sizeof b);
+  return b;
+}
+inline M512 floats_of(I512 a) {
+  M512 b;
+  std::memcpy(&b, &a, sizeof b);
+  return b;
+}
+inline M512 converted32(I512 a) {
+  return each(floats_of(a), [&](int i, float) { return static_cast<float>(int32_t(at32(a, i))); });
 }
 template <class... Numbers>
 inline I512 listed(Numbers... numbers) {
@@ -135,8 +204,55 @@ inline void store_whole(void* p, I512 a) { std::memcpy(p, &a, sizeof a); }
 #define _mm512_set1_epi32(x) emulated::same(static_cast<int32_t>(x))
 #define _mm512_setr_epi32(...) emulated::listed(__VA_ARGS__)
 #define _mm512_test_epi16_mask(a, b) emulated::test16(a, b)
-#define _mm512_add_epi32(a, b) emulated::add32(a, b)
+#define _mm512_add_epi32(a, b) emulated::map32(a, b, [](uint32_t x, uint32_t y) { return x + y; })
 #define _mm512_maskz_compress_epi32(mask, a) emulated::compress32(mask, a)
+#define _mm512_maskz_expand_epi32(mask, a) emulated::expand32(mask, a)
+#define _mm512_conflict_epi32(a) emulated::conflict32(a)
+#define _mm512_sub_epi32(a, b) emulated::map32(a, b, [](uint32_t x, uint32_t y) { return x - y; })
+#define _mm512_mask_sub_epi32(from, mask, a, b) emulated::chosen(mask, _mm512_sub_epi32(a, b), from)
+#define _mm512_mask_mov_epi32(from, mask, a) emulated::chosen(mask, a, from)
+#define _mm512_maskz_loadu_epi32(mask, p) emulated::load_some(mask, p)
+#define _mm512_mask_i32gather_epi32(from, mask, index, p, scale) \
+  emulated::gather32(from, mask, index, p)
+#define _mm512_mask_i32gather_ps(from, mask, index, p, scale) \
+  emulated::floats_of(emulated::gather32(emulated::whole_of(from), mask, index, p))
+#define _mm512_mask_i32scatter_epi32(p, mask, index, a, scale) \
+  emulated::scatter32(p, mask, index, a)
+#define _mm512_mask_i32scatter_ps(p, mask, index, a, scale) \
+  emulated::scatter32(p, mask, index, emulated::whole_of(a))
+#define _mm512_castps_si512(a) emulated::whole_of(a)
+#define _mm512_and_si512(a, b) emulated::map32(a, b, [](uint32_t x, uint32_t y) { return x & y; })
+#define _mm512_mullo_epi32(a, b) emulated::map32(a, b, [](uint32_t x, uint32_t y) { return x * y; })
+#define _mm512_slli_epi32(a, n) emulated::map32(a, a, [](uint32_t x, uint32_t) { return x << (n); })
+#define _mm512_lzcnt_epi32(a) \
+  emulated::map32(a, a, [](uint32_t x, uint32_t) { return x == 0 ? 32 : __builtin_clz(x); })
+#define _mm512_permutexvar_epi32(index, a)                           \
+  emulated::map32(index, index, [from = (a)](uint32_t i, uint32_t) { \
+    return emulated::at32(from, static_cast<int>(i & 15));           \
+  })
+#define _mm512_test_epi32_mask(a, b) \
+  emulated::mask32(a, b, [](uint32_t x, uint32_t y) { return (x & y) != 0; })
+#define _mm512_testn_epi32_mask(a, b) \
+  emulated::mask32(a, b, [](uint32_t x, uint32_t y) { return (x & y) == 0; })
+#define _mm512_cmpeq_epi32_mask(a, b) \
+  emulated::mask32(a, b, [](uint32_t x, uint32_t y) { return x == y; })
+#define _mm512_cmpgt_epi32_mask(a, b) \
+  emulated::mask32(a, b, [](int32_t x, int32_t y) { return x > y; })
+#define _mm512_mask_cmpge_epu32_mask(mask, a, b) \
+  static_cast<uint16_t>((mask) &                 \
+                        emulated::mask32(a, b, [](uint32_t x, uint32_t y) { return x >= y; }))
+#define _mm512_reduce_max_epi32(a) emulated::most32(a)
+#define _mm512_cvtepi32_ps(a) emulated::converted32(a)
+#define EMULATED_LANES(name, a, b) \
+  emulated::whole_of(name(emulated::floats_of(a), emulated::floats_of(b)))
+#define _mm512_unpacklo_epi32(a, b) EMULATED_LANES(_mm512_unpacklo_ps, a, b)
+#define _mm512_unpackhi_epi32(a, b) EMULATED_LANES(_mm512_unpackhi_ps, a, b)
+#define _mm512_unpacklo_epi64(a, b) \
+  emulated::whole_of(_mm512_shuffle_ps(emulated::floats_of(a), emulated::floats_of(b), 0x44))
+#define _mm512_unpackhi_epi64(a, b) \
+  emulated::whole_of(_mm512_shuffle_ps(emulated::floats_of(a), emulated::floats_of(b), 0xEE))
+#define _mm512_shuffle_i32x4(a, b, i) \
+  emulated::whole_of(_mm512_shuffle_f32x4(emulated::floats_of(a), emulated::floats_of(b), i))
 #define _mm512_loadu_ps emulated::load
 #define _mm512_storeu_ps emulated::store
 #define _mm512_set1_ps(x) emulated::quads([value = (x)](int) { return _mm_set1_ps(value); })
