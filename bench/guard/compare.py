@@ -9,7 +9,7 @@ the same training. What a step costs falls as it goes on, so that they are timed
 spread evenly over it, in slices of a few milliseconds and in the order base, head, head, base;
 between them they train untimed. Whatever else the machine does makes a slice longer, so that the
 least slice of each side counts in each place, and a round gives the ratio of the sums. The verdict
-is on the median of the rounds with its bootstrap interval (bench/results.py), and on the limit
+is on the centre of the rounds with its bootstrap interval (bench/results.py), and on the limit
 of --fail:
 
     slower    the whole interval is beyond the limit: the exit code is 1

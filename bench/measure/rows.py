@@ -28,6 +28,7 @@ from pymicrogpt.engines import available_cores
 LONGER = 6
 BASELINE_WEIGHT = 10  # all speed-ups lean on it
 BASELINE_STEPS = 2  # in a round, at least: one alone takes a tenth more or less from run to run
+CALIBRATION = 0.1  # seconds of steps, from which the length of a round follows
 VERIFYING = 4  # rows at a time, at most: they may compile, which takes memory
 
 
@@ -52,6 +53,7 @@ class Measurement:
         self.worker: Worker | None = None
         self.steps = 1
         self.ready_after = 0.0  # seconds that it took to start and to verify
+        self.per_step = math.inf  # seconds of a step: of one that nobody disturbed
         self.round_seconds = effort.round_seconds  # of the next one, about
         self.budget = effort.budget
         self.spent = self.repeated = 0.0
@@ -65,7 +67,7 @@ class Measurement:
         return min(rounds * self.round_seconds, max(0.0, self.budget - self.spent))
 
     def verify(self) -> None:
-        """Opens the worker, which verifies."""
+        """Opens the worker, which verifies, and warms it up: as far as the clock does not count."""
         job = {"variant": self.variant.name, "task": str(self.task.file), "extra": self.extra}
         command = ["-m", "bench.measure.checked"]
         with self._failures():
@@ -73,28 +75,29 @@ class Measurement:
             self.worker = Worker(command, job, self.variant.timeout)
             self.row.info = self.worker.wait()["info"]
             self.ready_after = time.monotonic() - began
-
-    def warm_up(self) -> None:
-        """Finds out how long a step takes, and so how many a round has."""
-        if not (worker := self.worker) or not self.variant.warmup:
-            return
-        least = math.inf  # seconds of a step: of one that nobody disturbed
-
-        def run(steps: int) -> float:
-            nonlocal least
-            seconds: float = worker.ask(steps=steps)["seconds"]
-            self._started(seconds / steps)
-            least = min(least, seconds / steps)
-            return seconds
-
-        with self._failures():
             enough = len(self.task.losses)  # the rounds of a slow row check the rest
-            warm_up(run, self.variant.warmup, least=enough)
-            if least > self.slowest * self.task.batch_size:
+            if self.variant.warmup:
+                warm_up(self._run, self.variant.warmup, least=enough)
+
+    def calibrate(self) -> None:
+        """Finds out how long a step takes, and so how many a round has."""
+        if not self.worker or not self.variant.warmup:
+            return
+        with self._failures():
+            warm_up(self._run, CALIBRATION)
+            if self.per_step > self.slowest * self.task.batch_size:
                 self.row.status = "skipped"
-                self.row.reason = too_slow(1e6 * least / self.task.batch_size)
+                self.row.reason = too_slow(1e6 * self.per_step / self.task.batch_size)
                 self.stop()
-            self._calibrate(least)
+            self._calibrate(self.per_step)
+
+    def _run(self, steps: int) -> float:
+        """Seconds of so many more steps."""
+        assert self.worker
+        seconds: float = self.worker.ask(steps=steps)["seconds"]
+        self._started(seconds / steps)
+        self.per_step = min(self.per_step, seconds / steps)
+        return seconds
 
     def measure(self) -> None:
         """One round, unless the budget is spent."""
@@ -188,7 +191,7 @@ class Measurement:
         elif steps < 32 or not self.variant.steady:
             baseline = self.variant.name == BASELINE
             share = effort.budget / effort.rounds
-            part = effort.training / (1 if self.variant.steady else 2)
+            part = effort.training * (2 if self.variant.steady else 0.5)
             most = share if baseline else min(share, part)
             least = BASELINE_STEPS if baseline else 1
             steps = max(least, 2 ** math.floor(math.log2(most / per_step)))
@@ -227,8 +230,8 @@ def run_workload(
     left: Callable[[float], None] = lambda seconds: None,
     neighbour: Neighbour = NOBODY,
 ) -> None:
-    """Verifies all rows, several at a time, then times them in interleaved rounds, one process at a
-    time.
+    """Verifies all rows and warms them up, some at a time, then times them in interleaved rounds,
+    one process at a time.
 
     A drift of the machine hits all rows alike; every other round goes in the opposite order.
     `tell` hears of each thing begun: the stage, and the row; `left` of the seconds that the rounds
@@ -243,8 +246,8 @@ def run_workload(
             verified.result()
             tell(f"{stage}verifying {len(verifying)} rows", f"{count} done")
         for m in measurements:
-            tell(f"{stage}warming up", m.row.title)
-            m.warm_up()
+            tell(f"{stage}calibrating", m.row.title)
+            m.calibrate()
         for index in range(effort.rounds):
             left(sum(m.seconds_left for m in measurements))
             for m in turn(measurements, index):
