@@ -49,7 +49,7 @@ BASELINE = "cpython"
 ACTIVITY = (
     "steal_percent", "busy_cores", "load_avg_1min", "clock_ghz", "peak_share", "repeats"
 )  # fmt: skip
-GOOD_PEAK = 0.8  # a round is disturbed where one core can do less, of the highest of the run
+GOOD_PEAK = 0.85  # a round is disturbed where one core can do less, of the highest of the run
 QUIET_ROUNDS = 2  # so many that were not are enough to leave out the others
 # Of variants and their rows: the order of tables and the colours of figures.
 GROUPS = (

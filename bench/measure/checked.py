@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.measure.machine import clock_ghz, peak_memory, processor_seconds
-from bench.measure.neighbour import least, paces
+from bench.measure.neighbour import around, paces
 from bench.measure.process import Answer, serve
 from bench.task.task import Task, WrongResult
 from bench.variants.variant import Variant, find_variant
@@ -134,7 +134,7 @@ def start(job: dict[str, Any]) -> tuple[dict[str, Any], Answer]:
             checked.restart()
         before = measure()
         reply = checked.run(request["steps"]) | {"clock_ghz": clock_ghz()}
-        return reply | {"paces": least(before, measure())}
+        return reply | {"paces": around(before, measure(), reply["seconds"])}
 
     return {"info": checked.session.info}, answer
 

@@ -25,6 +25,7 @@ from pymicrogpt import Config, _core, engines
 CALIBRATION = 1.0  # seconds in which the highest paces are looked for as a run begins
 STEPS = 100  # of the short training: some milliseconds
 BATCH = 16
+LONG_ROUND = 1.0  # seconds
 PAUSE = 0.1  # seconds between two looks at whether a neighbour is gone
 LEAST_SUBJECTS = 5  # fewer are given as many seconds for rounds done again
 
@@ -144,7 +145,7 @@ class Rounds(Generic[T]):
         start = time.monotonic()
         value = self.measure()
         self.round_seconds = time.monotonic() - start
-        found = least(before, self.neighbour.measure())
+        found = around(before, self.neighbour.measure(), self.round_seconds)
         self.neighbour.share(found)  # may be the highest so far
         return value, found
 
@@ -201,5 +202,8 @@ def paces() -> Callable[[], Paces]:
     return measure
 
 
-def least(before: Paces, after: Paces) -> Paces:
-    return {what: min(pace, after[what]) for what, pace in before.items()}
+def around(before: Paces, after: Paces, seconds: float) -> Paces:
+    """The lower ones, around a round of so many seconds. Of a long one, which a neighbour of a
+    moment hardly touches, the higher ones: who was there before and after may have stayed."""
+    choose = max if seconds > LONG_ROUND else min
+    return {what: choose(pace, after[what]) for what, pace in before.items()}

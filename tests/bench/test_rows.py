@@ -16,6 +16,7 @@ from bench.measure.effort import EFFORTS
 from bench.measure.machine import peak_memory
 from bench.measure.neighbour import (
     Neighbour,
+    around,
     incomplete,
     look_around,
     paces,
@@ -66,6 +67,13 @@ def test_a_worker_starts_again_or_goes_on(task):
         assert all(reply["paces"]["steps"] > 0 for reply in replies)
     assert [reply["loss_last_step"] for reply in replies] == [60, 60, 120]
     assert replies[0]["loss"] == replies[1]["loss"]
+
+
+def test_a_long_round_is_disturbed_by_who_is_there_before_and_after():
+    quiet, busy = {"adds": 100.0, "steps": 90.0}, {"adds": 70.0, "steps": 95.0}
+    assert around(quiet, busy, 0.2) == {"adds": 70.0, "steps": 90.0}
+    assert around(quiet, busy, 2.0) == {"adds": 100.0, "steps": 95.0}
+    assert around(busy, busy, 2.0) == busy
 
 
 class Scripted:
