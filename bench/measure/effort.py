@@ -22,6 +22,6 @@ class Effort:
 
 EFFORTS = {
     "quick": Effort(3, 0.1, 1.0, 5.0, 0.3, 0.003, 64, 0.1, ("hand-derived", "SIMD"), slow=False),
-    "default": Effort(7, 0.15, 0.5, 14.0, 3.0, 0.015, 256, 1.0, slow=False),
+    "default": Effort(7, 0.15, 0.5, 14.0, 2.0, 0.015, 256, 1.0, slow=False),
     "full": Effort(15, 0.5, 6.0, 100.0, 6.0, 0.03, 1024, 1.0, full=True),
 }

@@ -57,7 +57,7 @@ def bars(results: Results, probe: Probe) -> plot.Figure:
         axes.set_xlabel("µs per step")
         text = f"batch {batch}: {digits(step)} µs a step"
         axes.set_title(text, loc="left", fontsize=plot.size(13), color=plot.INK)
-    notes = f"{probe.label}. Medians of profiles; reading the clock is part of them. "
+    notes = f"{probe.label}. The centre of profiles; reading the clock is part of them. "
     return plot.finish(figure, results, title(probe, cases), notes + plot.whisker_note(figure))
 
 

@@ -67,8 +67,8 @@ def figure(results: Results, bars: list[Bar]) -> plot.Figure:
     plot.name_bars(axes, [bar.name for bar in bars])
     axes.set_xlabel("speed-up of two threads over one")
     notes = (
-        f"{results.probed('threads')[0].label}. Medians of rounds of one thread and two in turns. "
-        "Below 1, two threads are slower. Losses agree to the last bit. "
+        f"{results.probed('threads')[0].label}. The centre of rounds of one thread and two in "
+        "turns. Below 1, two threads are slower. Losses agree to the last bit. "
         f"{plot.whisker_note(drawn)} {WARNED}, or the interval holds 1."
     )
     ranked = sorted((bar.factor.value, bar.name) for bar in bars)
