@@ -330,8 +330,10 @@ def too_much(variant: Variant, batch: int, results: Results) -> str:
                 return too_slow(row.microseconds)
             if row.status == "skipped":
                 return row.reason
-            if row.cold_start > LONG_START:
-                return f"{row.cold_start:.0f} s to start: not run on this size (--full has it)"
+    # The fastest of all, at whatever batch size: others may have compiled beside a busy neighbour.
+    starts = [r.cold_start for r in results.rows if r.variant == variant.name and r.cold_start]
+    if starts and min(starts) > LONG_START:
+        return f"{min(starts):.0f} s to start: not run on this size (--full has it)"
     return ""
 
 
