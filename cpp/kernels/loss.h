@@ -59,9 +59,10 @@ void cross_entropy(Panels logits, float* lse, float* nll, const Prefixes& shared
   const Prefixes prefixes = shared;  // a copy, which no store can alias
   const auto each_entry = [&](auto f) {
     for (int i = 0; i < prefixes.entries; ++i) {
-      const int node = prefixes.entry_node[i], target = prefixes.entry_target[i];
+      const int node = prefixes.entry_node[i];
+      const auto target = static_cast<unsigned>(prefixes.entry_target[i]);  // as a shift and a mask
       if (node < nodes.first || node >= nodes.last) continue;
-      f(i, logits.at(target / kPanel, int64_t{node} * kPanel + target % kPanel));
+      f(i, logits.at(static_cast<int>(target / kPanel), int64_t{node} * kPanel + target % kPanel));
     }
   };
   each_entry([&](int i, const float* logit) { nll[i] = *logit; });

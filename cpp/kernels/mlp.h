@@ -447,7 +447,8 @@ void unit_weights(Mlp& mlp, int unit, int panel, Span rows, const Adam* adam) {
   for (int first = rows.first; first < rows.last; first += 64)
     for (uint64_t word = mlp.rows_of(unit, first, rows.last); word != 0; word &= word - 1) {
       const int n = first + __builtin_ctzll(word);
-      const int64_t at = n / kPanel * mlp.h.stride + int64_t{unit} * kPanel + n % kPanel;
+      const auto row = static_cast<unsigned>(n);  // as a shift and a mask
+      const int64_t at = row / kPanel * mlp.h.stride + int64_t{unit} * kPanel + row % kPanel;
       const Vec h = Vec::set(mlp.h.data[at]), dh = Vec::set(mlp.dh.data[at]);
       const float *dx2 = mlp.dx2_rows.at(panel, n), *m = mlp.m_rows.at(panel, n);
       PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
