@@ -45,9 +45,8 @@ struct Prefixes {
 // builds the prefixes of all of them at once (cpp/isa/lanes.h). Rows of lanes, most by position.
 struct alignas(kLine) LaneDocuments {
   int32_t token[kPanel + 1][kPanel];  // zeros after the last target
-  int32_t pair_path[kPanel]
-                   [kPanel];  // as in Prefixes, and turned about in the end: (lane, position)
-  int32_t node_path[kPanel][kPanel];
+  // As in Prefixes; in the end turned about, (lane, position).
+  int32_t pair_path[kPanel][kPanel], node_path[kPanel][kPanel];
   uint16_t first[kPanel];     // bits of the lanes whose prefix no document before has
   int32_t positions[kPanel];  // of a lane without a document 0
   int32_t node[kPanel];       // at the level before

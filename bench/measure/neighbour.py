@@ -4,7 +4,8 @@ Two virtual cores are often the threads of one core: what runs on one takes a th
 and neither the load nor the stolen time shows it. Two paces do: multiply-adds from registers, which
 only what multiplies itself slows down, and a short training by the best engine, which needs all
 that the threads of a core share. A round is good where both are at least GOOD_PEAK of the highest
-of the run, which may come later: so rounds keep their paces.
+of the run, which may come later: so rounds keep their paces. One of more than LONG_ROUND is good
+where they are so before it or after.
 
 Rounds that are not are done again. Neighbours come for minutes and leave for moments: that is when
 all rounds are over, in the moments in which no neighbour is there, for so many seconds at most.

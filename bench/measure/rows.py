@@ -53,7 +53,7 @@ class Measurement:
         self.worker: Worker | None = None
         self.steps = 1
         self.ready_after = 0.0  # seconds that it took to start and to verify
-        self.per_step = math.inf  # seconds of a step: of one that nobody disturbed
+        self.per_step = math.inf  # seconds of a step: the least, of one that nobody disturbed
         self.round_seconds = effort.round_seconds  # of the next one, about
         self.budget = effort.budget
         self.spent = self.repeated = 0.0
