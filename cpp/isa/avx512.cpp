@@ -17,10 +17,24 @@ struct EightLanes {
 
   PYMICROGPT_INLINE static EightLanes load(const float* p) { return {_mm256_loadu_ps(p)}; }
   PYMICROGPT_INLINE static EightLanes set(float x) { return {_mm256_set1_ps(x)}; }
+  PYMICROGPT_INLINE static EightLanes load_pair(const float* p) {
+    double pair;
+    __builtin_memcpy(&pair, p, sizeof pair);
+    return {_mm256_castpd_ps(_mm256_set1_pd(pair))};
+  }
   PYMICROGPT_INLINE void store(float* p) const { _mm256_storeu_ps(p, r); }
 };
 PYMICROGPT_INLINE EightLanes fma(EightLanes a, EightLanes b, EightLanes c) {
   return {_mm256_fmadd_ps(a.r, b.r, c.r)};
+}
+PYMICROGPT_INLINE EightLanes interleave_low(EightLanes a, EightLanes b) {
+  return {_mm256_unpacklo_ps(a.r, b.r)};
+}
+PYMICROGPT_INLINE EightLanes interleave_high(EightLanes a, EightLanes b) {
+  return {_mm256_unpackhi_ps(a.r, b.r)};
+}
+PYMICROGPT_INLINE EightLanes pair_sums(EightLanes a, EightLanes b) {
+  return {_mm256_add_ps(_mm256_shuffle_ps(a.r, b.r, 0x88), _mm256_shuffle_ps(a.r, b.r, 0xDD))};
 }
 PYMICROGPT_INLINE EightLanes max(EightLanes a, EightLanes b) { return {_mm256_max_ps(a.r, b.r)}; }
 PYMICROGPT_INLINE unsigned unequal(EightLanes a, EightLanes b) {

@@ -88,7 +88,7 @@ struct Hidden {
   int mask_units;
   bool all;
   PYMICROGPT_INLINE Tile tile(int unit, int panel) const { return h.tile(unit, panel); }
-  // Rows: Vec16, or Eight where no more are asked for.
+  // Rows: Vec16, or VecUpTo<8> where there are no more.
   template <class Rows>
   PYMICROGPT_INLINE void operator()(int unit, int panel, float* to, const Rows& sum) const {
     const Rows zero = Rows::set(0.0f), value = max(zero, sum);  // in this order NaN stays NaN
@@ -131,33 +131,64 @@ PYMICROGPT_INLINE void groups_of_units(Span units, F f) {
   });
 }
 
-// The hidden values of the rows of a panel where there are few, in as many lanes as they take: Rows
-// is Eight or Vec16. U units at a time.
-template <class Rows, int U>
+// ---- hidden values of few rows: the sums over even and over odd k side by side ----
+// So one load, of two weights, feeds twice as many sums. N, 8 or 16, is how many rows of a panel.
+
+template <int N>
+using PairSums = Floats<typename VecUpTo<N>::Vector, 2 * N>;
+
+// mt in place: of two k, the values of each row side by side, in the order of interleave_low and
+// interleave_high.
+template <int N>
+void pair_up(const Mlp& mlp, int row_panel) {
+  using Rows = VecUpTo<N>;
+  for (int k = 0; k < mlp.fc1.ins; k += 2) {
+    float* to = mlp.mt.at(row_panel, k * kPanel);
+    const Rows even = Rows::load(to), odd = Rows::load(to + kPanel);
+    PYMICROGPT_UNROLL for (int u = 0; u < Rows::vectors; ++u, to += 2 * Rows::Vector::lanes) {
+      interleave_low(even.v[u], odd.v[u]).store(to);
+      interleave_high(even.v[u], odd.v[u]).store(to + Rows::Vector::lanes);
+    }
+  }
+}
+
+// Even and odd k together: N / 2 rows.
+template <class V, int N>
+PYMICROGPT_INLINE Floats<V, N / 2> sums_of_pairs(const Floats<V, N>& sum) {
+  Floats<V, N / 2> rows;
+  PYMICROGPT_UNROLL for (int u = 0; u < rows.vectors; ++u)
+    rows.v[u] = pair_sums(sum.v[2 * u], sum.v[2 * u + 1]);
+  return rows;
+}
+
+template <int N, int U>  // units
 PYMICROGPT_INLINE void hidden_tile(const Mlp& mlp, int row_panel, int unit) {
-  Rows sum[U];
-  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[u] = Rows::set(0.0f);
+  using Sums = PairSums<N>;
+  Sums sum[U];
+  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[u] = Sums::set(0.0f);
   const float* m = mlp.mt.at(row_panel, 0);
   const Strips w = mlp.weights(mlp.fc1);
   const float* weight = w.at(0, unit);
-  for (int k = 0; k < mlp.fc1.ins; ++k, ++weight, m += kPanel) {
-    const Rows value = Rows::load(m);
+  for (int k = 0; k < mlp.fc1.ins; k += 2, weight += 2, m += 2 * kPanel) {
+    const Sums values = Sums::load(m);
     PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
-      sum[u] = fma(Rows::set(weight[u * w.stride]), value, sum[u]);
+      sum[u] = fma(Sums::load_pair(weight + u * w.stride), values, sum[u]);
   }
   const Hidden then{mlp.h, mlp.active, mlp.mask_units, mlp.all()};
-  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) end_sum(then, unit + u, row_panel, sum[u]);
+  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
+    end_sum(then, unit + u, row_panel, sums_of_pairs(sum[u]));
 }
-template <class Rows>
+template <int N>
 void hidden_tiles(const Mlp& shared, int row_panel) {
   const Mlp mlp = shared;  // a copy, which no store can alias
   // Units are a multiple of four. More than eight would take more addresses than there are
   // registers.
-  constexpr int fit = power_of_two_below(Vec::accumulators / Rows::vectors);
+  constexpr int fit = power_of_two_below(Vec::accumulators / PairSums<N>::vectors);
   constexpr int U = fit < 8 ? fit : 8;
+  pair_up<N>(mlp, row_panel);
   int unit = 0;
-  for (; unit + U <= mlp.units; unit += U) hidden_tile<Rows, U>(mlp, row_panel, unit);
-  if (unit < mlp.units) hidden_tile<Rows, U < 4 ? U : 4>(mlp, row_panel, unit);
+  for (; unit + U <= mlp.units; unit += U) hidden_tile<N, U>(mlp, row_panel, unit);
+  if (unit < mlp.units) hidden_tile<N, U < 4 ? U : 4>(mlp, row_panel, unit);
 }
 
 void copy_rows(Strips to, Panels from, int panels, int first, int last) {
@@ -493,9 +524,9 @@ void catch_up_all(const Mlp& mlp, float beta1, float beta2) {
 }
 
 bool active_anywhere(const Mlp& mlp, int unit, int rows) {
-  uint64_t any = 0;
-  for (int n = 0; n < rows; n += 64) any |= mlp.rows_of(unit, n, rows);
-  return any != 0;
+  for (int n = 0; n < rows; n += 64)
+    if (mlp.rows_of(unit, n, rows) != 0) return true;
+  return false;
 }
 
 // A step of a unit without gradient. calm: such steps get smaller.
@@ -558,8 +589,8 @@ void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* 
   transpose_rows(mlp.mt, m, panels, first, last);
   if (mlp.few) {
     for (int p = first; p < last; ++p) {
-      if (rows.last - p * kPanel <= kPanel / 2) hidden_tiles<Eight>(mlp, p);
-      else hidden_tiles<Vec16>(mlp, p);
+      if (rows.last - p * kPanel <= kPanel / 2) hidden_tiles<kPanel / 2>(mlp, p);
+      else hidden_tiles<kPanel>(mlp, p);
     }
   } else {
     whole_product(mlp.weights(mlp.fc1), C, Panels{mlp.mt.at(first, 0), mlp.mt.stride}, last - first,

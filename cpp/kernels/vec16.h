@@ -113,6 +113,7 @@ struct Panels {
 // N floats in as many vectors as they take.
 template <class V, int N>
 struct Floats {
+  using Vector = V;
   static constexpr int vectors = N / V::lanes;
   V v[vectors];
 
@@ -133,22 +134,29 @@ struct Floats {
     EACH r.v[u] = V::load_quad(p);
     return r;
   }
+  // The same two floats everywhere.
+  PYMICROGPT_INLINE static Floats load_pair(const float* p) {
+    Floats r;
+    EACH r.v[u] = V::load_pair(p);
+    return r;
+  }
   PYMICROGPT_INLINE void store(float* p) const { EACH v[u].store(p + u * V::lanes); }
   PYMICROGPT_INLINE void store_quad(float* p) const { v[0].store_quad(p); }  // the first quad
 };
 
-// A vector of at most eight floats: of more than that, an instruction set has shorter ones.
-template <class V, bool Longer = (V::lanes > 8)>
-struct UpToEight {
+// Vec, or what an instruction set has for half as many floats.
+template <class V, bool Shorter>
+struct VecOr {
   using type = V;
 };
 template <class V>
-struct UpToEight<V, true> {
+struct VecOr<V, true> {
   using type = typename V::Half;
 };
 
 using Vec16 = Floats<Vec, kPanel>;
-using Eight = Floats<UpToEight<Vec>::type, 8>;
+template <int N>  // 8 or 16
+using VecUpTo = Floats<typename VecOr<Vec, (Vec::lanes > N)>::type, N>;
 
 #define UNARY(name)                                            \
   template <class V, int N>                                    \
