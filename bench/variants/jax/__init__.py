@@ -12,8 +12,8 @@ Three lengths (kept) are between the last two lines, and compiled in a quarter o
 flags for wider vectors, fast maths, XNNPACK, the fusion emitters and the scheduler changed nothing.
 Compiling is not timed.
 
-On a GPU (nothing was tried) products are in f32 without TF32. The time has in it that all documents
-go to the GPU as a run of steps begins, and all losses back as it ends.
+On a GPU (docs/benchmark.md has a run; nothing was tried) products are in f32 without TF32. The time
+has in it that all documents go to the GPU as a run of steps begins, and all losses back as it ends.
 """
 
 from bench.task.workload import WORKLOADS

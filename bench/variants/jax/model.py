@@ -6,11 +6,6 @@ import os
 import time
 from functools import partial
 
-# One thread for certain: XLA makes as many as there are processors that it may run on. Without,
-# its flags for one thread (xla_cpu_multi_thread_eigen, intra_op_parallelism_threads) left it at up
-# to 1.35 processors.
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # several rows share the memory of a GPU
 
 import jax
@@ -24,6 +19,14 @@ from bench.variants.padded import Documents, tensor_places
 from bench.variants.variant import Session
 
 BUCKETS = 3  # each is compiled on its own, some seconds
+
+
+def on_one_core() -> None:
+    """XLA makes as many threads, as it starts, as there are processors that it may run on. Its
+    flags for one thread (xla_cpu_multi_thread_eigen, intra_op_parallelism_threads) left it at up to
+    1.35 processors."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def rms(x: Array) -> Array:
@@ -42,6 +45,8 @@ class JaxSession(Session):
 
     def __init__(self, task: Task):
         jax.config.update("jax_platforms", self.platform)  # also where there is another one
+        if self.platform == "cpu":
+            on_one_core()
         self.task = task
         self.info = {"library": f"jax {jax.__version__}", "dtype": "float32"}
         self.places = tensor_places(task)

@@ -16,8 +16,9 @@ shared machine: within 10 %):
 Of a compiled step at batch 1 most is Python around it: the C++ wrapper (kept) took it from 280 to
 160 microseconds at n_embd 16. Compiling is not timed.
 
-On a GPU (nothing was tried) a step is a CUDA graph, in f32 without TF32. The time has in it that
-all documents go to the GPU as a run of steps begins, and all losses back as it ends.
+On a GPU (docs/benchmark.md has a run; nothing was tried) a step is a CUDA graph, in f32 without
+TF32. The time has in it that all documents go to the GPU as a run of steps begins, and all losses
+back as it ends.
 """
 
 from functools import partial
