@@ -137,8 +137,13 @@ def test_the_report_has_the_rows_with_their_launch_floor(results, tmp_path):
     assert table[row.title, "d64"][5:7] == ("8.00 µs", "0.5 µs")
     assert table[row.title, "d64"][9] == core.label
     title = drawings(results)["gpu"].wide.title
-    assert title.startswith("d64: JAX, GPU takes 0.092 µs per sample at batch 4096, and 40.9 µs")
-    assert title.endswith("an empty launch takes 8.00 µs")
+    ahead = "d64: JAX, GPU beats one core from batch 16 on"
+    assert title == f"{ahead}; at batch 4096 it takes 0.092 µs per sample"
+    lines = finding.collect(results, rows)
+    *gpus, core = (line for line in lines if line.workload == "d64")
+    fast = replace(core, found={16: gpus[-1].found[4096]})
+    assert "one core beats JAX, GPU up to batch 16; at batch 4096" in finding.title([*gpus, fast])
+    assert finding.title(gpus).startswith("d64: JAX, GPU: at batch 4096 it takes")
 
 
 def test_nothing_of_the_cpu_is_said_of_a_gpu(results):

@@ -42,13 +42,15 @@ def table(results: Results, rows: list[Row]) -> Table:
     return lines
 
 
+CORE = ":"  # the line of one core
+
+
 @dataclass(frozen=True)
 class Line:
     workload: str
     label: str
     dashes: str
     found: dict[int, Estimate]  # microseconds per sample by batch size
-    floor: float = 0.0  # microseconds of a launch
 
 
 def collect(results: Results, rows: list[Row]) -> list[Line]:
@@ -60,14 +62,14 @@ def collect(results: Results, rows: list[Row]) -> list[Line]:
         several = [of for of in grouped(here, lambda row: row.label).values() if len(of) > 1]
         for dashes, of in zip(("-", "--", "-."), several, strict=False):
             found = {row.batch: row.estimate for row in of}
-            lines.append(Line(workload, of[0].label, dashes, found, 1e6 * of[0].launch_floor))
+            lines.append(Line(workload, of[0].label, dashes, found))
         core = {
             case["batch"]: Timed.of_case(case, case["seconds"]).estimate * 1e6
             for name, case in results.cases("batch")
             if name == workload and case["sharing"]
         }
         if several and core:
-            lines.append(Line(workload, "one core", ":", core))
+            lines.append(Line(workload, "one core", CORE, core))
     return lines
 
 
@@ -77,7 +79,7 @@ def figure(results: Results, lines: list[Line]) -> plot.Figure:
     for line in lines:
         colour, name = plot.WORKLOAD_COLOURS[line.workload], f"{line.workload}, {line.label}"
         ends.append(plot.line(axes, line.found, line.dashes, colour, name, "batch"))
-    sizes = sorted({size for line in lines if line.dashes != ":" for size in line.found})
+    sizes = sorted({size for line in lines if line.dashes != CORE for size in line.found})
     plot.log2_axis(axes, sizes, "batch size")
     plot.log_axis(axes.yaxis, "µs per sample")
     plot.label_ends(axes, ends)
@@ -89,12 +91,19 @@ def figure(results: Results, lines: list[Line]) -> plot.Figure:
 
 
 def title(lines: list[Line]) -> str:
-    """Of the last workload, the line that ends lowest."""
-    of = [line for line in lines if line.workload == lines[-1].workload and line.dashes != ":"]
-    best = min(of, key=lambda line: line.found[max(line.found)].value)
-    first, last = min(best.found), max(best.found)
-    text = (
-        f"{best.workload}: {best.label} takes {micro(best.found[last].value)} per sample at batch "
-        f"{last}, and {micro(best.found[first].value)} at batch {first}"
+    """Of the last workload, the line that ends lowest, against one core."""
+    here = [line for line in lines if line.workload == lines[-1].workload]
+    best = min(
+        (line for line in here if line.dashes != CORE),
+        key=lambda line: line.found[max(line.found)].value,
     )
-    return f"{text}; an empty launch takes {micro(best.floor)}" if best.floor else text
+    last = max(best.found)
+    end = f"at batch {last} it takes {micro(best.found[last].value)} per sample"
+    core = next((line.found for line in here if line.dashes == CORE), {})
+    sizes = sorted(core.keys() & best.found)
+    if not sizes:
+        return f"{best.workload}: {best.label}: {end}"
+    faster = [size for size in sizes if best.found[size].value < core[size].value]
+    if faster:
+        return f"{best.workload}: {best.label} beats one core from batch {faster[0]} on; {end}"
+    return f"{best.workload}: one core beats {best.label} up to batch {sizes[-1]}; {end}"
