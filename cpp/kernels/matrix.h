@@ -257,7 +257,7 @@ template <class F>
 PYMICROGPT_INLINE void runs_evenly(int total, int most, F f) {
   const int parts = (total + most - 1) / most;
   if (parts == 0) return;
-  const int size = total / parts, larger = total - size * parts;
+  const int size = parts == 1 ? total : total / parts, larger = total - size * parts;
   if (larger > 0) f(0, size + 1, larger);
   f(larger * (size + 1), size, parts - larger);
 }

@@ -68,6 +68,7 @@ struct Share {
 
   // This thread's part of `total` rows, in whole panels of sixteen: the MLP has rows in its lanes.
   PYMICROGPT_INLINE Span of(int total) const {
+    if (size == 1) return {0, total};  // without a division
     const int64_t groups = panels_of(total);
     const int first = static_cast<int>(groups * rank / size * kPanel);
     const int last = static_cast<int>(groups * (rank + 1) / size * kPanel);
