@@ -1,6 +1,6 @@
 """Verify and time every implementation, draw the figures, write the report.
 
-By default d16 to d256, in about seven minutes on two cores, or fourteen where PyTorch, JAX and
+By default d16 to d256, in about seven minutes on two cores, or twelve where PyTorch, JAX and
 Numba are installed, and up to seven more beside a busy neighbour: everything on d16 and d64, on the
 others what takes less than a millisecond a sample. See --quick and --full.
 """
