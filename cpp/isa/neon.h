@@ -66,14 +66,10 @@ PYMICROGPT_INLINE Vec quad(Vec a) {
   return {vdupq_laneq_f32(a.r, i)};
 }
 // The first halves of the quads of a and b, element by element in turns, and the second halves.
-[[maybe_unused]] PYMICROGPT_INLINE Vec interleave_low(Vec a, Vec b) {
-  return {vzip1q_f32(a.r, b.r)};
-}
-[[maybe_unused]] PYMICROGPT_INLINE Vec interleave_high(Vec a, Vec b) {
-  return {vzip2q_f32(a.r, b.r)};
-}
+PYMICROGPT_INLINE Vec interleave_low(Vec a, Vec b) { return {vzip1q_f32(a.r, b.r)}; }
+PYMICROGPT_INLINE Vec interleave_high(Vec a, Vec b) { return {vzip2q_f32(a.r, b.r)}; }
 // The sums of neighbours: where a came of interleave_low and b of interleave_high, one sum again.
-[[maybe_unused]] PYMICROGPT_INLINE Vec pair_sums(Vec a, Vec b) { return {vpaddq_f32(a.r, b.r)}; }
+PYMICROGPT_INLINE Vec pair_sums(Vec a, Vec b) { return {vpaddq_f32(a.r, b.r)}; }
 PYMICROGPT_INLINE Vec quad_sum(Vec a) {
   const float32x4_t pairs = vpaddq_f32(a.r, a.r);
   return {vpaddq_f32(pairs, pairs)};

@@ -75,13 +75,13 @@ PYMICROGPT_INLINE Vec swap_pairs(Vec a) { return {wasm_i32x4_shuffle(a.r, a.r, 1
 PYMICROGPT_INLINE Vec swap_halves(Vec a) { return {wasm_i32x4_shuffle(a.r, a.r, 2, 3, 0, 1)}; }
 PYMICROGPT_INLINE Vec even(Vec a, Vec b) { return {wasm_i32x4_shuffle(a.r, b.r, 0, 2, 4, 6)}; }
 PYMICROGPT_INLINE Vec odd(Vec a, Vec b) { return {wasm_i32x4_shuffle(a.r, b.r, 1, 3, 5, 7)}; }
-[[maybe_unused]] PYMICROGPT_INLINE Vec interleave_low(Vec a, Vec b) {
+PYMICROGPT_INLINE Vec interleave_low(Vec a, Vec b) {
   return {wasm_i32x4_shuffle(a.r, b.r, 0, 4, 1, 5)};
 }
-[[maybe_unused]] PYMICROGPT_INLINE Vec interleave_high(Vec a, Vec b) {
+PYMICROGPT_INLINE Vec interleave_high(Vec a, Vec b) {
   return {wasm_i32x4_shuffle(a.r, b.r, 2, 6, 3, 7)};
 }
-[[maybe_unused]] PYMICROGPT_INLINE Vec pair_sums(Vec a, Vec b) { return even(a, b) + odd(a, b); }
+PYMICROGPT_INLINE Vec pair_sums(Vec a, Vec b) { return even(a, b) + odd(a, b); }
 PYMICROGPT_INLINE Vec quad_sum(Vec a) {
   const Vec pairs = a + swap_pairs(a);
   return pairs + swap_halves(pairs);

@@ -21,14 +21,10 @@ PYMICROGPT_INLINE Vec quad(Vec a) {
   return {MM(permute_ps)(a.r, i * 0x55)};
 }
 // The first halves of the quads of a and b, element by element in turns, and the second halves.
-[[maybe_unused]] PYMICROGPT_INLINE Vec interleave_low(Vec a, Vec b) {
-  return {MM(unpacklo_ps)(a.r, b.r)};
-}
-[[maybe_unused]] PYMICROGPT_INLINE Vec interleave_high(Vec a, Vec b) {
-  return {MM(unpackhi_ps)(a.r, b.r)};
-}
+PYMICROGPT_INLINE Vec interleave_low(Vec a, Vec b) { return {MM(unpacklo_ps)(a.r, b.r)}; }
+PYMICROGPT_INLINE Vec interleave_high(Vec a, Vec b) { return {MM(unpackhi_ps)(a.r, b.r)}; }
 // The sums of neighbours: where a came of interleave_low and b of interleave_high, one sum again.
-[[maybe_unused]] PYMICROGPT_INLINE Vec pair_sums(Vec a, Vec b) {
+PYMICROGPT_INLINE Vec pair_sums(Vec a, Vec b) {
   return {MM(add_ps)(MM(shuffle_ps)(a.r, b.r, 0x88), MM(shuffle_ps)(a.r, b.r, 0xDD))};
 }
 PYMICROGPT_INLINE Vec quad_sum(Vec a) {

@@ -29,7 +29,7 @@ struct Mlp {
 
   // By unit. A panel of rows has lists of the active units of each of its rows, ascending.
   int mask_units;           // units rounded up to 64
-  Panels mt;                // (row panels, C, 16 rows): m transposed
+  Panels mt;                // (row panels, C, 16 rows): m transposed, of few rows in pairs
   Strips m_rows, dx2_rows;  // (rows, C): m and dx2, row by row
   uint16_t* active;  // (row panels, mask_units) bit r: the unit is active in row r of the panel
   uint64_t* bits;    // (rows, mask_units / 64) the same by row

@@ -142,7 +142,9 @@ def test_the_report_has_the_rows_with_their_launch_floor(results, tmp_path):
     lines = finding.collect(results, rows)
     *gpus, core = (line for line in lines if line.workload == "d64")
     fast = replace(core, found={16: gpus[-1].found[4096]})
-    assert "one core beats JAX, GPU up to batch 16; at batch 4096" in finding.title([*gpus, fast])
+    assert "JAX, GPU is behind one core at batch 16; at batch 4096" in finding.title([*gpus, fast])
+    then = replace(core, found={16: core.found[16], 256: gpus[-1].found[4096]})
+    assert "JAX, GPU is behind one core at batch 256; at" in finding.title([*gpus, then])
     assert finding.title(gpus).startswith("d64: JAX, GPU: at batch 4096 it takes")
 
 

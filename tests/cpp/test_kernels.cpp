@@ -106,6 +106,30 @@ void test_lanes() {
   }
 }
 
+// Of Vec, or of what an instruction set has for half as many floats.
+template <class V>
+void test_pairs(Random& random) {
+  constexpr int width = V::lanes;
+  float x[width], y[width], low[width], high[width], sums[width], pair[width];
+  for (int i = 0; i < width; ++i) {
+    x[i] = static_cast<float>(random.below(1000));
+    y[i] = static_cast<float>(random.below(1000));
+  }
+  const V first_halves = interleave_low(V::load(x), V::load(y));
+  const V second_halves = interleave_high(V::load(x), V::load(y));
+  first_halves.store(low);
+  second_halves.store(high);
+  pair_sums(first_halves, second_halves).store(sums);
+  V::load_pair(x).store(pair);
+  for (int i = 0; i < width; ++i) {
+    const float* from_lane = i % 2 == 0 ? x : y;
+    CHECK(low[i] == from_lane[i / 4 * 4 + i % 4 / 2]);
+    CHECK(high[i] == from_lane[i / 4 * 4 + 2 + i % 4 / 2]);
+    CHECK(sums[i] == x[i] + y[i]);
+    CHECK(pair[i] == x[i % 2]);
+  }
+}
+
 void test_vector() {
   constexpr int width = Vec::lanes;
   Random random;
@@ -191,24 +215,8 @@ void test_vector() {
     CHECK(sums[i] == sum);
   }
 
-  float x[width], y[width], low[width], high[width], pair[width];
-  for (int i = 0; i < width; ++i) {
-    x[i] = static_cast<float>(random.below(1000));
-    y[i] = static_cast<float>(random.below(1000));
-  }
-  const Vec first_halves = interleave_low(Vec::load(x), Vec::load(y));
-  const Vec second_halves = interleave_high(Vec::load(x), Vec::load(y));
-  first_halves.store(low);
-  second_halves.store(high);
-  pair_sums(first_halves, second_halves).store(sums);
-  Vec::load_pair(x).store(pair);
-  for (int i = 0; i < width; ++i) {
-    const float* from_lane = i % 2 == 0 ? x : y;
-    CHECK(low[i] == from_lane[i / 4 * 4 + i % 4 / 2]);
-    CHECK(high[i] == from_lane[i / 4 * 4 + 2 + i % 4 / 2]);
-    CHECK(sums[i] == x[i] + y[i]);
-    CHECK(pair[i] == x[i % 2]);
-  }
+  test_pairs<Vec>(random);
+  test_pairs<VecUpTo<8>::Vector>(random);
 
   // Bits of sixteen rows by unit, by row and as lists.
   uint16_t by_unit[64];

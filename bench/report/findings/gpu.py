@@ -100,10 +100,11 @@ def title(lines: list[Line]) -> str:
     last = max(best.found)
     end = f"at batch {last} it takes {micro(best.found[last].value)} per sample"
     core = next((line.found for line in here if line.dashes == CORE), {})
-    sizes = sorted(core.keys() & best.found)
-    if not sizes:
-        return f"{best.workload}: {best.label}: {end}"
-    faster = [size for size in sizes if best.found[size].value < core[size].value]
+    sizes = core.keys() & best.found
+    slower = [size for size in sizes if best.found[size].value >= core[size].value]
+    faster = [size for size in sizes if size > max(slower, default=0)]
     if faster:
-        return f"{best.workload}: {best.label} beats one core from batch {faster[0]} on; {end}"
-    return f"{best.workload}: one core beats {best.label} up to batch {sizes[-1]}; {end}"
+        return f"{best.workload}: {best.label} beats one core from batch {min(faster)} on; {end}"
+    if slower:
+        return f"{best.workload}: {best.label} is behind one core at batch {max(slower)}; {end}"
+    return f"{best.workload}: {best.label}: {end}"

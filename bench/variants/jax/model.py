@@ -22,9 +22,9 @@ BUCKETS = 3  # each is compiled on its own, some seconds
 
 
 def on_one_core() -> None:
-    """XLA makes as many threads, as it starts, as there are processors that it may run on. Its
-    flags for one thread (xla_cpu_multi_thread_eigen, intra_op_parallelism_threads) left it at up to
-    1.35 processors."""
+    """As it starts, XLA makes a thread for each processor that it may run on. Its flags for one
+    thread (xla_cpu_multi_thread_eigen, intra_op_parallelism_threads) left it at up to 1.35
+    processors."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
