@@ -10,6 +10,13 @@ namespace {
 
 using Register = __m512;
 
+// As the bits of one number.
+PYMICROGPT_INLINE double two_floats(const float* p) {
+  double pair;
+  __builtin_memcpy(&pair, p, sizeof pair);
+  return pair;
+}
+
 // Eight lanes, for eight rows: no slower where the CPU halves vectors of sixteen.
 struct EightLanes {
   static constexpr int lanes = 8;
@@ -18,9 +25,7 @@ struct EightLanes {
   PYMICROGPT_INLINE static EightLanes load(const float* p) { return {_mm256_loadu_ps(p)}; }
   PYMICROGPT_INLINE static EightLanes set(float x) { return {_mm256_set1_ps(x)}; }
   PYMICROGPT_INLINE static EightLanes load_pair(const float* p) {
-    double pair;
-    __builtin_memcpy(&pair, p, sizeof pair);
-    return {_mm256_castpd_ps(_mm256_set1_pd(pair))};
+    return {_mm256_castpd_ps(_mm256_set1_pd(two_floats(p)))};
   }
   PYMICROGPT_INLINE void store(float* p) const { _mm256_storeu_ps(p, r); }
 };
@@ -56,9 +61,7 @@ struct Vec {
   }
   // The same two floats everywhere.
   PYMICROGPT_INLINE static Vec load_pair(const float* p) {
-    double pair;
-    __builtin_memcpy(&pair, p, sizeof pair);
-    return {_mm512_castpd_ps(_mm512_set1_pd(pair))};
+    return {_mm512_castpd_ps(_mm512_set1_pd(two_floats(p)))};
   }
   PYMICROGPT_INLINE void store(float* p) const { _mm512_storeu_ps(p, r); }
   PYMICROGPT_INLINE void store_quad(float* p) const { _mm_storeu_ps(p, _mm512_castps512_ps128(r)); }
