@@ -52,18 +52,20 @@ struct Matrix {
   PYMICROGPT_INLINE Panels of_g() const { return {g, stride()}; }
 };
 
-// Adam with the constants of one step folded together (docs/derivations.md).
+// Adam with the constants of one step folded together, the rate into those below it
+// (docs/derivations.md).
 struct Adam {
   Vec beta1, beta2;
-  Vec rate;   // lr_t (1 - beta1) / (1 - beta1^(t+1))
-  Vec scale;  // sqrt((1 - beta2) / (1 - beta2^(t+1)))
-  Vec eps;
+  Vec scale;  // sqrt((1 - beta2) / (1 - beta2^(t+1))) / rate
+  Vec eps;    // eps / rate
 
   PYMICROGPT_INLINE explicit Adam(const AdamStep& s)
-      : beta1(Vec::set(static_cast<float>(s.beta1))), beta2(Vec::set(static_cast<float>(s.beta2))),
-        rate(Vec::set(static_cast<float>(s.rate * (1.0 - s.beta1) / s.correction1))),
-        scale(Vec::set(static_cast<float>(__builtin_sqrt((1.0 - s.beta2) / s.correction2)))),
-        eps(Vec::set(static_cast<float>(s.eps))) {}
+      : beta1(Vec::set(static_cast<float>(s.beta1))), beta2(Vec::set(static_cast<float>(s.beta2))) {
+    const double rate = s.rate * (1.0 - s.beta1) / s.correction1;
+    const double root = __builtin_sqrt((1.0 - s.beta2) / s.correction2);
+    scale = Vec::set(static_cast<float>(bounded(root / rate, 1e18)));
+    eps = Vec::set(static_cast<float>(bounded(s.eps / rate, 1e38)));
+  }
 
   // The new parameter; the moments are updated where they are.
   PYMICROGPT_INLINE Vec update(Vec p, Vec g, float* m, float* v) const {
@@ -72,8 +74,13 @@ struct Adam {
     const Vec v1 = flush_below(kLeastSquare, fma(beta2, Vec::load(v), root * root));
     m1.store(m);
     v1.store(v);
-    return p - rate * m1 * reciprocal(fma(scale, sqrt(v1), eps));
+    return p - m1 * reciprocal(fma(scale, sqrt(v1), eps));
   }
+
+ private:
+  // So that the sum below the moment is neither infinite nor zero: no rate below 1e-18 moves a
+  // weight above 1e-10, and of one that would make these denormal all weights are infinite.
+  static double bounded(double x, double most) { return x < 1e-37 ? 1e-37 : x < most ? x : most; }
 };
 
 // Whether the update of a weight without gradient is smaller in the step `now` than it was in the

@@ -28,9 +28,9 @@ struct Mlp {
   Panels h, dh;  // (row panels, units, 16 rows): relu(m fc1) and its gradient
 
   // By unit. A panel of rows has lists of the active units of each of its rows, ascending.
-  int mask_units;           // units rounded up to 64
-  Panels mt;                // (row panels, C, 16 rows): m transposed, of few rows in pairs
-  Strips m_rows, dx2_rows;  // (rows, C): m and dx2, row by row
+  int mask_units;    // units rounded up to 64
+  Panels mt;         // (row panels, C, 16 rows): m transposed, of few rows in pairs
+  Strips dx2_rows;   // (rows, C): dx2, row by row
   uint16_t* active;  // (row panels, mask_units) bit r: the unit is active in row r of the panel
   uint64_t* bits;    // (rows, mask_units / 64) the same by row
   int32_t* list;     // (row panels, list_size) 16 times the unit
@@ -467,7 +467,8 @@ struct Update {
 // P panels of the two rows of a unit, from those rows of a span in which it is active: the sums
 // over the rows before are in g. With `adam`, which comes with the last rows, its step.
 template <int P>
-void unit_weights(Mlp& mlp, int unit, int panel, Span rows, const Adam* adam) {
+void unit_weights(Mlp& mlp, Panels m, Panels dx2, int unit, int panel, Span rows,
+                  const Adam* adam) {
   constexpr int U = P * kVectors;
   Vec g1[U], g2[U];
   PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
@@ -481,10 +482,12 @@ void unit_weights(Mlp& mlp, int unit, int panel, Span rows, const Adam* adam) {
       const auto row = static_cast<unsigned>(n);  // as a shift and a mask
       const int64_t at = row / kPanel * mlp.h.stride + int64_t{unit} * kPanel + row % kPanel;
       const Vec h = Vec::set(mlp.h.data[at]), dh = Vec::set(mlp.dh.data[at]);
-      const float *dx2 = mlp.dx2_rows.at(panel, n), *m = mlp.m_rows.at(panel, n);
+      const float *dx2_row = dx2.at(panel, int64_t{n} * kPanel);
+      const float *m_row = m.at(panel, int64_t{n} * kPanel);
       PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
-        g2[u] = fma(h, Vec::load(dx2 + u * Vec::lanes), g2[u]);
-        g1[u] = fma(dh, Vec::load(m + u * Vec::lanes), g1[u]);
+        const int p = u / kVectors, lane = u % kVectors * Vec::lanes;
+        g2[u] = fma(h, Vec::load(dx2_row + p * dx2.stride + lane), g2[u]);
+        g1[u] = fma(dh, Vec::load(m_row + p * m.stride + lane), g1[u]);
       }
     }
   const Update update1{mlp.fc1, adam, &mlp.not_finite}, update2{mlp.fc2, adam, &mlp.not_finite};
@@ -609,14 +612,13 @@ void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* 
 }
 
 // dh = where h is active: dx2 fc2;  dm = dh fc1
-void mlp_backward(const Mlp& mlp, Panels m, Panels dx2, Panels dm, Span rows) {
+void mlp_backward(const Mlp& mlp, Panels dx2, Panels dm, Span rows) {
   const int panels = panels_of(mlp.fc1.ins);
   if (!mlp.by_unit) {
     input_gradient(mlp.fc2, dx2, rows, Mask{mlp.dh, mlp.h});
     input_gradient(mlp.fc1, mlp.dh, rows, Store{dm});
     return;
   }
-  copy_rows(mlp.m_rows, m, panels, rows.first, rows.last);
   copy_rows(mlp.dx2_rows, dx2, panels, rows.first, rows.last);
   all_gradients(mlp, dx2, rows);
   with_one_of<2, 4, 8>(panels, [&](auto P) {
@@ -665,10 +667,19 @@ void tile_weights(Mlp& mlp, Panels values, Panels x, int rows, const Matrix& w, 
     step_unit(mlp, w, u, g, *adam);
 }
 
+// The hidden values of a unit and their gradients.
+PYMICROGPT_INLINE void prefetch(const Mlp& mlp, int unit, Span rows) {
+  for (int p = rows.first / kPanel; p * kPanel < rows.last; ++p) {
+    __builtin_prefetch(mlp.h.at(p, int64_t{unit} * kPanel));
+    __builtin_prefetch(mlp.dh.at(p, int64_t{unit} * kPanel));
+  }
+}
+
 // Gradients over a span of the rows, and Adam after the last, of a panel of units. Where the rows
-// do not fit the cache, some panels of them at a time for all units, and Adam apart.
-void list_weights(Mlp& mlp, int rows, Span here, Span units, const Adam* adam, bool calm,
-                  bool many) {
+// do not fit the cache, four panels of them at a time for all units, whose values are fetched early,
+// and Adam apart.
+void list_weights(Mlp& mlp, Panels m, Panels dx2, int rows, Span here, Span units,
+                  const Adam* adam, bool calm, bool many) {
   constexpr int fit = power_of_two_below(Vec::accumulators / (2 * kVectors));
   constexpr int most = fit < 8 ? fit : 8;  // panels of both weights in registers at a time
   const bool last = here.last == rows;
@@ -680,10 +691,12 @@ void list_weights(Mlp& mlp, int rows, Span here, Span units, const Adam* adam, b
   for (int i = 0; last && adam != nullptr && i < count; ++i)
     catch_up(mlp, moves[i], adam->beta1, adam->beta2);
   const auto weights = [&](Span some_moves, const Adam* step) {
-    split_evenly(panels_of(mlp.fc1.ins), most, [&](int panel, int some) {
+    split_evenly(panels_of(mlp.fc1.ins), many && most > 4 ? 4 : most, [&](int panel, int some) {
       with_up_to<most>(some, [&](auto P) {
-        for (int i = some_moves.first; i < some_moves.last; ++i)
-          unit_weights<P.value>(mlp, moves[i], panel, here, step);
+        for (int i = some_moves.first; i < some_moves.last; ++i) {
+          if (i + 2 < some_moves.last) prefetch(mlp, moves[i + 2], here);
+          unit_weights<P.value>(mlp, m, dx2, moves[i], panel, here, step);
+        }
       });
     });
   };
@@ -733,7 +746,7 @@ void mlp_weights(Mlp& mlp, Panels m, Panels dx2, int rows, const Adam* adam, boo
     const Span here{row, row + step < rows ? row + step : rows};
     for (int group = mine.first; group < mine.last; ++group)
       if (!mlp.tiles[group])
-        list_weights(mlp, rows, here, unit_panel(mlp, group), adam, calm, many);
+        list_weights(mlp, m, dx2, rows, here, unit_panel(mlp, group), adam, calm, many);
   }
 }
 

@@ -163,7 +163,6 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     shared_mlp.dh = by_rows_of(4 * C);
     shared_mlp.mt = by_rows_of(C);
     const int64_t stride = strip_of(C);
-    shared_mlp.m_rows = Strips{arena.take<float>(s.capacity * stride), stride};
     shared_mlp.dx2_rows = Strips{arena.take<float>(s.capacity * stride), stride};
   } else {
     shared_mlp.dh = panels(4 * C);
@@ -311,7 +310,7 @@ void backward(Worker<Clock>& w, const Adam* adam, bool calm) {
     Layer& l = s.layers[i];
     const int keys = key_rows(prefixes, i);
     const Attention attend = attention(s, l, i, prefixes);
-    mlp_backward(l.mlp, l.m, l.dx2, s.dnorm, nodes);
+    mlp_backward(l.mlp, l.dx2, s.dnorm, nodes);
     w.clock.mark(Phase::mlp_backward);
     rms_backward(l.dx1, s.dnorm, l.m, l.rm, pc, nodes, C, l.dx2);
     w.clock.mark(Phase::norms_backward);

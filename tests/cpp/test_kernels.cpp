@@ -499,12 +499,29 @@ struct Updated {
     const auto constant = [](double x) { return Approx::rounded(x, 0); };
     m = constant(kStep.beta1) * Approx(m0) + g;
     v = constant(kStep.beta2) * Approx(v0) + g * g;
-    p = Approx(p0) -
-        constant(kStep.rate * (1 - kStep.beta1) / kStep.correction1) * m *
-            reciprocal(constant(std::sqrt((1 - kStep.beta2) / kStep.correction2)) * sqrt(v) +
-                       constant(kStep.eps));
+    const double rate = kStep.rate * (1 - kStep.beta1) / kStep.correction1;
+    const double root = std::sqrt((1 - kStep.beta2) / kStep.correction2);
+    p = Approx(p0) - m * reciprocal(constant(root / rate) * sqrt(v) + constant(kStep.eps / rate));
   }
 };
+
+// Whatever the rate and eps: a weight without gradient stays, nothing becomes NaN, and a rate that is
+// nothing beside the weight leaves its bits.
+void test_adam() {
+  for (const double rate : {0.0, 1e-300, 1e-38, 1e-20, 1e-12, 0.01, 1e20, 3e38})
+    for (const double eps : {1e-38, 1e-8, 1.0, 3e38})
+      for (const float g : {0.0f, 1e-10f, 1.0f, -1e18f}) {
+        at_case("rate %g, eps %g, gradient %g", rate, eps, static_cast<double>(g));
+        const Adam adam(
+            {rate, kStep.beta1, kStep.beta2, kStep.correction1, kStep.correction2, eps});
+        alignas(64) float m[16] = {}, v[16] = {};
+        const Vec p = adam.update(Vec::set(0.5f), Vec::set(g), m, v);
+        if (g == 0.0f || rate <= 1e-12)
+          expect_all(p, [](float y) { return y == 0.5f; }, "the weight stays");
+        else expect_all(p, [](float y) { return !std::isnan(y); }, "the weight is a number");
+      }
+  report("adam");
+}
 
 void test_weight_gradient() {
   Random random;
@@ -1194,6 +1211,7 @@ int run_tests(bool matrices_alone) {
   using namespace microgpt;
   const FlushDenormals flush;  // as in a training step: exp counts on it
   test_product();
+  test_adam();
   test_weight_gradient();
   test_directions();
   if (matrices_alone) return result();
