@@ -427,6 +427,16 @@ class Results:
     def fastest(self, workload: str) -> Row | None:
         return next(iter(self.ranked(workload)), None)
 
+    def largest(self) -> tuple[Row, Row] | None:
+        """CPython, and the row that is the most times as fast, of one workload."""
+        pairs = [
+            (base, row)
+            for name in self.workloads
+            if (base := self.baseline(name)) and (row := self.fastest(name))
+            if row.variant != BASELINE
+        ]
+        return max(pairs, key=lambda pair: over(pair[1], pair[0]).value, default=None)
+
     def gflops(self, row: Row) -> float:
         return self.workloads[row.workload]["flops_per_sample"] / row.microseconds * 1e-3
 

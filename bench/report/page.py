@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 from bench.report.format import TIMES, WARNING, digits, explained, per_cent, provenance
 from bench.report.method import METHOD, PUBLISHED, warnings
 from bench.report.part import PICTURE, Drawn, Part, Table, number_columns, used_columns
-from bench.results import BASELINE, Estimate, Results, Row, grouped
+from bench.results import BASELINE, Estimate, Results, Row, grouped, over
 
 FOLDER = Path(__file__).parent
 STYLE, SCRIPT = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
@@ -73,18 +73,18 @@ def claim(what: str, row: Row, value: float, text: str) -> Markup:
 
 def headline(results: Results) -> Markup:
     """The finding of the run: the largest speed-up over CPython."""
-    best = [row for name in results.workloads if (row := results.fastest(name))]
-    if not best:
+    if found := results.largest():
+        base, row = found
+        most = over(row, base).value
+        number = claim("speedup", row, most, digits(most) + TIMES)
+        words = Markup("{} trains {} {} as fast as CPython at batch 1")
+        return words.format(row.prose, row.workload, number)
+    fastest = [row for name in results.workloads for row in results.ranked(name)[:1]]
+    if not fastest:
         return Markup("Nothing was measured")
-    sped = [(factor.value, row) for row in best if (factor := results.speedup(row))]
-    if not sped or all(row.variant == BASELINE for _, row in sped):
-        row = best[0]
-        time = claim("microseconds", row, row.microseconds, f"{digits(row.microseconds)} µs")
-        return Markup("{} trains {} in {} a sample").format(row.prose, row.workload, time)
-    most, row = max(sped, key=lambda pair: pair[0])
-    number = claim("speedup", row, most, digits(most) + TIMES)
-    words = Markup("{} trains {} {} as fast as CPython at batch 1")
-    return words.format(row.prose, row.workload, number)
+    row = fastest[0]
+    time = claim("microseconds", row, row.microseconds, f"{digits(row.microseconds)} µs")
+    return Markup("{} trains {} in {} a sample").format(row.prose, row.workload, time)
 
 
 def cards(results: Results) -> list[list[Markup]]:

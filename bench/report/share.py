@@ -10,14 +10,14 @@ from typing import Any
 from bench.report import plot
 from bench.report.format import TIMES, digits, duration, provenance, times
 from bench.report.part import Drawn
-from bench.results import BASELINE, Results, Row, grouped, over
+from bench.results import Results, grouped, over
 
 WIDTH, HEIGHT, DPI = 1200, 630, 100
 
 
 def picture(results: Results) -> bytes | None:
     """A PNG; None where nothing was measured against CPython."""
-    found = largest(results)
+    found = results.largest()
     if not found:
         return None
     from matplotlib.figure import Figure
@@ -54,14 +54,3 @@ def picture(results: Results) -> bytes | None:
     how["color"] = plot.QUIET
     figure.text(0.04, 0.065, f"{provenance(results)}. Log scale.", fontsize=12, **how)
     return Drawn(figure).png
-
-
-def largest(results: Results) -> tuple[Row, Row] | None:
-    """CPython, and the row that is the most times as fast, of one workload."""
-    pairs = [
-        (base, row)
-        for name in results.workloads
-        if (base := results.baseline(name)) and (row := results.fastest(name))
-        if row.variant != BASELINE
-    ]
-    return max(pairs, key=lambda pair: over(pair[1], pair[0]).value, default=None)
