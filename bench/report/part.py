@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURE = "share.png"  # of the report, for where people link to it
+COLOURS = 28  # of an image, and those of its areas
+AREA = 100  # pixels of a colour that people see, and that does not only smooth an edge
+UNSEEN = 12  # of 255: so far may a colour of an area be off
 Table = list[tuple[str, ...]]  # head first
 
 
@@ -45,15 +48,25 @@ class Drawn:
 
     @cached_property
     def png(self) -> bytes:
-        """The image, of 32 colours: a third of the bytes of one of all colours."""
+        """The image, of some 32 colours: a third of the bytes of one of all colours. Those that
+        fill an area are among them, as the colours of a legend are that stand nowhere else."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from PIL import Image
 
         canvas = FigureCanvasAgg(self.figure)
         canvas.draw()
-        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        pixels = np.array(canvas.buffer_rgba())
+        image = Image.fromarray(pixels).convert("RGB")
+        means = image.quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).getpalette() or []
+        palette = np.reshape(means[: 3 * COLOURS], (-1, 3))
+        _, first, places, counts = np.unique(pixels.view(np.uint32), True, True, True)
+        colours = pixels.reshape(-1, 4)[first, None, :3].astype(int)
+        far = np.abs(colours - palette).max(axis=2).min(axis=1) > UNSEEN
+        palette = np.concatenate([palette, colours[far & (counts >= AREA), 0]])
+        nearest = np.square(colours - palette).sum(axis=2).argmin(axis=1).astype(np.uint8)
+        few = Image.fromarray(nearest[places].reshape(pixels.shape[:2]))
+        few.putpalette(palette.astype(np.uint8).tobytes())
         buffer = io.BytesIO()
-        few = image.quantize(32, kmeans=2, dither=Image.Dither.NONE)
         few.save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 

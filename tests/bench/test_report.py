@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import re
 from itertools import combinations, pairwise
 
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
 from synthetic import of_rows, old_report
 
 from bench.report import plot
 from bench.report.findings import ladder, scaling, speedup
 from bench.report.format import WARNING, digits
-from bench.report.part import Drawing, all_parts
+from bench.report.part import UNSEEN, Drawing, all_parts
 from bench.report.write import write
 from bench.results import Results
 from bench.run_all import text_table
@@ -33,6 +37,18 @@ def test_a_run_without_any_figure_is_a_result_too(tmp_path):
     write(results, tmp_path / "out")
     assert Results.load(tmp_path / "out" / "results.json") == results
     assert not list((tmp_path / "out").glob("*.png"))
+
+
+def test_an_image_of_few_colours_has_those_of_its_legend():
+    """At batch 1 bars are pale: the colours of the groups stand in the legend alone."""
+    results = of_rows()
+    results.rows = [row for row in results.rows if row.batch == 1]
+    image = Image.open(io.BytesIO(Drawing("", lambda: speedup.bars(results, "d16")).wide.png))
+    shown = np.array([colour for _, colour in image.convert("RGB").getcolors() or []])
+    assert len(shown) < 64
+    for group in {row.group for row in results.of("d16")}:
+        wanted = np.array(to_rgb(plot.COLOURS[group][0])) * 255
+        assert np.abs(shown - wanted).max(axis=1).min() <= UNSEEN, group
 
 
 def test_report_has_each_row_reason_and_published_figure(tmp_path):

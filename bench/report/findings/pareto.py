@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
 from bench.cases import ParetoCase
 from bench.report import plot
@@ -73,10 +74,12 @@ def figure(results: Results, probe: Probe) -> plot.Figure:
     low, high = min(losses), min(max(losses), min(losses) + 0.6)
     axes.set_ylim(low - 0.28 * (high - low), high + 0.03 * (high - low))
     axes.margins(x=0.08)
-    for case in labelled([case for loss, case in finite(best) if loss <= high]):
+    named = labelled([case for loss, case in finite(best) if loss <= high])
+    for before, case in pairwise([named[0], *named]):
+        close = before["seconds"] < case["seconds"] < 2 * before["seconds"]
         deep = f"{layers(case)} x " if layers(case) > 1 else ""
         text = f"{deep}d{case['n_embd']}, b{case['batch']}\n{case['learning_rate']:g}"
-        axes.annotate(text, (case["seconds"], case["held_out"]), xytext=(0, -8),
+        axes.annotate(text, (case["seconds"], case["held_out"]), xytext=(0, -36 if close else -8),
                       textcoords="offset points", ha="center", va="top",
                       fontsize=plot.size(10.5), color=plot.INK)  # fmt: skip
     axes.set_ylabel("held-out loss")
