@@ -239,6 +239,8 @@ def plan(
         if name in probed:
             trained = sum(row.ok and not row.variation_of for row in rows)
             seconds += time_left_of.quality_seconds(trained, effort)
+    if effort.full:
+        seconds += sum(budget * most for budget, most in pareto.TRIALS.items())
     time_left.planned["probes"] = seconds
 
 
