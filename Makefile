@@ -123,6 +123,7 @@ lint: .venv/linters $(cmake) ## ruff, mypy, clang-format, clang-tidy, gersemi; t
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy pymicrogpt bench
 	git ls-files '*.cpp' '*.h' | xargs .venv/bin/clang-format --dry-run -Werror
+	! git grep -nE '^.{101}' -- '*.cpp' '*.h'  # comments, which it leaves as they are
 	.venv/bin/gersemi --check CMakeLists.txt tests/cpp/CMakeLists.txt
 	$(cmake) -S . -B build/tidy --log-level=WARNING -DPYMICROGPT_PYTHON=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \
 	  -DPYMICROGPT_AVX512=OFF '-DPYMICROGPT_LEAVE_OUT=autovec_v3;scalar_v3;scalar_baseline'

@@ -61,8 +61,8 @@ class PrefixBuilder {
   // arena; from one that only counts, nothing else.
   void create(Arena& arena, const Config& config, int batch_size, bool share, int by_level);
   void build(const Batch& batch);
-  // What lanes work with, after a start(). Without documents, where they are long, nothing is shared
-  // or too few would be side by side, it is for build().
+  // What lanes work with, after a start(). Without documents, where they are long, nothing is
+  // shared or too few would be side by side, it is for build().
   struct Lanes {
     Prefixes* prefixes;
     LaneDocuments* documents;  // (batch size / kPanel, rounded up)

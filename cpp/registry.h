@@ -20,7 +20,7 @@ struct EngineRecord {
   bool simd;  // written over vectors; all that follows goes with it
   bool prefix_sharing, skip_zeros, threads, generates, phases;
   const Kernels* kernels;  // null for the tapes, and where it is not available
-  // Of the same layout and the same bits: for a trial whether it is faster. Null where there is none.
+  // Of the same layout and the same bits: for a trial whether it is faster. Or null.
   const Kernels* rival;
 };
 

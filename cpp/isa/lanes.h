@@ -1,5 +1,5 @@
-// The prefixes of a batch with a document in each lane, by AVX-512: for short documents, sixteen at a
-// time, what PrefixBuilder::build() finds entry by entry. The same rows in the same order.
+// The prefixes of a batch with a document in each lane, by AVX-512: for short documents, sixteen at
+// a time, what PrefixBuilder::build() finds entry by entry. The same rows in the same order.
 #pragma once
 #include <immintrin.h>
 
@@ -105,8 +105,8 @@ PYMICROGPT_INLINE void add_weights(float* node_weight, const LaneDocuments& docs
                                    const Rows16& node, int next) {
   __m512 sum = _mm512_loadu_ps(docs.weight);
   if (node.known != 0)
-    sum = _mm512_mask_add_ps(sum, node.known,
-                             _mm512_mask_i32gather_ps(sum, node.known, node.row, node_weight, 4), sum);
+    sum = _mm512_mask_add_ps(
+        sum, node.known, _mm512_mask_i32gather_ps(sum, node.known, node.row, node_weight, 4), sum);
   for (unsigned more = here & ~(node.first | node.known); more != 0; more &= more - 1) {
     const int i = __builtin_ctz(more);
     const Ints to = _mm512_permutexvar_epi32(all(i), node.leader);

@@ -676,8 +676,8 @@ PYMICROGPT_INLINE void prefetch(const Mlp& mlp, int unit, Span rows) {
 }
 
 // Gradients over a span of the rows, and Adam after the last, of a panel of units. Where the rows
-// do not fit the cache, four panels of them at a time for all units, whose values are fetched early,
-// and Adam apart.
+// do not fit the cache, four panels of them at a time for all units, whose values are fetched
+// early, and Adam apart.
 void list_weights(Mlp& mlp, Panels m, Panels dx2, int rows, Span here, Span units,
                   const Adam* adam, bool calm, bool many) {
   constexpr int fit = power_of_two_below(Vec::accumulators / (2 * kVectors));

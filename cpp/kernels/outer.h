@@ -1,5 +1,6 @@
-// What a matrix unit does for the kernels: a product as a sum of outer products, in tiles of whatever
-// size the unit has. An instruction set that has one specialises UnitOf for its Vec (isa/sme.cpp).
+// What a matrix unit does for the kernels: a product as a sum of outer products, in tiles of
+// whatever size the unit has. An instruction set that has one specialises UnitOf for its Vec
+// (isa/sme.cpp).
 #pragma once
 #include <cstdint>
 

@@ -1,5 +1,6 @@
 // Runs the kernel tests of one engine where the CPU has its instructions. This file is compiled for
-// the baseline, so that nothing runs before that is known. With an argument: the matrix kernels alone.
+// the baseline, so that nothing runs before that is known. With an argument: the matrix kernels
+// alone.
 #include <cstdio>
 
 #include "../../cpp/registry.h"

@@ -505,8 +505,8 @@ struct Updated {
   }
 };
 
-// Whatever the rate and eps: a weight without gradient stays, nothing becomes NaN, and a rate that is
-// nothing beside the weight leaves its bits.
+// Whatever the rate and eps: a weight without gradient stays, nothing becomes NaN, and a rate that
+// is nothing beside the weight leaves its bits.
 void test_adam() {
   for (const double rate : {0.0, 1e-300, 1e-38, 1e-20, 1e-12, 0.01, 1e20, 3e38})
     for (const double eps : {1e-38, 1e-8, 1.0, 3e38})
@@ -771,7 +771,8 @@ struct TestPrefixes {
         prefixes(built.build(corpus.batch(random.below(documents), batch_size))) {}
 };
 
-// However an instruction set builds them, prefixes are those of PrefixBuilder::build(), in its order.
+// However an instruction set builds them, prefixes are those of PrefixBuilder::build(), in its
+// order.
 void test_prefixes() {
   Random random;
   for (const int V : {2, 5, 27, 300})
@@ -958,8 +959,8 @@ struct AttentionCase {
   int own(int node) const { return by_pair ? prefixes.pair_of[node] / kPanel : node; }
 };
 
-// Whether `backward` gives the gradients that follow from what `forward` was given. kept: it has the
-// probabilities from there; else it computes them from the logarithm of their sum.
+// Whether `backward` gives the gradients that follow from what `forward` was given. kept: it has
+// the probabilities from there; else it computes them from the logarithm of their sum.
 void expect_attention(AttentionCase& a, const Config& c, bool kept, const char* forward,
                       const char* backward) {
   const int C = c.n_embd, D = c.head_dim(), nodes = a.prefixes.nodes;

@@ -1,6 +1,6 @@
 // What tests/cpp/test_emulated.py runs: train ENGINE STEPS PROBLEM... Of each problem file
-// (bench/task/problem.py) it writes, as f64 on standard output: loss and gradient of the first batch,
-// and the losses of so many steps.
+// (bench/task/problem.py) it writes, as f64 on standard output: loss and gradient of the first
+// batch, and the losses of so many steps.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
