@@ -427,7 +427,7 @@ class Results:
     def fastest(self, workload: str) -> Row | None:
         return next(iter(self.ranked(workload)), None)
 
-    def largest(self) -> tuple[Row, Row] | None:
+    def largest_speedup(self) -> tuple[Row, Row] | None:
         """CPython, and the row that is the most times as fast, of one workload."""
         pairs = [
             (base, row)

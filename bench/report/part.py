@@ -22,9 +22,10 @@ from bench.results import Results, check
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
 PICTURE = "share.png"  # of the report, for where people link to it
-COLOURS = 28  # of an image, and those of its areas
+COLOURS = 28  # of an image, beside those of its areas
 AREA = 100  # pixels of a colour that people see, and that does not only smooth an edge
 UNSEEN = 12  # of 255: so far may a colour of an area be off
 Table = list[tuple[str, ...]]  # head first
@@ -48,26 +49,13 @@ class Drawn:
 
     @cached_property
     def png(self) -> bytes:
-        """The image, of some 32 colours: a third of the bytes of one of all colours. Those that
-        fill an area are among them, as the colours of a legend are that stand nowhere else."""
+        """The image, in few colours: a third of the bytes of one of all colours."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from PIL import Image
 
         canvas = FigureCanvasAgg(self.figure)
         canvas.draw()
-        pixels = np.array(canvas.buffer_rgba())
-        image = Image.fromarray(pixels).convert("RGB")
-        means = image.quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).getpalette() or []
-        palette = np.reshape(means[: 3 * COLOURS], (-1, 3))
-        _, first, places, counts = np.unique(pixels.view(np.uint32), True, True, True)
-        colours = pixels.reshape(-1, 4)[first, None, :3].astype(int)
-        far = np.abs(colours - palette).max(axis=2).min(axis=1) > UNSEEN
-        palette = np.concatenate([palette, colours[far & (counts >= AREA), 0]])
-        nearest = np.square(colours - palette).sum(axis=2).argmin(axis=1).astype(np.uint8)
-        few = Image.fromarray(nearest[places].reshape(pixels.shape[:2]))
-        few.putpalette(palette.astype(np.uint8).tobytes())
         buffer = io.BytesIO()
-        few.save(buffer, "PNG", optimize=True)
+        of_few_colours(np.array(canvas.buffer_rgba())).save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 
     @cached_property
@@ -90,6 +78,24 @@ class Drawn:
     def pixels(self) -> tuple[float, float]:
         """Width and height, in the units of the spots."""
         return self.figure.bbox.width, self.figure.bbox.height
+
+
+def of_few_colours(pixels: np.ndarray) -> Image.Image:
+    """The image of pixels (height, width, RGBA), each in the nearest of COLOURS colours, and of
+    those that fill an area, as the colours of a legend do that stand nowhere else."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels).convert("RGB")
+    means = image.quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).getpalette() or []
+    palette = np.reshape(means[: 3 * COLOURS], (-1, 3))
+    _, first, places, counts = np.unique(pixels.view(np.uint32), True, True, True)
+    colours = pixels.reshape(-1, 4)[first, None, :3].astype(int)
+    far = np.abs(colours - palette).max(axis=2).min(axis=1) > UNSEEN
+    palette = np.concatenate([palette, colours[far & (counts >= AREA), 0]])
+    nearest = np.square(colours - palette).sum(axis=2).argmin(axis=1).astype(np.uint8)
+    few = Image.fromarray(nearest[places].reshape(pixels.shape[:2]))
+    few.putpalette(palette.astype(np.uint8).tobytes())
+    return few
 
 
 def short_svg(text: str) -> str:

@@ -17,7 +17,7 @@ WIDTH, HEIGHT, DPI = 1200, 630, 100
 
 def picture(results: Results) -> bytes | None:
     """A PNG; None where nothing was measured against CPython."""
-    found = results.largest()
+    found = results.largest_speedup()
     if not found:
         return None
     from matplotlib.figure import Figure
