@@ -31,7 +31,7 @@ void PrefixBuilder::create(Arena& arena, const Config& config, int batch_size, b
   take(prefixes_.level_begin, T + 1);
   take(prefixes_.pair_of, most);
   take(prefixes_.self, most);
-  if (levels < T) take(prefixes_.document_begin, B + 1);
+  take(prefixes_.document_begin, B + 1);
   take(prefixes_.pair_path, B * levels * stride + kPanel);
   if (config.n_layer > 1) take(prefixes_.node_path, B * levels * stride + kPanel);
   take(prefixes_.weight, most);
@@ -137,11 +137,30 @@ void PrefixBuilder::build_by_document(const Batch& batch) {
   prefixes_ = p;
 }
 
+// One document shares nothing: as by document, with levels of one node each.
+void PrefixBuilder::build_alone(const Batch& batch) {
+  build_by_document(batch);
+  Prefixes& p = prefixes_;
+  p.documents = 0;
+  p.levels = p.nodes;
+  for (int t = 0; t < p.nodes; ++t) {
+    p.level_begin[t] = t;
+    const int64_t path = int64_t{t} * p.path_stride;
+    for (int i = 0; i <= (t | 3); ++i) {
+      const int32_t offset = i <= t ? i * kPanel : 0;
+      p.pair_path[path + i] = offset;
+      if (p.node_path != nullptr) p.node_path[path + i] = offset;
+    }
+  }
+  p.level_begin[p.nodes] = p.nodes;
+}
+
 void PrefixBuilder::build(const Batch& batch) {
   for (int i = 0; by_level_ < block_size_ && i < batch.size; ++i)
     if (batch.documents.positions(batch.at(i), block_size_) > by_level_)
       return build_by_document(batch);
-  build_by_level(batch);
+  if (batch.size == 1) build_alone(batch);
+  else build_by_level(batch);
 }
 
 void PrefixBuilder::build_by_level(const Batch& batch) {

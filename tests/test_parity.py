@@ -361,8 +361,9 @@ def move_parameters(trainer: mg.Trainer, start: int, step: np.ndarray) -> None:
 # Zeros of the ReLU
 
 
-@pytest.mark.parametrize("n_embd", [32, 48])
-@pytest.mark.parametrize("batch_size", [1, 5])
+@pytest.mark.parametrize(
+    ("n_embd", "batch_size"), [(16, 1), (16, 2), (32, 1), (32, 5), (48, 1), (48, 5)]
+)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("engine", SIMD)
 def test_skipping_zeros_changes_no_bit(engine, threads, batch_size, n_embd):
@@ -390,8 +391,9 @@ def test_skipping_zeros_changes_no_bit(engine, threads, batch_size, n_embd):
         state, expected_state = state_of(skipping), state_of(not_skipping)
         for slot in ("parameter", "first_moment", "second_moment"):
             assert state[slot].tobytes() == expected_state[slot].tobytes(), slot
-    # Else this would have compared little.
-    assert skipping.activity.values < 0.2 and skipping.activity.resting > 0.05
+    # Else this would have compared little. Of one panel of features no unit stands still.
+    assert skipping.activity.values < (0.3 if n_embd == 16 else 0.2)
+    assert n_embd == 16 or skipping.activity.resting > 0.05
     assert not_skipping.activity.resting == 0.0
 
 

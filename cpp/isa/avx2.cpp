@@ -78,6 +78,21 @@ PYMICROGPT_INLINE Vec max_across_quads(Vec a) {
   return {_mm256_max_ps(a.r, _mm256_permute2f128_ps(a.r, a.r, 1))};
 }
 
+// As plain_bits of kernels/bits.h.
+PYMICROGPT_INLINE uint64_t set_bits(const uint16_t* from) {
+  uint64_t word = 0;
+  for (int i = 0; i < 2; ++i, from += 32) {
+    const auto zeros = [from](int half) {
+      return _mm256_cmpeq_epi16(
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 16 * half)),
+          _mm256_setzero_si256());
+    };
+    const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(zeros(0), zeros(1)), 0xD8);
+    word |= uint64_t{~static_cast<uint32_t>(_mm256_movemask_epi8(bytes))} << (32 * i);
+  }
+  return word;
+}
+
 using by_entry::build_prefixes;
 using plain_bits::list_bits;
 using plain_bits::transpose_bits;
@@ -88,6 +103,13 @@ PYMICROGPT_INLINE Vec sum_quads(const Vec* t) {
                         _mm256_permute2f128_ps(t[0].r, t[1].r, 0x31))};
 }
 
+// At to + step i, quad i of the four vectors side by side.
+PYMICROGPT_INLINE void store_quads(float* to, int step, const Vec* t) {
+  _mm256_storeu_ps(to, _mm256_permute2f128_ps(t[0].r, t[1].r, 0x20));
+  _mm256_storeu_ps(to + 8, _mm256_permute2f128_ps(t[2].r, t[3].r, 0x20));
+  _mm256_storeu_ps(to + step, _mm256_permute2f128_ps(t[0].r, t[1].r, 0x31));
+  _mm256_storeu_ps(to + step + 8, _mm256_permute2f128_ps(t[2].r, t[3].r, 0x31));
+}
 // to[16 j + i] = element j of the i-th argument.
 PYMICROGPT_INLINE void store_transposed(float* to, Vec a, Vec b, Vec c, Vec d) {
   const Columns columns = transpose_quads(a, b, c, d);

@@ -32,16 +32,13 @@ struct EightLanes {
 PYMICROGPT_INLINE EightLanes fma(EightLanes a, EightLanes b, EightLanes c) {
   return {_mm256_fmadd_ps(a.r, b.r, c.r)};
 }
-PYMICROGPT_INLINE EightLanes interleave_low(EightLanes a, EightLanes b) {
-  return {_mm256_unpacklo_ps(a.r, b.r)};
-}
-PYMICROGPT_INLINE EightLanes interleave_high(EightLanes a, EightLanes b) {
-  return {_mm256_unpackhi_ps(a.r, b.r)};
-}
 PYMICROGPT_INLINE EightLanes pair_sums(EightLanes a, EightLanes b) {
   return {_mm256_add_ps(_mm256_shuffle_ps(a.r, b.r, 0x88), _mm256_shuffle_ps(a.r, b.r, 0xDD))};
 }
 PYMICROGPT_INLINE EightLanes max(EightLanes a, EightLanes b) { return {_mm256_max_ps(a.r, b.r)}; }
+PYMICROGPT_INLINE EightLanes where_greater(EightLanes a, EightLanes b, EightLanes c) {
+  return {_mm256_and_ps(_mm256_cmp_ps(a.r, b.r, _CMP_GT_OQ), c.r)};
+}
 PYMICROGPT_INLINE unsigned unequal(EightLanes a, EightLanes b) {
   return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a.r, b.r, _CMP_NEQ_UQ)));
 }
@@ -120,6 +117,11 @@ PYMICROGPT_INLINE void transpose_bits(const uint16_t* from, uint64_t* to, int st
         _mm512_test_epi16_mask(first, bit) | uint64_t{_mm512_test_epi16_mask(second, bit)} << 32;
   }
 }
+PYMICROGPT_INLINE uint64_t set_bits(const uint16_t* from) {
+  const __m512i first = _mm512_loadu_si512(from), second = _mm512_loadu_si512(from + 32);
+  return _mm512_test_epi16_mask(first, first) | uint64_t{_mm512_test_epi16_mask(second, second)}
+                                                    << 32;
+}
 PYMICROGPT_INLINE int32_t* list_bits(int32_t* to, uint64_t word, int32_t first) {
   const __m512i sixteens =
       _mm512_setr_epi32(0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240);
@@ -139,6 +141,18 @@ PYMICROGPT_INLINE Vec sum_quads(const Vec* t) {
   const Register cd = _mm512_add_ps(_mm512_shuffle_f32x4(t[2].r, t[3].r, 0x88),
                                     _mm512_shuffle_f32x4(t[2].r, t[3].r, 0xDD));
   return {_mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD))};
+}
+
+// At to + step i, quad i of the four vectors side by side.
+PYMICROGPT_INLINE void store_quads(float* to, int step, const Vec* t) {
+  const Register ab0 = _mm512_shuffle_f32x4(t[0].r, t[1].r, 0x44);
+  const Register ab1 = _mm512_shuffle_f32x4(t[0].r, t[1].r, 0xEE);
+  const Register cd0 = _mm512_shuffle_f32x4(t[2].r, t[3].r, 0x44);
+  const Register cd1 = _mm512_shuffle_f32x4(t[2].r, t[3].r, 0xEE);
+  _mm512_storeu_ps(to, _mm512_shuffle_f32x4(ab0, cd0, 0x88));
+  _mm512_storeu_ps(to + step, _mm512_shuffle_f32x4(ab0, cd0, 0xDD));
+  _mm512_storeu_ps(to + 2 * step, _mm512_shuffle_f32x4(ab1, cd1, 0x88));
+  _mm512_storeu_ps(to + 3 * step, _mm512_shuffle_f32x4(ab1, cd1, 0xDD));
 }
 
 // to[16 j + i] = element j of the i-th argument.

@@ -68,6 +68,13 @@ PYMICROGPT_INLINE Vec quad(Vec a) {
 // The first halves of the quads of a and b, element by element in turns, and the second halves.
 PYMICROGPT_INLINE Vec interleave_low(Vec a, Vec b) { return {vzip1q_f32(a.r, b.r)}; }
 PYMICROGPT_INLINE Vec interleave_high(Vec a, Vec b) { return {vzip2q_f32(a.r, b.r)}; }
+// The first two of each quad of a and then of b, and the last two.
+PYMICROGPT_INLINE Vec pairs_low(Vec a, Vec b) {
+  return {vcombine_f32(vget_low_f32(a.r), vget_low_f32(b.r))};
+}
+PYMICROGPT_INLINE Vec pairs_high(Vec a, Vec b) {
+  return {vcombine_f32(vget_high_f32(a.r), vget_high_f32(b.r))};
+}
 // The sums of neighbours: where a came of interleave_low and b of interleave_high, one sum again.
 PYMICROGPT_INLINE Vec pair_sums(Vec a, Vec b) { return {vpaddq_f32(a.r, b.r)}; }
 PYMICROGPT_INLINE Vec quad_sum(Vec a) {
@@ -100,8 +107,14 @@ PYMICROGPT_INLINE void store_transposed(float* to, Vec a, Vec b, Vec c, Vec d) {
   vst1q_f32(to + 48, vcombine_f32(vget_high_f32(ab1), vget_high_f32(cd1)));
 }
 
+// At to + step i, quad i of the four vectors side by side.
+PYMICROGPT_INLINE void store_quads(float* to, int, const Vec* t) {
+  for (int i = 0; i < 4; ++i) t[i].store(to + 4 * i);
+}
+
 using by_entry::build_prefixes;
 using plain_bits::list_bits;
+using plain_bits::set_bits;
 using plain_bits::transpose_bits;
 
 // Ticks of a counter of constant rate.

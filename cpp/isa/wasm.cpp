@@ -81,6 +81,8 @@ PYMICROGPT_INLINE Vec interleave_low(Vec a, Vec b) {
 PYMICROGPT_INLINE Vec interleave_high(Vec a, Vec b) {
   return {wasm_i32x4_shuffle(a.r, b.r, 2, 6, 3, 7)};
 }
+PYMICROGPT_INLINE Vec pairs_low(Vec a, Vec b) { return {wasm_i64x2_shuffle(a.r, b.r, 0, 2)}; }
+PYMICROGPT_INLINE Vec pairs_high(Vec a, Vec b) { return {wasm_i64x2_shuffle(a.r, b.r, 1, 3)}; }
 PYMICROGPT_INLINE Vec pair_sums(Vec a, Vec b) { return even(a, b) + odd(a, b); }
 PYMICROGPT_INLINE Vec quad_sum(Vec a) {
   const Vec pairs = a + swap_pairs(a);
@@ -112,8 +114,14 @@ PYMICROGPT_INLINE void store_transposed(float* to, Vec a, Vec b, Vec c, Vec d) {
   wasm_v128_store(to + 48, wasm_i64x2_shuffle(ab1.r, cd1.r, 1, 3));
 }
 
+// At to + step i, quad i of the four vectors side by side.
+PYMICROGPT_INLINE void store_quads(float* to, int, const Vec* t) {
+  for (int i = 0; i < 4; ++i) t[i].store(to + 4 * i);
+}
+
 using by_entry::build_prefixes;
 using plain_bits::list_bits;
+using plain_bits::set_bits;
 using plain_bits::transpose_bits;
 
 // There is no counter: the phases of a step are not timed here.

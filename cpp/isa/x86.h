@@ -23,6 +23,9 @@ PYMICROGPT_INLINE Vec quad(Vec a) {
 // The first halves of the quads of a and b, element by element in turns, and the second halves.
 PYMICROGPT_INLINE Vec interleave_low(Vec a, Vec b) { return {MM(unpacklo_ps)(a.r, b.r)}; }
 PYMICROGPT_INLINE Vec interleave_high(Vec a, Vec b) { return {MM(unpackhi_ps)(a.r, b.r)}; }
+// The first two of each quad of a and then of b, and the last two.
+PYMICROGPT_INLINE Vec pairs_low(Vec a, Vec b) { return {MM(shuffle_ps)(a.r, b.r, 0x44)}; }
+PYMICROGPT_INLINE Vec pairs_high(Vec a, Vec b) { return {MM(shuffle_ps)(a.r, b.r, 0xEE)}; }
 // The sums of neighbours: where a came of interleave_low and b of interleave_high, one sum again.
 PYMICROGPT_INLINE Vec pair_sums(Vec a, Vec b) {
   return {MM(add_ps)(MM(shuffle_ps)(a.r, b.r, 0x88), MM(shuffle_ps)(a.r, b.r, 0xDD))};

@@ -29,6 +29,13 @@ PYMICROGPT_INLINE void transpose_bits(const uint16_t* from, uint64_t* to, int st
   for (int r = 0; r < 16; ++r) to[r * step] = word[r];
 }
 
+// Bit i is whether from[i], i < 64, is not zero.
+PYMICROGPT_INLINE uint64_t set_bits(const uint16_t* from) {
+  uint64_t word = 0;
+  for (int i = 0; i < 64; ++i) word |= uint64_t{from[i] != 0} << i;
+  return word;
+}
+
 // first + 16 i for each bit i that is set in a word, ascending; where the list ends. Up to sixteen
 // more entries are overwritten.
 PYMICROGPT_INLINE int32_t* list_bits(int32_t* to, uint64_t word, int32_t first) {

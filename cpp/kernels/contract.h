@@ -86,6 +86,9 @@ EXPECT(sum_quads, Vec, sum_quads(t<T>));
 EXPECT(interleave_low, Vec, interleave_low(a<T>, a<T>));
 EXPECT(interleave_high, Vec, interleave_high(a<T>, a<T>));
 EXPECT(pair_sums, Vec, pair_sums(a<T>, a<T>));
+EXPECT(pairs_low, Vec, pairs_low(a<T>, a<T>));
+EXPECT(pairs_high, Vec, pairs_high(a<T>, a<T>));
+EXPECT(store_quads, void, store_quads(to<T>, 16, t<T>));
 EXPECT(store_transposed, void, store_transposed(to<T>, a<T>, a<T>, a<T>, a<T>));
 #undef EXPECT
 

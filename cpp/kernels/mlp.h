@@ -1,67 +1,14 @@
-// The MLP, x2 = x1 + fc2 relu(fc1 m), by hidden unit: the only place that knows of zeros.
+// The MLP, x2 = x1 + fc2 relu(fc1 m), by hidden unit: with units.h and narrow.h the only place that
+// knows of zeros.
 //
-// Behind the ReLU most hidden values are exact zeros, and five of the six products of forward and
-// backward multiply by them. Here the two weight rows of a unit stand once, as (units, C), hidden
-// values as (row panels, units, 16 rows), and those five products are over active pairs (row, unit)
-// alone: row by row for x2 and dm, unit by unit for the weights. Every sum runs over its units, or
-// its rows, in ascending order, and a zero changes no sum, so that skipping changes no bit; where
-// much is active the same sums are done in register tiles. Derivation: docs/derivations.md.
+// The five products that zeros take part in are over active pairs (row, unit) alone: row by row for
+// x2 and dm, unit by unit for the weights. Where much is active the same sums are done in register
+// tiles.
 #pragma once
-#include <initializer_list>
-
-#include "matrix.h"
+#include "narrow.h"
 
 namespace microgpt {
 namespace {
-
-// How the rows of a panel are summed: with few active units, over lists of them; with more, over 64
-// units at a time of all rows, whose weights then stay in the cache; with most, by tiles.
-enum class Way : int32_t { lists, parts, tiles };
-// Of so many pairs one at most is listed, where weights do not fit the first cache.
-constexpr int kListed = 10;
-
-struct Mlp {
-  Matrix fc1, fc2;
-  int units;     // 4C
-  bool few;      // rows
-  bool by_unit;  // else C is one panel, where lists cost more than zeros; h, dh are (units, rows)
-  Panels h, dh;  // (row panels, units, 16 rows): relu(m fc1) and its gradient
-
-  // By unit. A panel of rows has lists of the active units of each of its rows, ascending.
-  int mask_units;    // units rounded up to 64
-  Panels mt;         // (row panels, C, 16 rows): m transposed, of few rows in pairs
-  Strips dx2_rows;   // (rows, C): dx2, row by row
-  uint16_t* active;  // (row panels, mask_units) bit r: the unit is active in row r of the panel
-  uint64_t* bits;    // (rows, mask_units / 64) the same by row
-  int32_t* list;     // (row panels, list_size) 16 times the unit
-  int32_t* begin;    // (rows) where the list of a row begins
-  int32_t* count;    // (rows) and its length
-  Way* way;          // (row panels)
-  int32_t* tiles;    // (panels of units) the same for their weights
-  int32_t* still;    // (units) 0: moves; else 1 + the steps whose decay is due, see catch_up
-  bool skip_zeros;   // else every unit counts as active
-  int not_finite;    // set when a weight is infinite or NaN: its product with zero is not zero
-
-  PYMICROGPT_INLINE bool all() const { return !skip_zeros || not_finite != 0; }
-  PYMICROGPT_INLINE bool fits() const { return Vec::compact || panels_of(fc1.ins) <= 2; }
-  PYMICROGPT_INLINE int64_t list_size() const {
-    return kPanel * mask_units / (fits() ? 1 : kListed) + 16;  // see list_bits
-  }
-  PYMICROGPT_INLINE int32_t* list_of(int panel) const { return list + panel * list_size(); }
-  PYMICROGPT_INLINE int parts() const { return mask_units / 64; }
-  // Bit i: unit 64 part + i is active in the row.
-  PYMICROGPT_INLINE uint64_t units_of(int row, int part) const {
-    return bits[int64_t{row} * parts() + part];
-  }
-  PYMICROGPT_INLINE Strips weights(const Matrix& w) const { return {w.p, w.strip()}; }
-  // Bit i: the unit is active in row `first` + i of `rows`; `first` is a multiple of 64.
-  PYMICROGPT_INLINE uint64_t rows_of(int unit, int first, int rows) const {
-    uint64_t word = 0;
-    for (int p = first / kPanel, i = 0; i < 64 && first + i < rows; ++p, i += kPanel)
-      word |= uint64_t{active[int64_t{p} * mask_units + unit]} << i;
-    return word;
-  }
-};
 
 // Whether so many of all pairs are active that tiles are faster than lists: measured, except that a
 // list of sums in `panels` panels waits four cycles for each multiply-add, of which a tile starts
@@ -78,25 +25,6 @@ PYMICROGPT_INLINE Way way_of(const Mlp& mlp, int pairs, int all) {
 
 // Rows of m and dx2 that stay in the cache while all units pass by.
 PYMICROGPT_INLINE int block_rows(int panels) { return panels > 4 ? 64 : 512 / panels / 64 * 64; }
-
-// Relu with rows in the lanes, for which the unit is a row: keeps which of the sixteen are not
-// zero.
-struct Hidden {
-  static constexpr bool as_is = false;
-  Panels h;
-  uint16_t* active;
-  int mask_units;
-  bool all;
-  PYMICROGPT_INLINE Tile tile(int unit, int panel) const { return h.tile(unit, panel); }
-  // Rows: Vec16, or VecUpTo<8> where there are no more.
-  template <class Rows>
-  PYMICROGPT_INLINE void operator()(int unit, int panel, float* to, const Rows& sum) const {
-    const Rows zero = Rows::set(0.0f), value = max(zero, sum);  // in this order NaN stays NaN
-    value.store(to);
-    active[int64_t{panel} * mask_units + unit] =
-        static_cast<uint16_t>(all ? 0xffffu : unequal(value, zero));
-  }
-};
 
 // Dot products of four rows with U rows of weights: f(u, x[n + i] . w[unit + u] in element i of
 // each quad). The order of their sums is that of four_gradients.
@@ -131,66 +59,6 @@ PYMICROGPT_INLINE void groups_of_units(Span units, F f) {
   });
 }
 
-// ---- hidden values of few rows: the sums over even and over odd k side by side ----
-// So one load, of two weights, feeds twice as many sums. N, 8 or 16, is how many rows of a panel.
-
-template <int N>
-using PairSums = Floats<typename VecUpTo<N>::Vector, 2 * N>;
-
-// mt in place: of two k, the values of each row side by side, in the order of interleave_low and
-// interleave_high.
-template <int N>
-void pair_up(const Mlp& mlp, int row_panel) {
-  using Rows = VecUpTo<N>;
-  for (int k = 0; k < mlp.fc1.ins; k += 2) {
-    float* to = mlp.mt.at(row_panel, k * kPanel);
-    const Rows even = Rows::load(to), odd = Rows::load(to + kPanel);
-    PYMICROGPT_UNROLL for (int u = 0; u < Rows::vectors; ++u, to += 2 * Rows::Vector::lanes) {
-      interleave_low(even.v[u], odd.v[u]).store(to);
-      interleave_high(even.v[u], odd.v[u]).store(to + Rows::Vector::lanes);
-    }
-  }
-}
-
-// Even and odd k together: N / 2 rows.
-template <class V, int N>
-PYMICROGPT_INLINE Floats<V, N / 2> sums_of_pairs(const Floats<V, N>& sum) {
-  Floats<V, N / 2> rows;
-  PYMICROGPT_UNROLL for (int u = 0; u < rows.vectors; ++u)
-    rows.v[u] = pair_sums(sum.v[2 * u], sum.v[2 * u + 1]);
-  return rows;
-}
-
-template <int N, int U>  // units
-PYMICROGPT_INLINE void hidden_tile(const Mlp& mlp, int row_panel, int unit) {
-  using Sums = PairSums<N>;
-  Sums sum[U];
-  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[u] = Sums::set(0.0f);
-  const float* m = mlp.mt.at(row_panel, 0);
-  const Strips w = mlp.weights(mlp.fc1);
-  const float* weight = w.at(0, unit);
-  for (int k = 0; k < mlp.fc1.ins; k += 2, weight += 2, m += 2 * kPanel) {
-    const Sums values = Sums::load(m);
-    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
-      sum[u] = fma(Sums::load_pair(weight + u * w.stride), values, sum[u]);
-  }
-  const Hidden then{mlp.h, mlp.active, mlp.mask_units, mlp.all()};
-  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
-    end_sum(then, unit + u, row_panel, sums_of_pairs(sum[u]));
-}
-template <int N>
-void hidden_tiles(const Mlp& shared, int row_panel) {
-  const Mlp mlp = shared;  // a copy, which no store can alias
-  // Units are a multiple of four. More than eight would take more addresses than there are
-  // registers.
-  constexpr int fit = power_of_two_below(Vec::accumulators / PairSums<N>::vectors);
-  constexpr int U = fit < 8 ? fit : 8;
-  pair_up<N>(mlp, row_panel);
-  int unit = 0;
-  for (; unit + U <= mlp.units; unit += U) hidden_tile<N, U>(mlp, row_panel, unit);
-  if (unit < mlp.units) hidden_tile<N, U < 4 ? U : 4>(mlp, row_panel, unit);
-}
-
 void copy_rows(Strips to, Panels from, int panels, int first, int last) {
   for (int n = first; n < last; ++n)
     for (int p = 0; p < panels; ++p)
@@ -221,7 +89,11 @@ void find_lists(const Mlp& mlp, int panel, int rows) {
 PYMICROGPT_INLINE int count_pairs(const Mlp& mlp, int panel, Span units) {
   const uint16_t* active = mlp.active + int64_t{panel} * mlp.mask_units;
   int pairs = 0;
-  for (int u = units.first; u < units.last; ++u) pairs += __builtin_popcount(active[u]);
+  for (int u = units.first; u < units.last; u += 4) {  // 4 n_embd units, that is
+    uint64_t four;
+    __builtin_memcpy(&four, active + u, sizeof four);
+    pairs += __builtin_popcountll(four);
+  }
   return pairs;
 }
 
@@ -433,37 +305,6 @@ void all_gradients(const Mlp& mlp, Panels dx2, Span rows) {
 
 // ---- by unit: dfc2[u] = sum over n of h[u][n] dx2[n], dfc1[u] = sum over n of dh[u][n] m[n] ----
 
-// Sixteen weights with their gradient: the step of Adam or, without, the gradient kept. Bits: which
-// of them have moved, and which are not finite.
-struct Moved {
-  unsigned here, broken;
-};
-PYMICROGPT_INLINE Moved take(const Matrix& w, int64_t at, const Vec16& gradient, const Adam* adam) {
-  if (adam == nullptr) {
-    gradient.store(w.g + at);
-    return {0, 0};
-  }
-  Moved moved{0, 0};
-  PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u, at += Vec::lanes) {
-    const Vec before = Vec::load(w.p + at);
-    const Vec after = adam->update(before, gradient.v[u], w.m + at, w.v + at);
-    after.store(w.p + at);
-    moved.here |= unequal(before, after);
-    moved.broken |= unequal(after - after, Vec::set(0.0f));
-  }
-  return moved;
-}
-
-struct Update {
-  Matrix w;
-  const Adam* adam;
-  int* not_finite;
-  PYMICROGPT_INLINE void operator()(int unit, int panel, const Vec16& gradient) const {
-    const int64_t at = unit * w.strip() + panel * kPanel;
-    if (take(w, at, gradient, adam).broken) __atomic_store_n(not_finite, 1, __ATOMIC_RELAXED);
-  }
-};
-
 // P panels of the two rows of a unit, from those rows of a span in which it is active: the sums
 // over the rows before are in g. With `adam`, which comes with the last rows, its step.
 template <int P>
@@ -497,86 +338,6 @@ void unit_weights(Mlp& mlp, Panels m, Panels dx2, int unit, int panel, Span rows
   }
 }
 
-// ---- units at rest ----
-// A unit that is active nowhere has no gradient; its moments decay and its weights drift on until
-// the steps of Adam are too small to change a bit of them. Where such steps get smaller from one to
-// the next (calm, in matrix.h), the unit then stands still: its moments decay when somebody needs
-// them.
-
-// The moments of a unit, as the steps that it has stood still for would have left them.
-void catch_up(const Mlp& mlp, int unit, Vec beta1, Vec beta2) {
-  if (mlp.still[unit] == 0) return;
-  const int64_t width = mlp.fc1.strip(), at = unit * width;
-  for (int64_t i = at; i < at + width; i += Vec::lanes)
-    for (const Matrix* w : {&mlp.fc1, &mlp.fc2}) {
-      Vec m1 = Vec::load(w->m + i), v1 = Vec::load(w->v + i);
-      for (int step = 1; step < mlp.still[unit]; ++step) {
-        m1 = fma(beta1, m1, Vec::set(0.0f));
-        v1 = fma(beta2, v1, Vec::set(0.0f));
-      }
-      m1.store(w->m + i);
-      v1.store(w->v + i);
-    }
-  mlp.still[unit] = 0;
-}
-
-void catch_up_all(const Mlp& mlp, float beta1, float beta2) {
-  if (!mlp.by_unit) return;
-  for (int unit = 0; unit < mlp.units; ++unit)
-    catch_up(mlp, unit, Vec::set(beta1), Vec::set(beta2));
-}
-
-bool active_anywhere(const Mlp& mlp, int unit, int rows) {
-  for (int n = 0; n < rows; n += 64)
-    if (mlp.rows_of(unit, n, rows) != 0) return true;
-  return false;
-}
-
-// A step of a unit without gradient. calm: such steps get smaller.
-void rest(const Mlp& mlp, int unit, const Adam& shared, bool calm) {
-  if (calm && mlp.still[unit] > 0) {
-    ++mlp.still[unit];
-    return;
-  }
-  catch_up(mlp, unit, shared.beta1, shared.beta2);
-  const Adam adam = shared;  // copies, which no store can alias
-  const Matrix fc1 = mlp.fc1, fc2 = mlp.fc2;
-  const int64_t width = fc1.strip();
-  const Vec16 zero = Vec16::set(0.0f);
-  unsigned moved = 0;
-  for (int64_t at = unit * width; at < (unit + 1) * width; at += kPanel)
-    moved |= take(fc1, at, zero, &adam).here | take(fc2, at, zero, &adam).here;
-  mlp.still[unit] = moved == 0;
-}
-
-// The hidden values of a batch of `rows` that are not zero, and the units that are active or at
-// rest.
-Activity activity_of(const Mlp& mlp, int rows) {
-  int64_t values = 0;
-  int units = 0, resting = 0;
-  for (int u = 0; u < mlp.units; ++u) {
-    int active = 0;
-    for (int n = 0; n < rows; ++n)
-      active += *(mlp.by_unit ? mlp.h.at(n / kPanel, int64_t{u} * kPanel) + n % kPanel
-                            : mlp.h.at(u / kPanel, int64_t{n} * kPanel) + u % kPanel) != 0.0f;
-    values += active;
-    units += active > 0;
-    resting += mlp.by_unit && mlp.still[u] > 0;
-  }
-  const double all = mlp.units;
-  return {static_cast<double>(values) / rows / all, units / all, resting / all};
-}
-
-bool finite(const Mlp& mlp) {
-  unsigned broken = 0;
-  for (const Matrix* w : {&mlp.fc1, &mlp.fc2})
-    for (int64_t i = 0; i < w->size(); i += Vec::lanes) {
-      const Vec x = Vec::load(w->p + i);
-      broken |= unequal(x - x, Vec::set(0.0f));
-    }
-  return broken == 0;
-}
-
 // ---- the three passes ----
 
 void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* self, Span rows) {
@@ -589,13 +350,13 @@ void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* 
   const int first = rows.first / kPanel, last = panels_of(rows.last);
   if (first >= last) return;
   uint16_t* active = mlp.active + int64_t{first} * mlp.mask_units;
-  transpose_rows(mlp.mt, m, panels, first, last);
   if (mlp.few) {
     for (int p = first; p < last; ++p) {
-      if (rows.last - p * kPanel <= kPanel / 2) hidden_tiles<kPanel / 2>(mlp, p);
-      else hidden_tiles<kPanel>(mlp, p);
+      if (rows.last - p * kPanel <= kPanel / 2) hidden_tiles<kPanel / 2>(mlp, m, p);
+      else hidden_tiles<kPanel>(mlp, m, p);
     }
   } else {
+    transpose_rows(mlp.mt, m, panels, first, last);
     whole_product(mlp.weights(mlp.fc1), C, Panels{mlp.mt.at(first, 0), mlp.mt.stride}, last - first,
                   {0, mlp.units},
                   Hidden{{mlp.h.at(first, 0), mlp.h.stride}, active, mlp.mask_units, mlp.all()});
@@ -603,6 +364,11 @@ void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* 
   const int over = rows.last % kPanel;
   for (int u = 0; over > 0 && u < mlp.units; ++u)
     mlp.active[int64_t{last - 1} * mlp.mask_units + u] &= static_cast<uint16_t>((1 << over) - 1);
+  if (!Vec::compact && mlp.narrow)
+    return each_row_panel(rows, [&](int p, int some) {
+      find_active(mlp, p);
+      sum_narrow(mlp, mlp.h, mlp.fc2, p, some, Residual{x2, x1, self});
+    });
   each_row_panel(rows, [&](int p, int some) {
     mlp.way[p] = way_of(mlp, count_pairs(mlp, p, {0, mlp.units}), some * mlp.units);
     if (mlp.way[p] != Way::tiles) find_bits(mlp, p);
@@ -611,14 +377,23 @@ void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* 
   sum_units(mlp, mlp.h, mlp.fc2, rows, Residual{x2, x1, self});
 }
 
-// dh = where h is active: dx2 fc2;  dm = dh fc1
-void mlp_backward(const Mlp& mlp, Panels dx2, Panels dm, Span rows) {
+// dh = where h is active: dx2 fc2;  dm = dh fc1, for a span of all rows
+void mlp_backward(const Mlp& mlp, Panels dx2, Panels dm, Span rows, int all_rows) {
   const int panels = panels_of(mlp.fc1.ins);
   if (!mlp.by_unit) {
     input_gradient(mlp.fc2, dx2, rows, Mask{mlp.dh, mlp.h});
     input_gradient(mlp.fc1, mlp.dh, rows, Store{dm});
     return;
   }
+  if (!Vec::compact && mlp.narrow)
+    return each_row_panel(rows, [&](int p, int some) {
+      // For units that are active in another panel.
+      for (int u = 0; all_rows > kPanel && u < mlp.units; ++u)
+        Vec16::set(0.0f).store(mlp.dh.at(p, int64_t{u} * kPanel));
+      if (some <= kPanel / 2) narrow_gradients<kPanel / 2>(mlp, dx2, p);
+      else narrow_gradients<kPanel>(mlp, dx2, p);
+      sum_narrow(mlp, mlp.dh, mlp.fc1, p, some, Store{dm});
+    });
   copy_rows(mlp.dx2_rows, dx2, panels, rows.first, rows.last);
   all_gradients(mlp, dx2, rows);
   with_one_of<2, 4, 8>(panels, [&](auto P) {
@@ -675,39 +450,34 @@ PYMICROGPT_INLINE void prefetch(const Mlp& mlp, int unit, Span rows) {
   }
 }
 
-// Gradients over a span of the rows, and Adam after the last, of a panel of units. Where the rows
-// do not fit the cache, four panels of them at a time for all units, whose values are fetched
+// Gradients over a span of the rows, and Adam after the last, of units within one 64. Where the
+// rows do not fit the cache, four panels of them at a time for all units, whose values are fetched
 // early, and Adam apart.
 void list_weights(Mlp& mlp, Panels m, Panels dx2, int rows, Span here, Span units,
                   const Adam* adam, bool calm, bool many) {
   constexpr int fit = power_of_two_below(Vec::accumulators / (2 * kVectors));
   constexpr int most = fit < 8 ? fit : 8;  // panels of both weights in registers at a time
   const bool last = here.last == rows;
-  int moves[kPanel], count = 0;  // units with a gradient
-  for (int u = units.first; u < units.last; ++u) {
-    if (adam == nullptr || active_anywhere(mlp, u, rows)) moves[count++] = u;
-    else if (last) rest(mlp, u, *adam, calm);
+  const Split split(mlp, units, rows, adam == nullptr);
+  if (last && adam != nullptr) {
+    rest(mlp, split.others, split.rest, *adam, calm);
+    for (int i = 0; i < split.actives; ++i)
+      catch_up(mlp, split.active[i] / kPanel, adam->beta1, adam->beta2);
   }
-  for (int i = 0; last && adam != nullptr && i < count; ++i)
-    catch_up(mlp, moves[i], adam->beta1, adam->beta2);
-  const auto weights = [&](Span some_moves, const Adam* step) {
-    split_evenly(panels_of(mlp.fc1.ins), many && most > 4 ? 4 : most, [&](int panel, int some) {
-      with_up_to<most>(some, [&](auto P) {
-        for (int i = some_moves.first; i < some_moves.last; ++i) {
-          if (i + 2 < some_moves.last) prefetch(mlp, moves[i + 2], here);
-          unit_weights<P.value>(mlp, m, dx2, moves[i], panel, here, step);
-        }
-      });
+  const Adam* step = last && !many ? adam : nullptr;
+  split_evenly(panels_of(mlp.fc1.ins), many && most > 4 ? 4 : most, [&](int panel, int some) {
+    with_up_to<most>(some, [&](auto P) {
+      for (int i = 0; i < split.actives; ++i) {
+        if (many && i + 2 < split.actives) prefetch(mlp, split.active[i + 2] / kPanel, here);
+        unit_weights<P.value>(mlp, m, dx2, split.active[i] / kPanel, panel, here, step);
+      }
     });
-  };
-  if (!many) {
-    for (int i = 0; i < count; ++i) weights({i, i + 1}, last ? adam : nullptr);
-    return;
-  }
-  weights({0, count}, nullptr);
-  for (int i = 0; last && adam != nullptr && i < count; ++i)
-    for (const Matrix* w : {&mlp.fc2, &mlp.fc1})
-      step_unit(mlp, *w, moves[i], w->g + moves[i] * w->strip(), *adam);
+  });
+  for (int i = 0; many && last && adam != nullptr && i < split.actives; ++i)
+    for (const Matrix* w : {&mlp.fc2, &mlp.fc1}) {
+      const int unit = split.active[i] / kPanel;
+      step_unit(mlp, *w, unit, w->g + unit * w->strip(), *adam);
+    }
 }
 
 // dfc2 = dx2 h, dfc1 = dh m, and Adam. calm: steps without gradient get smaller.
@@ -719,11 +489,20 @@ void mlp_weights(Mlp& mlp, Panels m, Panels dx2, int rows, const Adam* adam, boo
     return;
   }
   const int panels = panels_of(mlp.fc1.ins), groups = panels_of(mlp.units);
+  const Span mine{groups * share.rank / share.size, groups * (share.rank + 1) / share.size};
+  if (!Vec::compact && mlp.few) {
+    const int end = unit_panel(mlp, mine.last - 1).last;
+    for (int first = mine.first * kPanel, last; first < end; first = last) {
+      last = first / 64 * 64 + 64 < end ? first / 64 * 64 + 64 : end;
+      if (mlp.narrow) narrow_weights(mlp, m, dx2, rows, {first, last}, adam, calm);
+      else list_weights(mlp, m, dx2, rows, {0, rows}, {first, last}, adam, calm, false);
+    }
+    return;
+  }
   const int block = block_rows(panels), step = rows > 2 * block ? block : rows;
   // More of m and dx2 than the second cache keeps; groups whose gradients stay in it.
   const bool many = !Vec::compact && rows * panels > 2048;
   const int strip = panels < 8 ? 6 : panels < 48 ? 48 / panels : 1;
-  const Span mine{groups * share.rank / share.size, groups * (share.rank + 1) / share.size};
   for (int group = mine.first; group < mine.last; ++group) {
     const Span units = unit_panel(mlp, group);
     int pairs = 0;

@@ -84,8 +84,7 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   // get phases of their own.
   arena.gap = kLine;
   // With few rows a second copy of the weights costs more to keep than to do without.
-  const bool few = panels_of(C) > 1 && setup.batch_size < kPanel &&
-                   setup.batch_size * c.block_size <= 2 * kPanel;
+  const bool few = setup.batch_size < kPanel && setup.batch_size * c.block_size <= 2 * kPanel;
   const auto place = [&](int outs, int ins, bool outs_in_lanes, bool by_row, int phase) {
     Matrix m{};
     m.outs = outs;
@@ -156,7 +155,8 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   Mlp shared_mlp{};  // what the layers share
   shared_mlp.units = 4 * C;
   shared_mlp.few = few;
-  shared_mlp.by_unit = panels_of(C) > 1;
+  shared_mlp.narrow = !Vec::compact && few && panels_of(C) <= 2;
+  shared_mlp.by_unit = panels_of(C) > 1 || shared_mlp.narrow;
   shared_mlp.skip_zeros = setup.skip_zeros;
   shared_mlp.mask_units = (4 * C + 63) / 64 * 64;
   if (shared_mlp.by_unit) {
@@ -310,7 +310,7 @@ void backward(Worker<Clock>& w, const Adam* adam, bool calm) {
     Layer& l = s.layers[i];
     const int keys = key_rows(prefixes, i);
     const Attention attend = attention(s, l, i, prefixes);
-    mlp_backward(l.mlp, l.dx2, s.dnorm, nodes);
+    mlp_backward(l.mlp, l.dx2, s.dnorm, nodes, n);
     w.clock.mark(Phase::mlp_backward);
     rms_backward(l.dx1, s.dnorm, l.m, l.rm, pc, nodes, C, l.dx2);
     w.clock.mark(Phase::norms_backward);
@@ -512,7 +512,7 @@ double scale_of(const State& s, Slot slot) {
 }
 
 // Moments of units that stand still, brought up to date.
-void wake(State& s) {
+void wake_all(State& s) {
   const FlushDenormals flush;
   for (int i = 0; i < s.config.n_layer; ++i)
     catch_up_all(s.layers[i].mlp, static_cast<float>(s.beta1), static_cast<float>(s.beta2));
@@ -536,7 +536,7 @@ constexpr Kernels table() {
       [](void* state, Slot slot, const double* natural) {
         State& s = state_of(state);
         const double scale = scale_of(s, slot);
-        wake(s);
+        wake_all(s);
         clear_slot(s, slot);
         each_element(s, slot, [&](int64_t i, float* value, float* transposed) {
           *value = static_cast<float>(natural[i] / scale);
@@ -548,7 +548,7 @@ constexpr Kernels table() {
       [](const void* state, Slot slot, double* natural) {
         State& s = state_of(const_cast<void*>(state));
         const double scale = scale_of(s, slot);
-        wake(s);
+        wake_all(s);
         each_element(s, slot,
                      [&](int64_t i, float* value, float*) { natural[i] = *value * scale; });
       },

@@ -6,7 +6,9 @@
 // fours may write the rest of the last four; nothing else outside the output may be.
 #include PYMICROGPT_ISA_SOURCE
 
+#include <algorithm>
 #include <array>
+#include <type_traits>
 
 #include "check.h"
 
@@ -115,18 +117,27 @@ void test_pairs(Random& random) {
     x[i] = static_cast<float>(random.below(1000));
     y[i] = static_cast<float>(random.below(1000));
   }
-  const V first_halves = interleave_low(V::load(x), V::load(y));
-  const V second_halves = interleave_high(V::load(x), V::load(y));
-  first_halves.store(low);
-  second_halves.store(high);
-  pair_sums(first_halves, second_halves).store(sums);
-  V::load_pair(x).store(pair);
   for (int i = 0; i < width; ++i) {
     const float* from_lane = i % 2 == 0 ? x : y;
-    CHECK(low[i] == from_lane[i / 4 * 4 + i % 4 / 2]);
-    CHECK(high[i] == from_lane[i / 4 * 4 + 2 + i % 4 / 2]);
+    low[i] = from_lane[i / 4 * 4 + i % 4 / 2];
+    high[i] = from_lane[i / 4 * 4 + 2 + i % 4 / 2];
+  }
+  pair_sums(V::load(low), V::load(high)).store(sums);
+  V::load_pair(x).store(pair);
+  for (int i = 0; i < width; ++i) {
     CHECK(sums[i] == x[i] + y[i]);
     CHECK(pair[i] == x[i % 2]);
+  }
+  if constexpr (std::is_same_v<V, Vec>) {
+    float got[width];
+    interleave_low(Vec::load(x), Vec::load(y)).store(got);
+    for (int i = 0; i < width; ++i) CHECK(got[i] == low[i]);
+    interleave_high(Vec::load(x), Vec::load(y)).store(got);
+    for (int i = 0; i < width; ++i) CHECK(got[i] == high[i]);
+    pairs_low(Vec::load(x), Vec::load(y)).store(got);
+    for (int i = 0; i < width; ++i) CHECK(got[i] == (i % 4 < 2 ? x[i] : y[i - 2]));
+    pairs_high(Vec::load(x), Vec::load(y)).store(got);
+    for (int i = 0; i < width; ++i) CHECK(got[i] == (i % 4 < 2 ? x[i + 2] : y[i]));
   }
 }
 
@@ -228,6 +239,9 @@ void test_vector() {
     uint64_t word = 0;
     for (int i = 0; i < 64; ++i) word |= (uint64_t{by_unit[i]} >> r & 1) << i;
     CHECK(by_row[2 * r] == word && by_row[2 * r + 1] == 0);
+    uint16_t in_row[64];
+    for (int i = 0; i < 64; ++i) in_row[i] = static_cast<uint16_t>(by_unit[i] & 1 << r);
+    CHECK(set_bits(in_row) == word);
     for (const uint64_t some : {word, word & word >> 7 & word << 9, uint64_t{0}, ~uint64_t{0}}) {
       int entries = 0;
       int32_t* const end = list_bits(list, some, 1024);
@@ -250,6 +264,18 @@ void test_vector() {
           i >= 8 && i < 12 ? same_bits(to[16 * j + i], from[i - 8][j]) : is_poison(to[16 * j + i]),
           "store_transposed");
   CHECK(to.intact());
+
+  // Quad i of each argument, side by side, goes to [20 i].
+  Block apart(20 * width / 4);
+  Vec four[4];
+  for (int i = 0; i < 4; ++i) four[i] = Vec::load(from[i]);
+  store_quads(apart.data(), 20, four);
+  for (int q = 0; q < width / 4; ++q)
+    for (int i = 0; i < 20; ++i)
+      check(i < 16 ? same_bits(apart[20 * q + i], from[i / 4][4 * q + i % 4])
+                   : is_poison(apart[20 * q + i]),
+            "store_quads");
+  CHECK(apart.intact());
 }
 
 // ---- Shares of threads --------------------------------------------------------------------------
@@ -690,6 +716,26 @@ void test_find_active() {
         CHECK(std::vector<int32_t>(first, first + count[n]) == want[n]);
       }
       for (int u = 0; u < units; ++u) CHECK(m.rows_of(u, 0, rows) == of_unit[u]);
+
+      for (int first = 0; first < units; first += 48) {  // some of a 64
+        const Span span{first, std::min({units, first + 48, first / 64 * 64 + 64})};
+        const Split split(m, span, rows);
+        std::vector<int32_t> actives, others;
+        for (int u = span.first; u < span.last; ++u)
+          (of_unit[u] != 0 ? actives : others).push_back(u * kPanel);
+        CHECK(std::vector<int32_t>(split.active, split.active + split.actives) == actives);
+        CHECK(std::vector<int32_t>(split.others, split.others + split.rest) == others);
+      }
+
+      for (int p = 0; p < panels; ++p) {
+        std::vector<int32_t> of_panel;
+        for (int u = 0; u < units; ++u)
+          if (active[p * padded + u] != 0) of_panel.push_back(u * kPanel);
+        find_active(m, p);
+        const int found = count[p * kPanel];
+        CHECK(std::vector<int32_t>(m.list_of(p), m.list_of(p) + found) == of_panel);
+        for (int i = 0; i < 8 && found > 0; ++i) CHECK(m.list_of(p)[found + i] == of_panel.back());
+      }
     }
 }
 

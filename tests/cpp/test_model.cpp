@@ -363,8 +363,9 @@ void test_zeros(const Kernels& kernels) {
   if (!kernels.full) return;
   const Slot slots[] = {Slot::parameter, Slot::first_moment, Slot::second_moment};
   double least = 1, most = 0, resting = 0;
-  for (const Config& config : {Config{1, 32, 4, 16, 27}, Config{2, 20, 4, 8, 27},
-                               Config{2, 48, 1, 5, 9}, Config{1, 144, 4, 16, 27}})
+  for (const Config& config :
+       {Config{1, 16, 4, 16, 27}, Config{1, 32, 4, 16, 27}, Config{2, 20, 4, 8, 27},
+        Config{3, 6, 2, 16, 27}, Config{2, 48, 1, 5, 9}, Config{1, 144, 4, 16, 27}})
     for (const int batch_size : {1, 9, 40}) {  // 40: more rows than the weights' blocks have
       if (batch_size == 40 && config.n_embd < 144) continue;
       if (few && (batch_size == 1 ? config.n_embd != 48 : batch_size != 40)) continue;
