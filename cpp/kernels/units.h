@@ -95,24 +95,23 @@ using PairSums = Floats<typename VecUpTo<N>::Vector, 2 * N>;
 template <int lanes>
 void pair_rows(const Mlp& mlp, Panels x, int row_panel, int rows) {
   constexpr int fours = lanes / 4;
-  for (int k = 0; k < mlp.fc1.ins; k += kPanel)
-    for (int u = 0; u < kVectors; ++u) {
-      const float* from = x.at(k / kPanel, row_panel * kPanel * kPanel) + u * Vec::lanes;
-      float* to = mlp.mt.at(row_panel, (k + u * Vec::lanes) * kPanel);
-      for (int first = 0; first < rows / 2; first += 4, to += 4 * 4) {
-        Vec low[4], high[4];  // of two rows each
+  for (int k = 0; k < mlp.fc1.ins; k += Vec::lanes) {
+    const float* from = x.at(k / kPanel, row_panel * kPanel * kPanel) + k % kPanel;
+    float* to = mlp.mt.at(row_panel, k * kPanel);
+    for (int first = 0; first < rows / 2; first += 4, to += 4 * 4) {
+      // Two rows at a time: for every `lanes`, the first two of each four and then the last two.
+      Vec low[4], high[4];
   PYMICROGPT_UNROLL for (int j = 0; j < 4; ++j) {
-          // For every `lanes` rows, the first two of each four and then the last two.
-          const int i = first + j, pair = i % (lanes / 2);
-          const int row = i / (lanes / 2) * lanes + pair % fours * 4 + pair / fours * 2;
-          const Vec a = Vec::load(from + row * kPanel), b = Vec::load(from + (row + 1) * kPanel);
-          low[j] = pairs_low(a, b);
-          high[j] = pairs_high(a, b);
-        }
-        store_quads(to, 4 * kPanel, low);
-        store_quads(to + 2 * kPanel, 4 * kPanel, high);
+        const int i = first + j, pair = i % (lanes / 2);
+        const int row = i / (lanes / 2) * lanes + pair % fours * 4 + pair / fours * 2;
+        const Vec a = Vec::load(from + row * kPanel), b = Vec::load(from + (row + 1) * kPanel);
+        low[j] = pairs_low(a, b);
+        high[j] = pairs_high(a, b);
       }
+      store_quads(to, 4 * kPanel, low);
+      store_quads(to + 2 * kPanel, 4 * kPanel, high);
     }
+  }
 }
 
 // Even and odd k together: N / 2 rows.

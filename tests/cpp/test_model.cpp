@@ -413,20 +413,23 @@ void test_zeros(const Kernels& kernels) {
 // training that skips the unit must show all the same.
 void test_infinite_weights(const Kernels& kernels) {
   if (!kernels.full) return;
-  const Case c(Config{1, 32, 4, 16, 27}, 4, true);
-  const auto model = c.model(kernels);
-  for (const Tensor& tensor : tensors(c.config)) {
-    if (tensor.name != "layer0.mlp_fc2") continue;
-    Values values = c.parameters;
-    for (const Tensor& fc1 : tensors(c.config))  // unit 0 is never active
-      if (fc1.name == "layer0.mlp_fc1")
-        for (int i = 0; i < fc1.rows * fc1.cols; ++i)  // few are active, so that zeros are skipped
-          if (i / fc1.cols % 8 != 7) values[fc1.offset + i] = 0;
-    values[tensor.offset] = HUGE_VAL;
-    model->write(Slot::parameter, values.data());
-    const double loss = model->loss(c.batch());
-    CHECK(!std::isfinite(loss));
-  }
+  for (const int n_embd : {16, 32, 64})
+    for (const int batch_size : {1, 4}) {
+      const Case c(Config{1, n_embd, 4, 16, 27}, batch_size, true);
+      const auto model = c.model(kernels);
+      for (const Tensor& tensor : tensors(c.config)) {
+        if (tensor.name != "layer0.mlp_fc2") continue;
+        Values values = c.parameters;
+        for (const Tensor& fc1 : tensors(c.config))  // unit 0 is never active
+          if (fc1.name == "layer0.mlp_fc1")
+            for (int i = 0; i < fc1.rows * fc1.cols; ++i)  // few are, so that zeros are skipped
+              if (i / fc1.cols % 8 != 7) values[fc1.offset + i] = 0;
+        values[tensor.offset] = HUGE_VAL;
+        model->write(Slot::parameter, values.data());
+        const double loss = model->loss(c.batch());
+        CHECK(!std::isfinite(loss));
+      }
+    }
 }
 
 // A model that has seen other batches, and NaN everywhere, and is then given good values again
