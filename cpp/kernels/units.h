@@ -100,7 +100,8 @@ void pair_rows(const Mlp& mlp, Panels x, int row_panel, int rows) {
     float* to = mlp.mt.at(row_panel, k * kPanel);
     for (int first = 0; first < rows / 2; first += 4, to += 4 * 4) {
       // Two rows at a time: for every `lanes`, the first two of each four and then the last two.
-      Vec low[4], high[4];
+      Vec low[4];
+      Vec high[4];
   PYMICROGPT_UNROLL for (int j = 0; j < 4; ++j) {
         const int i = first + j, pair = i % (lanes / 2);
         const int row = i / (lanes / 2) * lanes + pair % fours * 4 + pair / fours * 2;
