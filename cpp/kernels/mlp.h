@@ -350,9 +350,11 @@ void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* 
   const int first = rows.first / kPanel, last = panels_of(rows.last);
   if (first >= last) return;
   uint16_t* active = mlp.active + int64_t{first} * mlp.mask_units;
-  if (mlp.few) {
+  // Compact code has pairs for half a panel of rows alone.
+  if (mlp.few && (!Vec::compact || rows.last - first * kPanel <= kPanel / 2)) {
     for (int p = first; p < last; ++p) {
-      if (rows.last - p * kPanel <= kPanel / 2) hidden_tiles<kPanel / 2>(mlp, m, p);
+      if (Vec::compact || rows.last - p * kPanel <= kPanel / 2)
+        hidden_tiles<kPanel / 2>(mlp, m, p);
       else hidden_tiles<kPanel>(mlp, m, p);
     }
   } else {
