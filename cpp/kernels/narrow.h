@@ -71,7 +71,7 @@ void narrow_gradients(const Mlp& shared, Panels dx2, int row_panel) {
     const float* weights[U];
     PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) weights[u] = mlp.fc2.p + entry[u] * panels;
     pair_tile<N, U>(
-        x, mlp.fc2.outs, [&](int u) PYMICROGPT_INLINED { return weights[u]; }, x,
+        x, mlp.fc2.outs, [&](int u) PYMICROGPT_INLINED { return weights[u]; }, [](int) {},
         [&](int u, const auto& sums) PYMICROGPT_INLINED {
           where_greater(Rows::load(h + entry[u]), Rows::set(0.0f), sums).store(dh + entry[u]);
         });
@@ -134,8 +134,6 @@ PYMICROGPT_INLINE void narrow_step(Mlp& mlp, Panels m, Panels dx2, int rows, con
 #undef EACH_VECTOR
 }
 
-// Units that are active nowhere have a step of Adam over no rows. They stand still only where that
-// is two panels: of one, to find out takes longer than the step.
 template <int P>
 void narrow_steps(Mlp& mlp, Panels m, Panels dx2, int rows, const int32_t* entry, int count,
                   const Adam* adam) {
@@ -146,6 +144,8 @@ void narrow_steps(Mlp& mlp, Panels m, Panels dx2, int rows, const int32_t* entry
   for (; i < count; ++i) narrow_step<1, P>(mlp, m, dx2, rows, entry + i, adam);
 }
 
+// A unit that is active nowhere stands still only where its rows are two panels: of one, to find
+// out takes longer than its step, which is one over no rows.
 void narrow_weights(Mlp& mlp, Panels m, Panels dx2, int rows, Span units, const Adam* adam,
                     bool calm) {
   const Split split(mlp, units, rows);

@@ -31,7 +31,7 @@ struct Mlp {
 
   // By unit. A panel of rows has lists of the active units of each of its rows, ascending.
   int mask_units;    // units rounded up to 64
-  Panels mt;         // (row panels, C, 16 rows): m transposed, of few rows in pairs
+  Panels mt;         // (row panels, C, 16 rows): m transposed; few rows, dx2 too, in pairs
   Strips dx2_rows;   // (rows, C): dx2, row by row
   uint16_t* active;  // (row panels, mask_units) bit r: the unit is active in row r of the panel
   uint64_t* bits;    // (rows, mask_units / 64) the same by row
@@ -125,14 +125,14 @@ PYMICROGPT_INLINE Floats<V, N / 2> sums_of_pairs(const Floats<V, N>& sum) {
 }
 
 // The sums of N rows, as pair_rows left them, with the weights of U units, which are at of(u):
-// then(u, sums). `next`: weights to fetch meanwhile.
-template <int N, int U, class Of, class Then>
-PYMICROGPT_INLINE void pair_tile(const float* x, int k, Of of, const float* next, Then then) {
+// then(u, sums). fetch(i) asks for what is wanted after the i-th of k.
+template <int N, int U, class Of, class Fetch, class Then>
+PYMICROGPT_INLINE void pair_tile(const float* x, int k, Of of, Fetch fetch, Then then) {
   using Sums = PairSums<N>;
   Sums sum[U];
   PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[u] = Sums::set(0.0f);
   for (int i = 0; i < k; i += 2, x += 2 * kPanel) {
-    __builtin_prefetch(next + i * U);
+    fetch(i);
     const Sums values = Sums::load(x);
     PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
       sum[u] = fma(Sums::load_pair(of(u) + i), values, sum[u]);
@@ -157,7 +157,10 @@ void hidden_tiles(const Mlp& shared, Panels m, int row_panel) {
     const Hidden then{mlp.h, mlp.active, mlp.mask_units, mlp.all()};
     pair_tile<N, units.value>(
         mlp.mt.at(row_panel, 0), mlp.fc1.ins,
-        [&](int u) PYMICROGPT_INLINED { return weights + u * w.stride; }, weights + U * w.stride,
+        [&](int u) PYMICROGPT_INLINED { return weights + u * w.stride; },
+        [&](int i) PYMICROGPT_INLINED {
+          __builtin_prefetch(weights + U * w.stride + i * U);  // of the next tile
+        },
         [&](int u, const auto& sums) PYMICROGPT_INLINED {
           end_sum(then, unit + u, row_panel, sums);
         });
@@ -254,7 +257,7 @@ struct Split {
   int actives = 0, rest = 0;
 
   Split(const Mlp& mlp, Span units, int rows, bool every = false) {
-    if constexpr (Vec::compact) {
+    if constexpr (Vec::compact) {  // unit by unit, in less code
       for (int u = units.first; u < units.last; ++u) {
         unsigned here = every;
         for (int p = 0; p * kPanel < rows; ++p) here |= mlp.active[p * mlp.mask_units + u];
