@@ -84,7 +84,8 @@ class Trainer:
         "tape" and "tape32" never share, nor do the SIMD engines where a document of the batch has
         64 positions or more (and heads 12 features or more).
     skip_zeros: in the MLP, multiply only by hidden values that are not zero; False for comparison.
-        The same bits either way. Only the SIMD engines skip, in models wider than 16.
+        The same bits either way. Only the SIMD engines skip: in models wider than 16, and
+        in others where a batch is a document or two.
 
     The attribute `notes` holds the caller's own JSON values by name: save() keeps them, and
     resume() gives them back.

@@ -13,11 +13,11 @@ from bench.report.part import Drawing, Part, Parts, Table, not_measured
 from bench.results import Results, known, mean_share
 
 WORDS = """\
-Behind the ReLU a hidden value that is not positive is exactly zero, and above n_embd 16 the engine
-skips it. *Values* are those not zero among all of a batch, *units* those active in at least one row
-of it, *at rest* those that no longer move: no gradient, and no step of Adam that counts. With a
-smaller learning rate fewer fall silent, so that the same engine takes longer. The mean is that of
-all steps of the training."""
+Behind the ReLU a hidden value that is not positive is exactly zero, and the engine skips it: above
+n_embd 16 in every batch, else in those of a document or two. *Values* are those not zero among all
+of a batch, *units* those active in at least one row of it, *at rest* those that no longer move: no
+gradient, and no step of Adam that counts. With a smaller learning rate fewer fall silent, so that
+the same engine takes longer. The mean is that of all steps of the training."""
 LEAST = 1e-3  # a share below is drawn there
 BATCH = 16  # of the lines; the table has batch 1 as well
 DASHES = ("-", "--", ":")  # by learning rate, the largest first

@@ -133,7 +133,7 @@ def waterfall(results: Results, workload: str, steps: list[Rung]) -> plot.Figure
         f"Each step multiplies what stands {left}; the last is {steps[-1].row.title}. {below} the "
         "factor: time per sample. Whiskers are of the "
         f"whole up to there. {plot.whisker_note(figure)} {WARNED}; or the step may be none. Zeros "
-        "behind the ReLU are skipped above n_embd 16 only: there that step is none."
+        "behind the ReLU are skipped in batches of 16 above n_embd 16 only; at 16 the step is none."
     )
     text = f"{workload}: {times(steps[-1].reached.value)} over CPython; most of it is {most}"
     return plot.finish(figure, results, text, notes)

@@ -37,8 +37,8 @@ layouts and both moments once a step, each activation written and read once); FL
 prefix once for each of its documents and products with zeros, so that a point can lie above the
 roof. The bar below a point is at the FLOPs *executed*: times the rows left by prefix sharing, and
 with five of the MLP's six products (the first, forward, makes the zeros) times the mean share of
-hidden values that are not zero; up to n_embd 16 no zeros are skipped."""
-DENSE_WIDTH = 16  # up to this n_embd the SIMD engines do not skip zeros
+hidden values that are not zero; up to n_embd 16 as if none were skipped."""
+DENSE_WIDTH = 16  # up to this n_embd zeros count as multiplied; at batch 1 some are not
 
 
 def parts(results: Results) -> Parts:
