@@ -53,18 +53,18 @@ struct Matrix {
 };
 
 // Adam with the constants of one step folded together, the rate into those below it
-// (docs/derivations.md).
+// (docs/derivations.md). Those are negative, so that the last operation is a multiply-add.
 struct Adam {
   Vec beta1, beta2;
-  Vec scale;  // sqrt((1 - beta2) / (1 - beta2^(t+1))) / rate
-  Vec eps;    // eps / rate
+  Vec scale;  // -sqrt((1 - beta2) / (1 - beta2^(t+1))) / rate
+  Vec eps;    // -eps / rate
 
   PYMICROGPT_INLINE explicit Adam(const AdamStep& s)
       : beta1(Vec::set(static_cast<float>(s.beta1))), beta2(Vec::set(static_cast<float>(s.beta2))) {
     const double rate = s.rate * (1.0 - s.beta1) / s.correction1;
     const double root = __builtin_sqrt((1.0 - s.beta2) / s.correction2);
-    scale = Vec::set(static_cast<float>(bounded(root / rate, 1e18)));
-    eps = Vec::set(static_cast<float>(bounded(s.eps / rate, 1e38)));
+    scale = Vec::set(static_cast<float>(-bounded(root / rate, 1e18)));
+    eps = Vec::set(static_cast<float>(-bounded(s.eps / rate, 1e38)));
   }
 
   // The new parameter; the moments are updated where they are.
@@ -74,7 +74,7 @@ struct Adam {
     const Vec v1 = flush_below(kLeastSquare, fma(beta2, Vec::load(v), root * root));
     m1.store(m);
     v1.store(v);
-    return p - m1 * reciprocal(fma(scale, sqrt(v1), eps));
+    return fma(m1, reciprocal(fma(scale, sqrt(v1), eps)), p);
   }
 
  private:
