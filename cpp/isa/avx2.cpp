@@ -79,13 +79,14 @@ PYMICROGPT_INLINE Vec max_across_quads(Vec a) {
 }
 
 // As plain_bits of kernels/bits.h.
-PYMICROGPT_INLINE uint64_t set_bits(const uint16_t* from) {
+PYMICROGPT_INLINE uint64_t set_bits(const uint16_t* from, uint16_t of) {
+  const __m256i bits = _mm256_set1_epi16(static_cast<int16_t>(of));
   uint64_t word = 0;
   for (int i = 0; i < 2; ++i, from += 32) {
-    const auto zeros = [from](int half) {
-      return _mm256_cmpeq_epi16(
-          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 16 * half)),
-          _mm256_setzero_si256());
+    const auto zeros = [from, bits](int half) {
+      const auto* sixteen = reinterpret_cast<const __m256i*>(from + 16 * half);
+      return _mm256_cmpeq_epi16(_mm256_and_si256(_mm256_loadu_si256(sixteen), bits),
+                                _mm256_setzero_si256());
     };
     const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(zeros(0), zeros(1)), 0xD8);
     word |= uint64_t{~static_cast<uint32_t>(_mm256_movemask_epi8(bytes))} << (32 * i);

@@ -17,24 +17,15 @@ PYMICROGPT_INLINE double two_floats(const float* p) {
   return pair;
 }
 
-// Eight lanes, for eight rows: no slower where the CPU halves vectors of sixteen.
+// Eight lanes, for what becomes of the sums of eight rows.
 struct EightLanes {
   static constexpr int lanes = 8;
   __m256 r;
 
   PYMICROGPT_INLINE static EightLanes load(const float* p) { return {_mm256_loadu_ps(p)}; }
   PYMICROGPT_INLINE static EightLanes set(float x) { return {_mm256_set1_ps(x)}; }
-  PYMICROGPT_INLINE static EightLanes load_pair(const float* p) {
-    return {_mm256_castpd_ps(_mm256_set1_pd(two_floats(p)))};
-  }
   PYMICROGPT_INLINE void store(float* p) const { _mm256_storeu_ps(p, r); }
 };
-PYMICROGPT_INLINE EightLanes fma(EightLanes a, EightLanes b, EightLanes c) {
-  return {_mm256_fmadd_ps(a.r, b.r, c.r)};
-}
-PYMICROGPT_INLINE EightLanes pair_sums(EightLanes a, EightLanes b) {
-  return {_mm256_add_ps(_mm256_shuffle_ps(a.r, b.r, 0x88), _mm256_shuffle_ps(a.r, b.r, 0xDD))};
-}
 PYMICROGPT_INLINE EightLanes max(EightLanes a, EightLanes b) { return {_mm256_max_ps(a.r, b.r)}; }
 PYMICROGPT_INLINE EightLanes where_greater(EightLanes a, EightLanes b, EightLanes c) {
   return {_mm256_and_ps(_mm256_cmp_ps(a.r, b.r, _CMP_GT_OQ), c.r)};
@@ -72,6 +63,12 @@ struct Vec {
 
 namespace microgpt {
 namespace {
+
+// Of the two halves of a: eight rows by pairs of k.
+PYMICROGPT_INLINE EightLanes pair_sums(Vec a) {
+  const __m256 low = _mm512_castps512_ps256(a.r), high = _mm512_extractf32x8_ps(a.r, 1);
+  return {_mm256_add_ps(_mm256_shuffle_ps(low, high, 0x88), _mm256_shuffle_ps(low, high, 0xDD))};
+}
 
 // 1 / a to an ulp or two: one Newton step from 14 bits. Square root and divide share one slow unit,
 // so that this is a quarter faster in Adam than dividing.
@@ -117,10 +114,10 @@ PYMICROGPT_INLINE void transpose_bits(const uint16_t* from, uint64_t* to, int st
         _mm512_test_epi16_mask(first, bit) | uint64_t{_mm512_test_epi16_mask(second, bit)} << 32;
   }
 }
-PYMICROGPT_INLINE uint64_t set_bits(const uint16_t* from) {
-  const __m512i first = _mm512_loadu_si512(from), second = _mm512_loadu_si512(from + 32);
-  return _mm512_test_epi16_mask(first, first) | uint64_t{_mm512_test_epi16_mask(second, second)}
-                                                    << 32;
+PYMICROGPT_INLINE uint64_t set_bits(const uint16_t* from, uint16_t of) {
+  const __m512i bits = _mm512_set1_epi16(static_cast<int16_t>(of));
+  return _mm512_test_epi16_mask(_mm512_loadu_si512(from), bits) |
+         uint64_t{_mm512_test_epi16_mask(_mm512_loadu_si512(from + 32), bits)} << 32;
 }
 PYMICROGPT_INLINE int32_t* list_bits(int32_t* to, uint64_t word, int32_t first) {
   const __m512i sixteens =

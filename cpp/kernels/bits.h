@@ -29,10 +29,10 @@ PYMICROGPT_INLINE void transpose_bits(const uint16_t* from, uint64_t* to, int st
   for (int r = 0; r < 16; ++r) to[r * step] = word[r];
 }
 
-// Bit i is whether from[i], i < 64, is not zero.
-PYMICROGPT_INLINE uint64_t set_bits(const uint16_t* from) {
+// Bit i is whether from[i], i < 64, has one of the bits `of`.
+PYMICROGPT_INLINE uint64_t set_bits(const uint16_t* from, uint16_t of) {
   uint64_t word = 0;
-  for (int i = 0; i < 64; ++i) word |= uint64_t{from[i] != 0} << i;
+  for (int i = 0; i < 64; ++i) word |= uint64_t{(from[i] & of) != 0} << i;
   return word;
 }
 

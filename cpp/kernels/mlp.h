@@ -1,18 +1,18 @@
 // The MLP, x2 = x1 + fc2 relu(fc1 m), by hidden unit: with units.h and narrow.h the only place that
 // knows of zeros.
 //
-// The five products that zeros take part in are over active pairs (row, unit) alone: row by row for
-// x2 and dm, unit by unit for the weights. Where much is active the same sums are done in register
-// tiles.
+// The five products that zeros take part in are over active pairs (row, unit), those of x2, dh and dm
+// over all pairs of four rows with the units that are active in some of them: a few zeros more, but
+// each weight is loaded once for four sums that do not wait for each other. Where much is active the
+// same sums are done in register tiles.
 #pragma once
 #include "narrow.h"
 
 namespace microgpt {
 namespace {
 
-// Whether so many of all pairs are active that tiles are faster than lists: measured, except that a
-// list of sums in `panels` panels waits four cycles for each multiply-add, of which a tile starts
-// two in every cycle. Many rows do not stay in the cache between their pairs.
+// Whether so many of all pairs are active that tiles are faster than lists: measured. Many rows do
+// not stay in the cache between their pairs.
 PYMICROGPT_INLINE bool worth_tiles(int pairs, int all, int panels, bool many_rows) {
   const int vectors = panels * kVectors;
   const float share = many_rows ? 0.4f : vectors < 4 ? 0.125f * static_cast<float>(vectors) : 0.5f;
@@ -26,22 +26,21 @@ PYMICROGPT_INLINE Way way_of(const Mlp& mlp, int pairs, int all) {
 // Rows of m and dx2 that stay in the cache while all units pass by.
 PYMICROGPT_INLINE int block_rows(int panels) { return panels > 4 ? 64 : 512 / panels / 64 * 64; }
 
-// Dot products of four rows with U rows of weights: f(u, x[n + i] . w[unit + u] in element i of
-// each quad). The order of their sums is that of four_gradients.
-template <int U, class F>
-PYMICROGPT_INLINE void dots4(Panels x, int n, const Strips& w, int panels, int unit, F f) {
+// Dot products of four rows with the weights of U units, which are at of(u): f(u, x[n + i] . of(u) in
+// element i of each quad). The order of their sums is that of four_gradients.
+template <int U, class Of, class F>
+PYMICROGPT_INLINE void dots4(Panels x, int n, int panels, Of of, F f) {
   Vec sum[U][4];
   PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
     PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[u][i] = Vec::set(0.0f);
-  const float* weight = w.at(0, unit);
-  for (int p = 0; p < panels; ++p, weight += kPanel) {
+  for (int p = 0; p < panels; ++p) {
     const float* row = x.at(p, int64_t{n} * kPanel);
     PYMICROGPT_UNROLL for (int v = 0; v < kVectors; ++v) {
       Vec value[4];
       PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i)
         value[i] = Vec::load(row + i * kPanel + v * Vec::lanes);
       PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
-        const Vec of_unit = Vec::load(weight + u * w.stride + v * Vec::lanes);
+        const Vec of_unit = Vec::load(of(u) + p * kPanel + v * Vec::lanes);
         PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) sum[u][i] = fma(value[i], of_unit, sum[u][i]);
       }
     }
@@ -73,14 +72,16 @@ void find_bits(const Mlp& mlp, int panel) {
   for (int part = 0; part < parts; ++part) transpose_bits(active + part * 64, bits + part, parts);
 }
 
-// And as lists, those of the first `rows` rows.
+// And as lists, of every four of the first `rows` rows: the units active in some of them.
 void find_lists(const Mlp& mlp, int panel, int rows) {
   int32_t *list = mlp.list_of(panel), *next = list;
-  for (int r = 0; r < rows; ++r) {
+  const uint16_t* active = mlp.active + int64_t{panel} * mlp.mask_units;
+  for (int r = 0; r < rows; r += 4) {
     const int n = panel * kPanel + r;
     mlp.begin[n] = static_cast<int32_t>(next - list);
     for (int part = 0; part < mlp.parts(); ++part)
-      next = list_bits(next, mlp.units_of(n, part), part * 64 * kPanel);
+      next = list_bits(next, set_bits(active + part * 64, static_cast<uint16_t>(15 << r)),
+                       part * 64 * kPanel);
     mlp.count[n] = static_cast<int32_t>(next - list) - mlp.begin[n];
   }
 }
@@ -105,19 +106,28 @@ void sum_lists(const Mlp& mlp, Panels values, Strips w, int row_panel, int rows,
                Then then) {
   const int64_t step = w.stride / kPanel;
   w.data += panel * kPanel;
-  for (int r = 0; r < rows; ++r) {
+  for (int r = 0; r < rows; r += 4) {
     const int n = row_panel * kPanel + r;
     const float* value = values.at(row_panel, r);
     const int32_t *entry = mlp.list_of(row_panel) + mlp.begin[n], *end = entry + mlp.count[n];
-    Vec sum[P * kVectors];
-    PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u) sum[u] = Vec::set(0.0f);
+    Vec sum[4][P * kVectors];
+    PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i)
+      PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u) sum[i][u] = Vec::set(0.0f);
     for (; entry != end; ++entry) {
-      const Vec factor = Vec::set(value[*entry]);
-      const float* weights = w.data + *entry * step;
+      const float *weights = w.data + *entry * step, *four = value + *entry;
+      Vec weight[P * kVectors];
       PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u)
-        sum[u] = fma(factor, Vec::load(weights + u * Vec::lanes), sum[u]);
+        weight[u] = Vec::load(weights + u * Vec::lanes);
+      PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
+        const Vec factor = Vec::set(four[i]);
+        PYMICROGPT_UNROLL for (int u = 0; u < P * kVectors; ++u)
+          sum[i][u] = fma(factor, weight[u], sum[i][u]);
+      }
     }
-    PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) end_sum(then, n, panel + p, sixteen_of(sum, p));
+    PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i)
+      if (r + i < rows)
+        PYMICROGPT_UNROLL for (int p = 0; p < P; ++p)
+          end_sum(then, n + i, panel + p, sixteen_of(sum[i], p));
   }
 }
 
@@ -204,9 +214,12 @@ void sum_units(const Mlp& mlp, Panels values, const Matrix& matrix, Span rows, c
       with_up_to<most>(some, [&](auto P) { f(panel, P); });
     });
   };
+  constexpr int fours = power_of_two_below(Vec::accumulators / (4 * kVectors));
   each_row_panel(mlp, rows, Way::lists, [&](int row_panel, int some) {
-    panels_at_a_time([&](int panel, auto P) {
-      sum_lists<P.value>(mlp, values, w, row_panel, some, panel, then);
+    split_evenly(panels, fours, [&](int panel, int some_panels) {
+      with_up_to<fours>(some_panels, [&](auto P) {
+        sum_lists<P.value>(mlp, values, w, row_panel, some, panel, then);
+      });
     });
   });
   for (int part = 0; !Vec::compact && part < mlp.parts(); ++part)
@@ -253,16 +266,28 @@ PYMICROGPT_INLINE void four_gradients(const Mlp& mlp, const Strips& w, int n,
   for (int i = 0; i < 4 && i < some; ++i) dh[entry[i]] = dots[i];
 }
 
-// Of the listed pairs. The others are zeros already.
-template <int P>
-void list_gradients(const Mlp& mlp, int row_panel, int rows) {
+// Of the listed units; nobody asks for those of others.
+void list_gradients(const Mlp& mlp, Panels dx2, int row_panel, int rows) {
+  constexpr int U = Vec::accumulators < 16 ? Vec::accumulators / 4 : 4;
   const Strips w = mlp.weights(mlp.fc2);
-  for (int n = row_panel * kPanel; n < row_panel * kPanel + rows; ++n) {
+  const int panels = panels_of(mlp.fc2.outs);
+  const int64_t step = w.stride / kPanel;
+  for (int r = 0; r < rows; r += 4) {
+    const int n = row_panel * kPanel + r;
     const int32_t* list = mlp.list_of(row_panel) + mlp.begin[n];
-    for (int left = mlp.count[n]; left > 0; left -= 4, list += 4) {
-      int32_t entry[4];  // the last four may be fewer
-      PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) entry[i] = list[i < left ? i : 0];
-      four_gradients<P>(mlp, w, n, entry, left, mlp.dh.at(row_panel, n % kPanel));
+    const float* h = mlp.h.at(row_panel, r);
+    float* dh = mlp.dh.at(row_panel, r);
+    for (int left = mlp.count[n]; left > 0; left -= U, list += U) {
+      int32_t entry[U];
+      const float* weights[U];
+      PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
+        entry[u] = list[u < left ? u : 0];
+        weights[u] = w.data + entry[u] * step;
+      }
+      dots4<U>(dx2, n, panels, [&](int u) PYMICROGPT_INLINED { return weights[u]; },
+               [&](int u, const Vec& dots) PYMICROGPT_INLINED {
+        where_greater(Vec::load_quad(h + entry[u]), Vec::set(0.0f), dots).store_quad(dh + entry[u]);
+      });
     }
   }
 }
@@ -292,7 +317,10 @@ void all_gradients(const Mlp& mlp, Panels dx2, Span rows) {
     each_row_panel(mlp, rows, Way::tiles, [&](int row_panel, int some_rows) {
       for (int r = 0; r < some_rows; r += 4)
         groups_of_units({first, first + some}, [&](int unit, auto U) {
-          dots4<U.value>(dx2, row_panel * kPanel + r, mlp.weights(mlp.fc2), panels, unit,
+          const Strips w = mlp.weights(mlp.fc2);
+          const float* weights = w.at(0, unit);
+          dots4<U.value>(dx2, row_panel * kPanel + r, panels,
+                         [&](int u) PYMICROGPT_INLINED { return weights + u * w.stride; },
                          [&](int u, const Vec& dots) {
             const int64_t at = int64_t{unit + u} * kPanel;
             const Vec h = Vec::load_quad(mlp.h.at(row_panel, at) + r);
@@ -317,20 +345,23 @@ void unit_weights(Mlp& mlp, Panels m, Panels dx2, int unit, int panel, Span rows
     g1[u] = rows.first == 0 ? Vec::set(0.0f) : Vec::load(mlp.fc1.g + at);
     g2[u] = rows.first == 0 ? Vec::set(0.0f) : Vec::load(mlp.fc2.g + at);
   }
-  for (int first = rows.first; first < rows.last; first += 64)
+  const int64_t skip = mlp.h.stride - kPanel, step = m.stride;
+  for (int first = rows.first; first < rows.last; first += 64) {
+    const int64_t start = first / kPanel * mlp.h.stride + int64_t{unit} * kPanel;
+    const float *h = mlp.h.data + start, *dh = mlp.dh.data + start;
+    const float *x = m.at(panel, int64_t{first} * kPanel), *y = dx2.at(panel, int64_t{first} * kPanel);
     for (uint64_t word = mlp.rows_of(unit, first, rows.last); word != 0; word &= word - 1) {
-      const int n = first + __builtin_ctzll(word);
-      const auto row = static_cast<unsigned>(n);  // as a shift and a mask
-      const int64_t at = row / kPanel * mlp.h.stride + int64_t{unit} * kPanel + row % kPanel;
-      const Vec h = Vec::set(mlp.h.data[at]), dh = Vec::set(mlp.dh.data[at]);
-      const float *dx2_row = dx2.at(panel, int64_t{n} * kPanel);
-      const float *m_row = m.at(panel, int64_t{n} * kPanel);
+      const uint64_t row = static_cast<uint64_t>(__builtin_ctzll(word));
+      const uint64_t at = row + row / kPanel * skip;
+      const Vec by_h = Vec::set(h[at]), by_dh = Vec::set(dh[at]);
+      const float *m_row = x + row * kPanel, *dx2_row = y + row * kPanel;
       PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
         const int p = u / kVectors, lane = u % kVectors * Vec::lanes;
-        g2[u] = fma(h, Vec::load(dx2_row + p * dx2.stride + lane), g2[u]);
-        g1[u] = fma(dh, Vec::load(m_row + p * m.stride + lane), g1[u]);
+        g2[u] = fma(by_h, Vec::load(dx2_row + p * step + lane), g2[u]);
+        g1[u] = fma(by_dh, Vec::load(m_row + p * step + lane), g1[u]);
       }
     }
+  }
   const Update update1{mlp.fc1, adam, &mlp.not_finite}, update2{mlp.fc2, adam, &mlp.not_finite};
   PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) {
     update1(unit, panel + p, sixteen_of(g1, p));
@@ -373,7 +404,7 @@ void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* 
     });
   each_row_panel(rows, [&](int p, int some) {
     mlp.way[p] = way_of(mlp, count_pairs(mlp, p, {0, mlp.units}), some * mlp.units);
-    if (mlp.way[p] != Way::tiles) find_bits(mlp, p);
+    if (mlp.way[p] == Way::parts) find_bits(mlp, p);
     if (mlp.way[p] == Way::lists) find_lists(mlp, p, some);
   });
   sum_units(mlp, mlp.h, mlp.fc2, rows, Residual{x2, x1, self});
@@ -396,19 +427,20 @@ void mlp_backward(const Mlp& mlp, Panels dx2, Panels dm, Span rows, int all_rows
       else narrow_gradients<kPanel>(mlp, dx2, p);
       sum_narrow(mlp, mlp.dh, mlp.fc1, p, some, Store{dm});
     });
-  copy_rows(mlp.dx2_rows, dx2, panels, rows.first, rows.last);
   all_gradients(mlp, dx2, rows);
-  with_one_of<2, 4, 8>(panels, [&](auto P) {
-    each_row_panel(rows, [&](int p, int some) {
-      if (mlp.way[p] == Way::tiles) return;
-      for (int u = 0; u < mlp.units; ++u) Vec16::set(0.0f).store(mlp.dh.at(p, int64_t{u} * kPanel));
-      if (mlp.way[p] == Way::lists) list_gradients<P.value>(mlp, p, some);
-    });
-    for (int part = 0; !Vec::compact && part < mlp.parts(); ++part)
-      each_row_panel(mlp, rows, Way::parts, [&](int p, int some) {
-        part_gradients<P.value>(mlp, p, some, part);
-      });
+  each_row_panel(mlp, rows, Way::lists, [&](int p, int some) {
+    list_gradients(mlp, dx2, p, some);
   });
+  if constexpr (!Vec::compact)
+    with_one_of<2, 4, 8>(panels, [&](auto P) {
+      each_row_panel(mlp, rows, Way::parts, [&](int p, int some) {
+        copy_rows(mlp.dx2_rows, dx2, panels, p * kPanel, p * kPanel + some);
+      });
+      for (int part = 0; part < mlp.parts(); ++part)
+        each_row_panel(mlp, rows, Way::parts, [&](int p, int some) {
+          part_gradients<P.value>(mlp, p, some, part);
+        });
+    });
   sum_units(mlp, mlp.dh, mlp.fc1, rows, Store{dm});
 }
 
@@ -442,6 +474,16 @@ void tile_weights(Mlp& mlp, Panels values, Panels x, int rows, const Matrix& w, 
                 StoreStrips{Strips{g - units.first * stride, stride}});
   for (int u = units.first; adam != nullptr && u < units.last; ++u, g += stride)
     step_unit(mlp, w, u, g, *adam);
+}
+
+// Where a panel of rows went by lists or parts, only active pairs have their gradients.
+void clear_gradients(const Mlp& mlp, Span units, int rows) {
+  for (int p = 0; p * kPanel < rows; ++p)
+    for (int u = units.first; mlp.way[p] != Way::tiles && u < units.last; ++u) {
+      float* dh = mlp.dh.at(p, int64_t{u} * kPanel);
+      const Vec16 h = Vec16::load(mlp.h.at(p, int64_t{u} * kPanel));
+      where_greater(h, Vec16::set(0.0f), Vec16::load(dh)).store(dh);
+    }
 }
 
 // The hidden values of a unit and their gradients.
@@ -520,6 +562,7 @@ void mlp_weights(Mlp& mlp, Panels m, Panels dx2, int rows, const Adam* adam, boo
     const Span units{first * kPanel, unit_panel(mlp, last - 1).last};
     for (int u = units.first; adam != nullptr && u < units.last; ++u)
       catch_up(mlp, u, adam->beta1, adam->beta2);
+    clear_gradients(mlp, units, rows);
     tile_weights(mlp, mlp.h, dx2, rows, mlp.fc2, units, mine.first * kPanel, adam);
     tile_weights(mlp, mlp.dh, m, rows, mlp.fc1, units, mine.first * kPanel, adam);
   }

@@ -13,7 +13,7 @@ void find_active(const Mlp& mlp, int row_panel) {
   const uint16_t* active = mlp.active + int64_t{row_panel} * mlp.mask_units;
   int32_t *list = mlp.list_of(row_panel), *end = list;
   for (int part = 0; part < mlp.parts(); ++part)
-    end = list_bits(end, set_bits(active + part * 64), part * 64 * kPanel);
+    end = list_bits(end, set_bits(active + part * 64, 0xffff), part * 64 * kPanel);
   mlp.count[row_panel * kPanel] = static_cast<int32_t>(end - list);
   for (int i = 0; i < 8 && end != list; ++i) end[i] = end[-1];
 }

@@ -14,8 +14,9 @@
 namespace microgpt {
 namespace {
 
-// How the rows of a panel are summed: with few active units, over lists of them; with more, over 64
-// units at a time of all rows, whose weights then stay in the cache; with most, by tiles.
+// How the rows of a panel are summed: with few active units, four at a time over lists of them; with
+// more, over 64 units at a time of all rows, whose weights then stay in the cache; with most, by
+// tiles.
 enum class Way : int32_t { lists, parts, tiles };
 // Of so many pairs one at most is listed, where weights do not fit the first cache.
 constexpr int kListed = 10;
@@ -29,15 +30,16 @@ struct Mlp {
                  // are (units, rows)
   Panels h, dh;  // (row panels, units, 16 rows): relu(m fc1) and its gradient
 
-  // By unit. A panel of rows has lists of the active units of each of its rows, ascending.
+  // By unit. A panel of rows has lists of the units active in some of each four of its rows,
+  // ascending.
   int mask_units;    // units rounded up to 64
   Panels mt;         // (row panels, C, 16 rows): m transposed; few rows, dx2 too, in pairs
   Strips dx2_rows;   // (rows, C): dx2, row by row
   uint16_t* active;  // (row panels, mask_units) bit r: the unit is active in row r of the panel
   uint64_t* bits;    // (rows, mask_units / 64) the same by row
   int32_t* list;     // (row panels, list_size) 16 times the unit; if narrow, one for the panel
-  int32_t* begin;    // (rows) where the list of a row begins
-  int32_t* count;    // (rows) and its length, that of a panel with its first row
+  int32_t* begin;    // (rows) where the list of four rows begins, with the first of them
+  int32_t* count;    // (rows) and its length; that of a panel with its first row
   Way* way;          // (row panels)
   int32_t* tiles;    // (panels of units) the same for their weights
   int32_t* still;    // (units) 0: moves; else 1 + the steps whose decay is due, see catch_up
@@ -47,7 +49,7 @@ struct Mlp {
   PYMICROGPT_INLINE bool all() const { return !skip_zeros || not_finite != 0; }
   PYMICROGPT_INLINE bool fits() const { return Vec::compact || panels_of(fc1.ins) <= 2; }
   PYMICROGPT_INLINE int64_t list_size() const {
-    return kPanel * mask_units / (fits() ? 1 : kListed) + 16;  // see list_bits
+    return kPanel * mask_units / (fits() ? 4 : kListed) + 16;  // see list_bits
   }
   PYMICROGPT_INLINE int32_t* list_of(int panel) const { return list + panel * list_size(); }
   PYMICROGPT_INLINE int parts() const { return mask_units / 64; }
@@ -88,7 +90,7 @@ struct Hidden {
 // So one load, of two weights, feeds twice as many sums. N, 8 or 16, is how many rows of a panel.
 
 template <int N>
-using PairSums = Floats<typename VecUpTo<N>::Vector, 2 * N>;
+using PairSums = Floats<Vec, 2 * N>;
 
 // mt = `rows` rows of x, from the first of a panel on: of two features the values of every row side
 // by side, as interleave_low and interleave_high of vectors of so many rows would have them.
@@ -115,12 +117,16 @@ void pair_rows(const Mlp& mlp, Panels x, int row_panel, int rows) {
   }
 }
 
-// Even and odd k together: N / 2 rows.
-template <class V, int N>
-PYMICROGPT_INLINE Floats<V, N / 2> sums_of_pairs(const Floats<V, N>& sum) {
-  Floats<V, N / 2> rows;
-  PYMICROGPT_UNROLL for (int u = 0; u < rows.vectors; ++u)
-    rows.v[u] = pair_sums(sum.v[2 * u], sum.v[2 * u + 1]);
+// Even and odd k together.
+template <int N>
+PYMICROGPT_INLINE VecUpTo<N> sums_of_pairs(const Floats<Vec, 2 * N>& sum) {
+  VecUpTo<N> rows;
+  if constexpr (N < Vec::lanes) {
+    rows.v[0] = pair_sums(sum.v[0]);
+  } else {
+    PYMICROGPT_UNROLL for (int u = 0; u < rows.vectors; ++u)
+      rows.v[u] = pair_sums(sum.v[2 * u], sum.v[2 * u + 1]);
+  }
   return rows;
 }
 
@@ -137,7 +143,7 @@ PYMICROGPT_INLINE void pair_tile(const float* x, int k, Of of, Fetch fetch, Then
     PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
       sum[u] = fma(Sums::load_pair(of(u) + i), values, sum[u]);
   }
-  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) then(u, sums_of_pairs(sum[u]));
+  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) then(u, sums_of_pairs<N>(sum[u]));
 }
 // More than eight would take more addresses than there are registers.
 template <int N>
@@ -270,7 +276,7 @@ struct Split {
         for (int i = 0; i < 64; ++i) any[i] |= mlp.active[int64_t{p} * mlp.mask_units + first + i];
       const uint64_t all = (~uint64_t{0} >> (64 - (units.last - units.first)))
                            << (units.first - first);
-      const uint64_t here = every ? all : set_bits(any) & all;
+      const uint64_t here = every ? all : set_bits(any, 0xffff) & all;
       actives = static_cast<int>(list_bits(active, here, first * kPanel) - active);
       rest = static_cast<int>(list_bits(others, here ^ all, first * kPanel) - others);
     }

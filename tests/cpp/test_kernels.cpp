@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <array>
-#include <type_traits>
 
 #include "check.h"
 
@@ -108,10 +107,8 @@ void test_lanes() {
   }
 }
 
-// Of Vec, or of what an instruction set has for half as many floats.
-template <class V>
 void test_pairs(Random& random) {
-  constexpr int width = V::lanes;
+  constexpr int width = Vec::lanes;
   float x[width], y[width], low[width], high[width], sums[width], pair[width];
   for (int i = 0; i < width; ++i) {
     x[i] = static_cast<float>(random.below(1000));
@@ -122,23 +119,27 @@ void test_pairs(Random& random) {
     low[i] = from_lane[i / 4 * 4 + i % 4 / 2];
     high[i] = from_lane[i / 4 * 4 + 2 + i % 4 / 2];
   }
-  pair_sums(V::load(low), V::load(high)).store(sums);
-  V::load_pair(x).store(pair);
+  pair_sums(Vec::load(low), Vec::load(high)).store(sums);
+  Vec::load_pair(x).store(pair);
   for (int i = 0; i < width; ++i) {
     CHECK(sums[i] == x[i] + y[i]);
     CHECK(pair[i] == x[i % 2]);
   }
-  if constexpr (std::is_same_v<V, Vec>) {
-    float got[width];
-    interleave_low(Vec::load(x), Vec::load(y)).store(got);
-    for (int i = 0; i < width; ++i) CHECK(got[i] == low[i]);
-    interleave_high(Vec::load(x), Vec::load(y)).store(got);
-    for (int i = 0; i < width; ++i) CHECK(got[i] == high[i]);
-    pairs_low(Vec::load(x), Vec::load(y)).store(got);
-    for (int i = 0; i < width; ++i) CHECK(got[i] == (i % 4 < 2 ? x[i] : y[i - 2]));
-    pairs_high(Vec::load(x), Vec::load(y)).store(got);
-    for (int i = 0; i < width; ++i) CHECK(got[i] == (i % 4 < 2 ? x[i + 2] : y[i]));
-  }
+  float got[width];
+  interleave_low(Vec::load(x), Vec::load(y)).store(got);
+  for (int i = 0; i < width; ++i) CHECK(got[i] == low[i]);
+  interleave_high(Vec::load(x), Vec::load(y)).store(got);
+  for (int i = 0; i < width; ++i) CHECK(got[i] == high[i]);
+  pairs_low(Vec::load(x), Vec::load(y)).store(got);
+  for (int i = 0; i < width; ++i) CHECK(got[i] == (i % 4 < 2 ? x[i] : y[i - 2]));
+  pairs_high(Vec::load(x), Vec::load(y)).store(got);
+  for (int i = 0; i < width; ++i) CHECK(got[i] == (i % 4 < 2 ? x[i + 2] : y[i]));
+
+  constexpr int some = VecUpTo<8>::Vector::lanes;
+  float pairs[16], rows[8];
+  for (int i = 0; i < 16; ++i) pairs[i] = (i / some % 2 == 0 ? low : high)[i % some];
+  sums_of_pairs<8>(PairSums<8>::load(pairs)).store(rows);
+  for (int n = 0; n < 8; ++n) CHECK(rows[n] == x[n % some] + y[n % some]);
 }
 
 void test_vector() {
@@ -226,8 +227,7 @@ void test_vector() {
     CHECK(sums[i] == sum);
   }
 
-  test_pairs<Vec>(random);
-  test_pairs<VecUpTo<8>::Vector>(random);
+  test_pairs(random);
 
   // Bits of sixteen rows by unit, by row and as lists.
   uint16_t by_unit[64];
@@ -241,7 +241,8 @@ void test_vector() {
     CHECK(by_row[2 * r] == word && by_row[2 * r + 1] == 0);
     uint16_t in_row[64];
     for (int i = 0; i < 64; ++i) in_row[i] = static_cast<uint16_t>(by_unit[i] & 1 << r);
-    CHECK(set_bits(in_row) == word);
+    CHECK(set_bits(in_row, 0xffff) == word);
+    CHECK(set_bits(by_unit, static_cast<uint16_t>(1 << r)) == word);
     for (const uint64_t some : {word, word & word >> 7 & word << 9, uint64_t{0}, ~uint64_t{0}}) {
       int entries = 0;
       int32_t* const end = list_bits(list, some, 1024);
@@ -697,24 +698,27 @@ void test_find_active() {
       m.begin = begin.data();
       m.count = count.data();
       const int rows = panels * kPanel - 3;
-      std::vector<std::vector<int32_t>> want(rows);
+      std::vector<std::vector<int32_t>> of_four((rows + 3) / 4);
       std::vector<uint64_t> of_unit(units);
-      for (int n = 0; n < rows; ++n)
-        for (int u = 0; u < units; ++u)
+      for (int u = 0; u < units; ++u)
+        for (int n = 0; n < rows; ++n)
           if (random.below(100) < percent) {
             active[n / kPanel * padded + u] |= 1 << n % kPanel;
             of_unit[u] |= uint64_t{1} << n;
-            want[n].push_back(u * kPanel);
+            std::vector<int32_t>& list_of = of_four[n / 4];
+            if (list_of.empty() || list_of.back() != u * kPanel) list_of.push_back(u * kPanel);
           }
       for (int p = 0; p < panels; ++p) {
         find_bits(m, p);
         find_lists(m, p, p == panels - 1 ? kPanel - 3 : kPanel);
       }
-      for (int n = 0; n < rows; ++n) {
+      for (int n = 0; n < rows; n += 4) {
         const int32_t* first = m.list_of(n / kPanel) + begin[n];
-        CHECK(count[n] == static_cast<int>(want[n].size()));
-        CHECK(std::vector<int32_t>(first, first + count[n]) == want[n]);
+        CHECK(std::vector<int32_t>(first, first + count[n]) == of_four[n / 4]);
       }
+      for (int u = 0; u < units; ++u)
+        for (int n = 0; n < rows; ++n)
+          CHECK((m.units_of(n, u / 64) >> u % 64 & 1) == (of_unit[u] >> n & 1));
       for (int u = 0; u < units; ++u) CHECK(m.rows_of(u, 0, rows) == of_unit[u]);
 
       for (int first = 0; first < units; first += 48) {  // some of a 64

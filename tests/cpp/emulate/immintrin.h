@@ -262,7 +262,9 @@ inline void store_whole(void* p, I512 a) { std::memcpy(p, &a, sizeof a); }
   emulated::quads([value = (x)](int) { return _mm_castpd_ps(_mm_set1_pd(value)); })
 #define _mm512_castpd_ps(a) (a)
 #define _mm512_castps512_ps128(a) (a).quad[0]
+#define _mm512_castps512_ps256(a) _mm256_set_m128((a).quad[1], (a).quad[0])
 #define _mm512_extractf32x4_ps(a, i) (a).quad[i]
+#define _mm512_extractf32x8_ps(a, i) _mm256_set_m128((a).quad[2 * (i) + 1], (a).quad[2 * (i)])
 #define _mm512_add_ps(a, b) emulated::map(a, b, [](__m128 x, __m128 y) { return _mm_add_ps(x, y); })
 #define _mm512_sub_ps(a, b) emulated::map(a, b, [](__m128 x, __m128 y) { return _mm_sub_ps(x, y); })
 #define _mm512_mul_ps(a, b) emulated::map(a, b, [](__m128 x, __m128 y) { return _mm_mul_ps(x, y); })
