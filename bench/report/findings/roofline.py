@@ -15,7 +15,8 @@ both measured,
 
 The MLP has six products (two matrices; forward, gradients of inputs and of weights) of 8 C^2 FLOPs
 a position and layer; hidden values or their gradients go into five. Not counted are products with
-zeros that the engine does after all, where so much is active that skipping would not pay.
+zeros that the engine does after all: where so much is active that skipping would not pay, and in
+sums of four rows at a time over the units that are active in some of them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ layouts and both moments once a step, each activation written and read once); FL
 prefix once for each of its documents and products with zeros, so that a point can lie above the
 roof. The bar below a point is at the FLOPs *executed*: times the rows left by prefix sharing, and
 with five of the MLP's six products (the first, forward, makes the zeros) times the mean share of
-hidden values that are not zero; up to n_embd 16 as if none were skipped."""
+hidden values that are not zero; up to n_embd 16 as if none were skipped. Zeros that the engine
+multiplies by after all, in sums of four rows at a time, are not counted."""
 DENSE_WIDTH = 16  # up to this n_embd zeros count as multiplied; at batch 1 some are not
 
 
