@@ -1,10 +1,10 @@
 // The MLP, x2 = x1 + fc2 relu(fc1 m), by hidden unit: with units.h and narrow.h the only place that
 // knows of zeros.
 //
-// The five products that zeros take part in are over active pairs (row, unit), those of x2, dh and dm
-// over all pairs of four rows with the units that are active in some of them: a few zeros more, but
-// each weight is loaded once for four sums that do not wait for each other. Where much is active the
-// same sums are done in register tiles.
+// The five products that zeros take part in are over active pairs (row, unit): those of the weights
+// exactly, those of x2, dh and dm over pairs of four rows with the units that are active in some of
+// them, so that each weight is loaded once for four sums that do not wait for each other. Where
+// much is active the same sums are done in register tiles.
 #pragma once
 #include "narrow.h"
 
@@ -26,8 +26,8 @@ PYMICROGPT_INLINE Way way_of(const Mlp& mlp, int pairs, int all) {
 // Rows of m and dx2 that stay in the cache while all units pass by.
 PYMICROGPT_INLINE int block_rows(int panels) { return panels > 4 ? 64 : 512 / panels / 64 * 64; }
 
-// Dot products of four rows with the weights of U units, which are at of(u): f(u, x[n + i] . of(u) in
-// element i of each quad). The order of their sums is that of four_gradients.
+// Dot products of four rows with the weights of U units, which are at of(u): f(u, x[n + i] . of(u)
+// in element i of each quad). The order of their sums is that of four_gradients.
 template <int U, class Of, class F>
 PYMICROGPT_INLINE void dots4(Panels x, int n, int panels, Of of, F f) {
   Vec sum[U][4];
@@ -100,7 +100,7 @@ PYMICROGPT_INLINE int count_pairs(const Mlp& mlp, int panel, Span units) {
 
 // ---- by row: y[n] = sum over the units u of value[u][n] w[u] ----
 
-// The first `rows` rows of a panel, over their lists.
+// The first `rows` rows of a panel, four at a time over their lists.
 template <int P, class Then>
 void sum_lists(const Mlp& mlp, Panels values, Strips w, int row_panel, int rows, int panel,
                Then then) {
@@ -349,7 +349,8 @@ void unit_weights(Mlp& mlp, Panels m, Panels dx2, int unit, int panel, Span rows
   for (int first = rows.first; first < rows.last; first += 64) {
     const int64_t start = first / kPanel * mlp.h.stride + int64_t{unit} * kPanel;
     const float *h = mlp.h.data + start, *dh = mlp.dh.data + start;
-    const float *x = m.at(panel, int64_t{first} * kPanel), *y = dx2.at(panel, int64_t{first} * kPanel);
+    const float* x = m.at(panel, int64_t{first} * kPanel);
+    const float* y = dx2.at(panel, int64_t{first} * kPanel);
     for (uint64_t word = mlp.rows_of(unit, first, rows.last); word != 0; word &= word - 1) {
       const uint64_t row = static_cast<uint64_t>(__builtin_ctzll(word));
       const uint64_t at = row + row / kPanel * skip;

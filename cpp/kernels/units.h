@@ -14,9 +14,9 @@
 namespace microgpt {
 namespace {
 
-// How the rows of a panel are summed: with few active units, four at a time over lists of them; with
-// more, over 64 units at a time of all rows, whose weights then stay in the cache; with most, by
-// tiles.
+// How the rows of a panel are summed: with few active units, four at a time over lists of them;
+// with more, over 64 units at a time of all rows, whose weights then stay in the cache; with most,
+// by tiles.
 enum class Way : int32_t { lists, parts, tiles };
 // Of so many pairs one at most is listed, where weights do not fit the first cache.
 constexpr int kListed = 10;
