@@ -137,7 +137,10 @@ void test_pairs(Random& random) {
 
   constexpr int some = VecUpTo<8>::Vector::lanes;
   float pairs[16], rows[8];
-  for (int i = 0; i < 16; ++i) pairs[i] = (i / some % 2 == 0 ? low : high)[i % some];
+  for (int i = 0; i < 16; ++i) {
+    const float* half = i / some % 2 == 0 ? low : high;
+    pairs[i] = half[i % some];
+  }
   sums_of_pairs<8>(PairSums<8>::load(pairs)).store(rows);
   for (int n = 0; n < 8; ++n) CHECK(rows[n] == x[n % some] + y[n % some]);
 }
