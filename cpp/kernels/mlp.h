@@ -268,7 +268,7 @@ PYMICROGPT_INLINE void four_gradients(const Mlp& mlp, const Strips& w, int n,
 
 // Of the listed units; nobody asks for those of others.
 void list_gradients(const Mlp& mlp, Panels dx2, int row_panel, int rows) {
-  constexpr int U = Vec::accumulators < 16 ? Vec::accumulators / 4 : 4;
+  constexpr int U = Vec::accumulators < 16 ? Vec::accumulators / 4 : 4;  // four sums each
   const Strips w = mlp.weights(mlp.fc2);
   const int panels = panels_of(mlp.fc2.outs);
   const int64_t step = w.stride / kPanel;
@@ -278,7 +278,7 @@ void list_gradients(const Mlp& mlp, Panels dx2, int row_panel, int rows) {
     const float* h = mlp.h.at(row_panel, r);
     float* dh = mlp.dh.at(row_panel, r);
     for (int left = mlp.count[n]; left > 0; left -= U, list += U) {
-      int32_t entry[U];
+      int32_t entry[U];  // the last may be fewer: the first of them again
       const float* weights[U];
       PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
         entry[u] = list[u < left ? u : 0];
@@ -477,7 +477,8 @@ void tile_weights(Mlp& mlp, Panels values, Panels x, int rows, const Matrix& w, 
     step_unit(mlp, w, u, g, *adam);
 }
 
-// Where a panel of rows went by lists or parts, only active pairs have their gradients.
+// Where a panel of rows went by lists or parts, dh of what these did not write is left over from
+// another step; tiles read all of it.
 void clear_gradients(const Mlp& mlp, Span units, int rows) {
   for (int p = 0; p * kPanel < rows; ++p)
     for (int u = units.first; mlp.way[p] != Way::tiles && u < units.last; ++u) {
