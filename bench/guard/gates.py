@@ -3,7 +3,8 @@
 A training is cut into slices, and all subjects take turns slice by slice, every other round in the
 opposite order: the cost of a step falls while the model trains. A slice that another program
 disturbed is only ever too long, so that the least time of each slice of a training is kept, and
-their mean is the subject's time. The FMA peak is the greatest of its runs, taken in the same turns.
+their mean is the subject's time. The FMA peak is taken in the same turns and kept in the same way,
+as the greatest of each slice: the best of all runs would be of a moment that no training had.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import harmonic_mean
 
 import pymicrogpt
 from bench.command import read_toml
@@ -100,7 +102,7 @@ class Match:
         self.subjects = subjects
         self.measure_peak = measure_peak  # engine -> FLOP/s
         self.simd = simd_engines()
-        self.peaks: dict[str, float] = {}
+        self.peaks: dict[str, dict[int, float]] = {}  # by SIMD engine and slice: greatest FLOP/s
         self.rounds = 0
         self.reopen()
 
@@ -133,15 +135,22 @@ class Match:
         for name in turn(list(self.subjects), self.rounds):
             self.subjects[name].measure()
             if name in self.simd:
-                self.peaks[name] = max(self.peaks.get(name, 0.0), self.measure_peak(name))
+                peaks, slice = self.peaks.setdefault(name, {}), self.rounds % SLICES
+                peaks[slice] = max(peaks.get(slice, 0.0), self.measure_peak(name))
         self.rounds += 1
+
+    def peak(self, engine: str) -> float | None:
+        """FLOP/s of multiply-adds that are equally many in each slice. None where not measured."""
+        peaks = self.peaks.get(engine)
+        return harmonic_mean(list(peaks.values())) if peaks else None
 
     def floors_of(self, engine: str, floors: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """The floors of an engine on this CPU. A SIMD engine without any of its own has those of
         "simd". With two 512-bit multiply-add units those of "avx512-twice", where there are such,
         go before those of "avx512"."""
         found = dict(floors.get(engine, floors.get("simd", {}) if engine in self.simd else {}))
-        if self.peaks.get(engine, 0.0) > TWICE * self.peaks.get("avx2", float("inf")):
+        peak, half = self.peak(engine), self.peak("avx2")
+        if peak and half and peak > TWICE * half:
             found |= floors.get(f"{engine}-twice", {})
         return found
 
@@ -150,8 +159,8 @@ class Match:
         subject, found = self.subjects[engine], {}
         for name, other in self.subjects.items():
             found[name.removeprefix(f"{engine}-")] = other.best / subject.best
-        if engine in self.peaks:
-            found["peak"] = subject.gflops * 1e9 / self.peaks[engine]
+        if peak := self.peak(engine):
+            found["peak"] = subject.gflops * 1e9 / peak
         return found
 
     def facts(self) -> dict[str, dict[str, float | str]]:
@@ -162,7 +171,7 @@ class Match:
                 "loss": subject.loss,
                 "gflops": subject.gflops,
                 "microseconds_per_sample": subject.best * 1e6,
-                **({"peak_gflops": self.peaks[name] * 1e-9} if name in self.peaks else {}),
+                **({"peak_gflops": peak * 1e-9} if (peak := self.peak(name)) else {}),
             }
             for name, subject in self.subjects.items()
         }

@@ -49,14 +49,25 @@ def test_every_engine_and_baseline_of_every_architecture_has_a_floor(monkeypatch
 def test_floors_depend_on_the_units_of_the_cpu(task):
     played = match(task, EngineSession)
     floors = {"avx512": {"peak": 0.5, "scalar": 6.0}, "avx512-twice": {"peak": 0.3}}
-    played.peaks = {"avx512": 118e9, "avx2": 118e9}
+    played.peaks = {"avx512": {0: 118e9}, "avx2": {0: 118e9}}
     assert played.floors_of("avx512", floors) == {"peak": 0.5, "scalar": 6.0}
-    played.peaks = {"avx512": 179e9, "avx2": 112e9}
+    played.peaks = {"avx512": {0: 179e9}, "avx2": {0: 112e9}}
     assert played.floors_of("avx512", floors) == {"peak": 0.3, "scalar": 6.0}
     assert played.floors_of("avx2", floors) == {}
+    assert match(task, EngineSession).floors_of("avx512", floors) == {"peak": 0.5, "scalar": 6.0}
     played.simd = ["avx3"]
     assert played.floors_of("avx3", floors | {"simd": {"peak": 0.1}}) == {"peak": 0.1}
     assert played.floors_of("autovec", floors | {"simd": {"peak": 0.1}}) == {}
+
+
+def test_a_moment_of_a_faster_machine_does_not_raise_the_peak(task):
+    found = iter([100e9] * 5 + [200e9] + [100e9] * 33 + [50e9])
+    played = match(task, EngineSession)
+    played.simd, played.measure_peak = ["autovec"], lambda engine: next(found)
+    for _ in range(40):
+        played.one_round()
+    assert played.peak("autovec") == pytest.approx(20 / (19 / 100e9 + 1 / 200e9))
+    assert played.peak("scalar") is None
 
 
 def test_an_engine_that_was_left_out_of_the_build_is_still_required(monkeypatch):
