@@ -146,10 +146,10 @@ class Match:
 
     def floors_of(self, engine: str, floors: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """The floors of an engine on this CPU. A SIMD engine without any of its own has those of
-        "simd". With two 512-bit multiply-add units those of "avx512-twice", where there are such,
-        go before those of "avx512"."""
+        "simd". With two 512-bit multiply-add units those of "avx512-twice" or "avx2-twice", where
+        there are such, go before its own."""
         found = dict(floors.get(engine, floors.get("simd", {}) if engine in self.simd else {}))
-        peak, half = self.peak(engine), self.peak("avx2")
+        peak, half = self.peak("avx512"), self.peak("avx2")
         if peak and half and peak > TWICE * half:
             found |= floors.get(f"{engine}-twice", {})
         return found
