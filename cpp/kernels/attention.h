@@ -77,24 +77,27 @@ template <int Chunks>
 PYMICROGPT_INLINE Vec16 dots4(Panels queries, int query_panel, int64_t of, Panels keys,
                               int key_panel, const int32_t* key, const Heads& h) {
   const int chunks = Chunks > 0 ? Chunks : h.chunks;
+  const float *q = queries.at(query_panel, of), *rows = keys.at(key_panel, 0);
+  PYMICROGPT_FORGET(rows);  // else it is added to each offset anew
   Vec16 s[4];
   PYMICROGPT_UNROLL for (int j = 0; j < 4; ++j)
-    s[j] = Vec16::load(queries.at(query_panel, of)) * Vec16::load(keys.at(key_panel, key[j]));
+    s[j] = Vec16::load(q) * Vec16::load(rows + key[j]);
   for (int c = 1; c < chunks; ++c) {
-    const Vec16 q = Vec16::load(queries.at(query_panel + c, of));
+    q += queries.stride;
+    rows += keys.stride;
     PYMICROGPT_UNROLL for (int j = 0; j < 4; ++j)
-      s[j] = fma(q, Vec16::load(keys.at(key_panel + c, key[j])), s[j]);
+      s[j] = fma(Vec16::load(q), Vec16::load(rows + key[j]), s[j]);
   }
   return over_head(reduce4(s[0], s[1], s[2], s[3]), h.span);
 }
 
-// f(j, p_j) for four of the `keys` keys of a node, where p_j is key j's value in each head.
-template <class F>
-PYMICROGPT_INLINE void each_key(const Vec16& p, int first, int keys, F f) {
-  f(first, quad<0>(p));
-  if (first + 1 < keys) f(first + 1, quad<1>(p));
-  if (first + 2 < keys) f(first + 2, quad<2>(p));
-  if (first + 3 < keys) f(first + 3, quad<3>(p));
+// f(j, p_j ...) for four of the `keys` keys of a node, where p_j is key j's value in each head.
+template <class F, class... Each>
+PYMICROGPT_INLINE void each_key(int first, int keys, F f, const Each&... p) {
+  f(first, quad<0>(p)...);
+  if (first + 1 < keys) f(first + 1, quad<1>(p)...);
+  if (first + 2 < keys) f(first + 2, quad<2>(p)...);
+  if (first + 3 < keys) f(first + 3, quad<3>(p)...);
 }
 
 // The scores of one node: G groups of four keys in registers or, with G = 0, any number in memory.
@@ -151,14 +154,16 @@ PYMICROGPT_INLINE void forward_node(const Attention& attn, int n, int group, int
   constexpr int most_panels = Chunks > 0 ? Chunks : 4;  // as many at a time as registers hold
   for (int c0 = 0; c0 < chunks; c0 += most_panels) {
     const int some = Chunks > 0 ? Chunks : (chunks - c0 < most_panels ? chunks - c0 : most_panels);
+    const float* v_rows = attn.qkv.at(2 * width + first + c0, 0);
+    PYMICROGPT_FORGET(v_rows);
     Vec16 y[most_panels];
     PYMICROGPT_UNROLL for (int c = 0; c < most_panels; ++c) y[c] = Vec16::set(0.0f);
     EACH_GROUP(s) {
-      each_key(s.get(k), 4 * k, keys, [&](int j, const Vec16& pj) {
-        const float* v = attn.qkv.at(2 * width + first + c0, path[j]);
+      each_key(4 * k, keys, [&](int j, const Vec16& pj) {
+        const float* v = v_rows + path[j];
         PYMICROGPT_UNROLL for (int c = 0; c < most_panels; ++c)
           if (c < some) y[c] = fma(pj, Vec16::load(v + c * attn.qkv.stride), y[c]);
-      });
+      }, s.get(k));
     }
     PYMICROGPT_UNROLL for (int c = 0; c < most_panels; ++c)
       if (c < some) y[c].store(attn.y.at(first + c0 + c, int64_t{n} * kPanel));
@@ -271,23 +276,16 @@ void accumulate(const Attention& shared, int group, int panel, int rows) {
       dy[c] = Vec16::load(dy_rows + int64_t{n} * kPanel + c * out_step);
       if (DQ) dq[c] = Vec16::load(own_dq + c * dstep);  // else another thread's
     }
-    for (int k = 0; k < keys; k += 4) {
-      if (DQ || DK)
-        each_key(Vec16::load(ds + k * 4), k, keys, [&](int j, const Vec16& dsj) PYMICROGPT_INLINED {
-          EACH_PANEL {
-            if (DQ) dq[c] = fma(dsj, Vec16::load(k_rows + path[j] + c * step), dq[c]);
-            float* dk = dk_rows + path[j] + c * dstep;
-            if (DK) fma(dsj, q[c], Vec16::load(dk)).store(dk);
-          }
-        });
-      if (DV)
-        each_key(Vec16::load(p + k * 4), k, keys, [&](int j, const Vec16& pj) PYMICROGPT_INLINED {
-          EACH_PANEL {
-            float* dv = dv_rows + path[j] + c * dstep;
-            fma(pj, dy[c], Vec16::load(dv)).store(dv);
-          }
-        });
-    }
+    for (int k = 0; k < keys; k += 4)
+      each_key(k, keys, [&](int j, const Vec16& dsj, const Vec16& pj) PYMICROGPT_INLINED {
+        const int64_t at = path[j];
+        EACH_PANEL {
+          if (DQ) dq[c] = fma(dsj, Vec16::load(k_rows + at + c * step), dq[c]);
+          float *dk = dk_rows + at + c * dstep, *dv = dv_rows + at + c * dstep;
+          if (DK) fma(dsj, q[c], Vec16::load(dk)).store(dk);
+          if (DV) fma(pj, dy[c], Vec16::load(dv)).store(dv);
+        }
+      }, Vec16::load(ds + k * 4), Vec16::load(p + k * 4));
     if (DQ) EACH_PANEL dq[c].store(own_dq + c * dstep);
   });
 #undef EACH_PANEL

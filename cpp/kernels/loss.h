@@ -57,11 +57,12 @@ void softmax_rows(Panels logits, float* lse, const float* weight, Span rows,
 void cross_entropy(Panels logits, float* lse, float* nll, const Prefixes& shared, Span nodes,
                    int vocab_size) {
   const Prefixes prefixes = shared;  // a copy, which no store can alias
+  const bool all = nodes.first == 0 && nodes.last == prefixes.nodes;
   const auto each_entry = [&](auto f) {
     for (int i = 0; i < prefixes.entries; ++i) {
       const int node = prefixes.entry_node[i];
       const auto target = static_cast<unsigned>(prefixes.entry_target[i]);  // as a shift and a mask
-      if (node < nodes.first || node >= nodes.last) continue;
+      if (!all && (node < nodes.first || node >= nodes.last)) continue;
       f(i, logits.at(static_cast<int>(target / kPanel), int64_t{node} * kPanel + target % kPanel));
     }
   };

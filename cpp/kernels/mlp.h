@@ -333,41 +333,65 @@ void all_gradients(const Mlp& mlp, Panels dx2, Span rows) {
 
 // ---- by unit: dfc2[u] = sum over n of h[u][n] dx2[n], dfc1[u] = sum over n of dh[u][n] m[n] ----
 
-// P panels of the two rows of a unit, from those rows of a span in which it is active: the sums
-// over the rows before are in g. With `adam`, which comes with the last rows, its step.
-template <int P>
-void unit_weights(Mlp& mlp, Panels m, Panels dx2, int unit, int panel, Span rows,
-                  const Adam* adam) {
-  constexpr int U = P * kVectors;
-  Vec g1[U], g2[U];
-  PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
-    const int64_t at = unit * mlp.fc1.strip() + panel * kPanel + u * Vec::lanes;
-    g1[u] = rows.first == 0 ? Vec::set(0.0f) : Vec::load(mlp.fc1.g + at);
-    g2[u] = rows.first == 0 ? Vec::set(0.0f) : Vec::load(mlp.fc2.g + at);
+// The hidden values of a unit and their gradients.
+PYMICROGPT_INLINE void prefetch(const Mlp& mlp, int unit, Span rows) {
+  for (int p = rows.first / kPanel; p * kPanel < rows.last; ++p) {
+    __builtin_prefetch(mlp.h.at(p, int64_t{unit} * kPanel));
+    __builtin_prefetch(mlp.dh.at(p, int64_t{unit} * kPanel));
   }
-  const int64_t skip = mlp.h.stride - kPanel, step = m.stride;
-  for (int first = rows.first; first < rows.last; first += 64) {
-    const int64_t start = first / kPanel * mlp.h.stride + int64_t{unit} * kPanel;
-    const float *h = mlp.h.data + start, *dh = mlp.dh.data + start;
-    const float* x = m.at(panel, int64_t{first} * kPanel);
-    const float* y = dx2.at(panel, int64_t{first} * kPanel);
-    for (uint64_t word = mlp.rows_of(unit, first, rows.last); word != 0; word &= word - 1) {
-      const uint64_t row = static_cast<uint64_t>(__builtin_ctzll(word));
-      const uint64_t at = row + row / kPanel * skip;
-      const Vec by_h = Vec::set(h[at]), by_dh = Vec::set(dh[at]);
-      const float *m_row = x + row * kPanel, *dx2_row = y + row * kPanel;
-      PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
-        const int p = u / kVectors, lane = u % kVectors * Vec::lanes;
-        g2[u] = fma(by_h, Vec::load(dx2_row + p * step + lane), g2[u]);
-        g1[u] = fma(by_dh, Vec::load(m_row + p * step + lane), g1[u]);
+}
+
+// P panels of the two rows of `count` units of a list, from those rows of a span in which each is
+// active; the sums over the rows before are in g. With `adam`, which comes with the last rows,
+// its step. Whether a weight is not finite. far: hidden values are fetched early.
+template <int P>
+bool unit_weights(const Mlp& shared, Panels m, Panels dx2, const int32_t* list, int count,
+                  int panel, Span rows, const Adam* adam, bool far) {
+  constexpr int U = P * kVectors;
+  const Mlp mlp = shared;  // a copy, which no store can alias
+  const int64_t skip = mlp.h.stride - kPanel, next = m.stride;
+  bool broken = false;
+  for (int i = 0; i < count; ++i) {
+    const int64_t unit = list[i] / kPanel, at = unit * mlp.fc1.strip() + panel * kPanel;
+    if (far && i + 2 < count) prefetch(mlp, list[i + 2] / kPanel, rows);
+    Vec g1[U], g2[U];
+    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
+      g1[u] = rows.first == 0 ? Vec::set(0.0f) : Vec::load(mlp.fc1.g + at + u * Vec::lanes);
+      g2[u] = rows.first == 0 ? Vec::set(0.0f) : Vec::load(mlp.fc2.g + at + u * Vec::lanes);
+    }
+    for (int first = rows.first; first < rows.last; first += 64) {
+      const int64_t start = first / kPanel * mlp.h.stride + unit * kPanel;
+      const float *h = mlp.h.data + start, *dh = mlp.dh.data + start;
+      const float* x = m.at(panel, int64_t{first} * kPanel);
+      const float* y = dx2.at(panel, int64_t{first} * kPanel);
+      for (uint64_t word = mlp.rows_of(static_cast<int>(unit), first, rows.last); word != 0;
+           word &= word - 1) {
+        const uint64_t row = static_cast<uint64_t>(__builtin_ctzll(word));
+        const uint64_t in_lanes = row + row / kPanel * skip;
+        const Vec by_h = Vec::set(h[in_lanes]), by_dh = Vec::set(dh[in_lanes]);
+        const float *m_row = x + row * kPanel, *dx2_row = y + row * kPanel;
+        PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
+          const int p = u / kVectors, lane = u % kVectors * Vec::lanes;
+          g2[u] = fma(by_h, Vec::load(dx2_row + p * next + lane), g2[u]);
+          g1[u] = fma(by_dh, Vec::load(m_row + p * next + lane), g1[u]);
+        }
       }
     }
+    if (adam == nullptr) {
+      PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
+        g1[u].store(mlp.fc1.g + at + u * Vec::lanes);
+        g2[u].store(mlp.fc2.g + at + u * Vec::lanes);
+      }
+      continue;
+    }
+    Steps step(*adam);
+    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
+      step(mlp.fc1, at + u * Vec::lanes, g1[u]);
+      step(mlp.fc2, at + u * Vec::lanes, g2[u]);
+    }
+    broken |= step.broken();
   }
-  const Update update1{mlp.fc1, adam, &mlp.not_finite}, update2{mlp.fc2, adam, &mlp.not_finite};
-  PYMICROGPT_UNROLL for (int p = 0; p < P; ++p) {
-    update1(unit, panel + p, sixteen_of(g1, p));
-    update2(unit, panel + p, sixteen_of(g2, p));
-  }
+  return broken;
 }
 
 // ---- the three passes ----
@@ -381,23 +405,20 @@ void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* 
   }
   const int first = rows.first / kPanel, last = panels_of(rows.last);
   if (first >= last) return;
-  uint16_t* active = mlp.active + int64_t{first} * mlp.mask_units;
   // Compact code has pairs for half a panel of rows alone.
   if (mlp.few && (!Vec::compact || rows.last - first * kPanel <= kPanel / 2)) {
-    for (int p = first; p < last; ++p) {
-      if (Vec::compact || rows.last - p * kPanel <= kPanel / 2)
-        hidden_tiles<kPanel / 2>(mlp, m, p);
-      else hidden_tiles<kPanel>(mlp, m, p);
-    }
+    for (int p = first; p < last; ++p)
+      with_one_of<1>(Vec::compact ? 0 : panels, [&](auto P) {
+        if (Vec::compact || rows.last - p * kPanel <= kPanel / 2)
+          hidden_tiles<kPanel / 2, P.value>(mlp, m, p, rows.last);
+        else hidden_tiles<kPanel, P.value>(mlp, m, p, rows.last);
+      });
   } else {
     transpose_rows(mlp.mt, m, panels, first, last);
     whole_product(mlp.weights(mlp.fc1), C, Panels{mlp.mt.at(first, 0), mlp.mt.stride}, last - first,
                   {0, mlp.units},
-                  Hidden{{mlp.h.at(first, 0), mlp.h.stride}, active, mlp.mask_units, mlp.all()});
+                  Hidden(mlp, first, rows.last));
   }
-  const int over = rows.last % kPanel;
-  for (int u = 0; over > 0 && u < mlp.units; ++u)
-    mlp.active[int64_t{last - 1} * mlp.mask_units + u] &= static_cast<uint16_t>((1 << over) - 1);
   if (!Vec::compact && mlp.narrow)
     return each_row_panel(rows, [&](int p, int some) {
       find_active(mlp, p);
@@ -424,8 +445,10 @@ void mlp_backward(const Mlp& mlp, Panels dx2, Panels dm, Span rows, int all_rows
       // For units that are active in another panel.
       for (int u = 0; all_rows > kPanel && u < mlp.units; ++u)
         Vec16::set(0.0f).store(mlp.dh.at(p, int64_t{u} * kPanel));
-      if (some <= kPanel / 2) narrow_gradients<kPanel / 2>(mlp, dx2, p);
-      else narrow_gradients<kPanel>(mlp, dx2, p);
+      with_up_to<2>(panels, [&](auto P) {
+        if (some <= kPanel / 2) narrow_gradients<kPanel / 2, P.value>(mlp, dx2, p);
+        else narrow_gradients<kPanel, P.value>(mlp, dx2, p);
+      });
       sum_narrow(mlp, mlp.dh, mlp.fc1, p, some, Store{dm});
     });
   all_gradients(mlp, dx2, rows);
@@ -450,12 +473,6 @@ PYMICROGPT_INLINE Span unit_panel(const Mlp& mlp, int panel) {
   return {panel * kPanel, (panel + 1) * kPanel < mlp.units ? (panel + 1) * kPanel : mlp.units};
 }
 
-// Adam on the row of a unit with gradient g (C).
-void step_unit(Mlp& mlp, const Matrix& w, int unit, const float* g, const Adam& adam) {
-  const Update update{w, &adam, &mlp.not_finite};
-  for (int p = 0; p < panels_of(w.lanes()); ++p) update(unit, p, Vec16::load(g + p * kPanel));
-}
-
 struct StoreStrips {
   static constexpr bool as_is = true;
   Strips y;
@@ -466,15 +483,17 @@ struct StoreStrips {
 // dw[u] = sum over n of values[u][n] x[n] by tiles, over all rows, and Adam. With Adam the
 // gradients are gone at once: those of all strips of units take the place in g of the first one,
 // `room`.
-void tile_weights(Mlp& mlp, Panels values, Panels x, int rows, const Matrix& w, Span units,
+bool tile_weights(Panels values, Panels x, int rows, const Matrix& w, Span units,
                   int room, const Adam* adam) {
   const int panels = panels_of(w.lanes());
   const int64_t stride = w.strip();
   float* g = w.g + (adam != nullptr ? room : units.first) * stride;
   whole_product(values, rows, x, panels, units,
                 StoreStrips{Strips{g - units.first * stride, stride}});
+  bool broken = false;
   for (int u = units.first; adam != nullptr && u < units.last; ++u, g += stride)
-    step_unit(mlp, w, u, g, *adam);
+    broken |= step_weights(w, u * stride, g, panels * kPanel, *adam);
+  return broken;
 }
 
 // Where a panel of rows went by lists or parts, dh of what these did not write is left over from
@@ -488,14 +507,6 @@ void clear_gradients(const Mlp& mlp, Span units, int rows) {
     }
 }
 
-// The hidden values of a unit and their gradients.
-PYMICROGPT_INLINE void prefetch(const Mlp& mlp, int unit, Span rows) {
-  for (int p = rows.first / kPanel; p * kPanel < rows.last; ++p) {
-    __builtin_prefetch(mlp.h.at(p, int64_t{unit} * kPanel));
-    __builtin_prefetch(mlp.dh.at(p, int64_t{unit} * kPanel));
-  }
-}
-
 // Gradients over a span of the rows, and Adam after the last, of units within one 64. Where the
 // rows do not fit the cache, four panels of them at a time for all units, whose values are fetched
 // early, and Adam apart.
@@ -503,6 +514,7 @@ void list_weights(Mlp& mlp, Panels m, Panels dx2, int rows, Span here, Span unit
                   const Adam* adam, bool calm, bool many) {
   constexpr int fit = power_of_two_below(Vec::accumulators / (2 * kVectors));
   constexpr int most = fit < 8 ? fit : 8;  // panels of both weights in registers at a time
+  const int panels = panels_of(mlp.fc1.ins);
   const bool last = here.last == rows;
   const Split split(mlp, units, rows, adam == nullptr);
   if (last && adam != nullptr) {
@@ -511,18 +523,16 @@ void list_weights(Mlp& mlp, Panels m, Panels dx2, int rows, Span here, Span unit
       catch_up(mlp, split.active[i] / kPanel, adam->beta1, adam->beta2);
   }
   const Adam* step = last && !many ? adam : nullptr;
-  split_evenly(panels_of(mlp.fc1.ins), many && most > 4 ? 4 : most, [&](int panel, int some) {
+  split_evenly(panels, many && most > 4 ? 4 : most, [&](int panel, int some) {
     with_up_to<most>(some, [&](auto P) {
-      for (int i = 0; i < split.actives; ++i) {
-        if (many && i + 2 < split.actives) prefetch(mlp, split.active[i + 2] / kPanel, here);
-        unit_weights<P.value>(mlp, m, dx2, split.active[i] / kPanel, panel, here, step);
-      }
+      mlp.note(unit_weights<P.value>(mlp, m, dx2, split.active, split.actives, panel, here, step,
+                                     many));
     });
   });
   for (int i = 0; many && last && adam != nullptr && i < split.actives; ++i)
     for (const Matrix* w : {&mlp.fc2, &mlp.fc1}) {
-      const int unit = split.active[i] / kPanel;
-      step_unit(mlp, *w, unit, w->g + unit * w->strip(), *adam);
+      const int64_t at = split.active[i] / kPanel * w->strip();
+      mlp.note(step_weights(*w, at, w->g + at, panels * kPanel, *adam));
     }
 }
 
@@ -565,8 +575,8 @@ void mlp_weights(Mlp& mlp, Panels m, Panels dx2, int rows, const Adam* adam, boo
     for (int u = units.first; adam != nullptr && u < units.last; ++u)
       catch_up(mlp, u, adam->beta1, adam->beta2);
     clear_gradients(mlp, units, rows);
-    tile_weights(mlp, mlp.h, dx2, rows, mlp.fc2, units, mine.first * kPanel, adam);
-    tile_weights(mlp, mlp.dh, m, rows, mlp.fc1, units, mine.first * kPanel, adam);
+    mlp.note(tile_weights(mlp.h, dx2, rows, mlp.fc2, units, mine.first * kPanel, adam));
+    mlp.note(tile_weights(mlp.dh, m, rows, mlp.fc1, units, mine.first * kPanel, adam));
   }
   for (int row = 0; row < rows; row += step) {
     const Span here{row, row + step < rows ? row + step : rows};

@@ -31,11 +31,11 @@ PYMICROGPT_INLINE void narrow_sums(const Mlp& mlp, Panels values, const float* w
   PYMICROGPT_UNROLL for (int r = 0; r < R; ++r)
     PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = Vec::set(0.0f);
   for (; entry != end; ++entry) {
+    const float *weights = w + *entry * P, *values_of_unit = value + *entry;
     Vec weight[U];
-    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
-      weight[u] = Vec::load(w + *entry * P + u * Vec::lanes);
+    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) weight[u] = Vec::load(weights + u * Vec::lanes);
     PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) {
-      const Vec by = Vec::set(value[*entry + r]);
+      const Vec by = Vec::set(values_of_unit[r]);
       PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[r][u] = fma(by, weight[u], sum[r][u]);
     }
   }
@@ -57,21 +57,21 @@ void sum_narrow(const Mlp& mlp, Panels values, const Matrix& w, int row_panel, i
 }
 
 // dh[u] = dx2 . fc2[u], and 0 where h is 0, over the list, with N rows in the lanes
-template <int N>
+template <int N, int P>
 void narrow_gradients(const Mlp& shared, Panels dx2, int row_panel) {
   using Rows = VecUpTo<N>;
   constexpr int U = units_of_tile<N>();
   const Mlp mlp = shared;  // a copy, which no store can alias
   pair_rows<Rows::Vector::lanes>(mlp, dx2, row_panel, N);
-  const int64_t panels = panels_of(mlp.fc2.outs);
   const float *x = mlp.mt.at(row_panel, 0), *h = mlp.h.at(row_panel, 0);
   float* dh = mlp.dh.at(row_panel, 0);
   const int32_t *entry = mlp.list_of(row_panel), *end = entry + mlp.count[row_panel * kPanel];
   for (; entry < end; entry += U) {
     const float* weights[U];
-    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) weights[u] = mlp.fc2.p + entry[u] * panels;
-    pair_tile<N, U>(
-        x, mlp.fc2.outs, [&](int u) PYMICROGPT_INLINED { return weights[u]; }, [](int) {},
+    PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) weights[u] = mlp.fc2.p + entry[u] * P;
+    pair_tile<N, U, P == 1>(
+        x, mlp.fc2.outs, [&](int u) PYMICROGPT_INLINED { return weights[u]; },
+        [](int) {},
         [&](int u, const auto& sums) PYMICROGPT_INLINED {
           where_greater(Rows::load(h + entry[u]), Rows::set(0.0f), sums).store(dh + entry[u]);
         });
@@ -79,10 +79,10 @@ void narrow_gradients(const Mlp& shared, Panels dx2, int row_panel) {
 }
 
 // The two rows of U units: dfc2[u] = sum over n of h[u][n] dx2[n], dfc1[u] = sum over n of
-// dh[u][n] m[n], and Adam.
+// dh[u][n] m[n], and Adam. Whether a weight is not finite.
 template <int U, int P>
-PYMICROGPT_INLINE void narrow_step(Mlp& mlp, Panels m, Panels dx2, int rows, const int32_t* entry,
-                                   const Adam* shared) {
+PYMICROGPT_INLINE bool narrow_step(const Mlp& mlp, Panels m, Panels dx2, int rows,
+                                   const int32_t* entry, const Adam* adam) {
 #define EACH_UNIT PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
 #define EACH_VECTOR PYMICROGPT_UNROLL for (int v = 0; v < P * kVectors; ++v)
   Vec g1[U][P * kVectors], g2[U][P * kVectors];
@@ -107,57 +107,56 @@ PYMICROGPT_INLINE void narrow_step(Mlp& mlp, Panels m, Panels dx2, int rows, con
       }
     }
   }
-  const Matrix fc1 = mlp.fc1, fc2 = mlp.fc2;
   const auto at = [&](int u, int v) PYMICROGPT_INLINED {
     return int64_t{entry[u]} * P + v * Vec::lanes;
   };
-  if (shared == nullptr) {
+  if (adam == nullptr) {
     EACH_UNIT EACH_VECTOR {
-      g1[u][v].store(fc1.g + at(u, v));
-      g2[u][v].store(fc2.g + at(u, v));
+      g1[u][v].store(mlp.fc1.g + at(u, v));
+      g2[u][v].store(mlp.fc2.g + at(u, v));
     }
-    return;
+    return false;
   }
-  const Adam adam = *shared;
-  Vec nothing = Vec::set(0.0f);  // or NaN, from a weight that is not finite
+  Steps step(*adam);
   EACH_UNIT EACH_VECTOR {
-    const int64_t i = at(u, v);
-    const Vec w1 = adam.update(Vec::load(fc1.p + i), g1[u][v], fc1.m + i, fc1.v + i);
-    const Vec w2 = adam.update(Vec::load(fc2.p + i), g2[u][v], fc2.m + i, fc2.v + i);
-    w1.store(fc1.p + i);
-    w2.store(fc2.p + i);
-    nothing = nothing + (w1 - w1) + (w2 - w2);
+    step(mlp.fc1, at(u, v), g1[u][v]);
+    step(mlp.fc2, at(u, v), g2[u][v]);
   }
-  if (unequal(nothing, Vec::set(0.0f)) != 0)
-    __atomic_store_n(&mlp.not_finite, 1, __ATOMIC_RELAXED);
+  return step.broken();
 #undef EACH_UNIT
 #undef EACH_VECTOR
 }
 
-template <int P>
-void narrow_steps(Mlp& mlp, Panels m, Panels dx2, int rows, const int32_t* entry, int count,
-                  const Adam* adam) {
-  constexpr int fit = power_of_two_below(Vec::accumulators / (2 * kVectors * P));
-  constexpr int U = fit < 4 ? fit : 4;
-  int i = 0;
-  for (; i + U <= count; i += U) narrow_step<U, P>(mlp, m, dx2, rows, entry + i, adam);
-  for (; i < count; ++i) narrow_step<1, P>(mlp, m, dx2, rows, entry + i, adam);
-}
-
 // A unit that is active nowhere stands still only where its rows are two panels: of one, to find
 // out takes longer than its step, which is one over no rows.
+template <int P>
+void narrow_steps(Mlp& shared, Panels m, Panels dx2, int rows, Span units, const Adam* adam,
+                  bool calm) {
+  constexpr int fit = power_of_two_below(Vec::accumulators / (2 * kVectors * P));
+  constexpr int U = fit < 4 ? fit : 4;
+  const Mlp mlp = shared;  // a copy, which no store can alias
+  const Split split(mlp, units, rows);
+  bool broken = false;
+  const auto step = [&](const int32_t* list, int count, int over) PYMICROGPT_INLINED {
+    int i = 0;
+    for (; i + U <= count; i += U) broken |= narrow_step<U, P>(mlp, m, dx2, over, list + i, adam);
+    for (; i < count; ++i) broken |= narrow_step<1, P>(mlp, m, dx2, over, list + i, adam);
+  };
+  if (adam != nullptr && P > 1) {
+    rest(mlp, split.others, split.rest, *adam, calm);
+    for (int i = 0; i < split.actives; ++i)
+      catch_up(mlp, split.active[i] / kPanel, adam->beta1, adam->beta2);
+  } else {
+    step(split.others, split.rest, 0);
+  }
+  step(split.active, split.actives, rows);
+  shared.note(broken);
+}
+
 void narrow_weights(Mlp& mlp, Panels m, Panels dx2, int rows, Span units, const Adam* adam,
                     bool calm) {
-  const Split split(mlp, units, rows);
   with_up_to<2>(panels_of(mlp.fc1.ins), [&](auto P) {
-    if (adam != nullptr && P.value > 1) {
-      rest(mlp, split.others, split.rest, *adam, calm);
-      for (int i = 0; i < split.actives; ++i)
-        catch_up(mlp, split.active[i] / kPanel, adam->beta1, adam->beta2);
-    } else {
-      narrow_steps<P.value>(mlp, m, dx2, 0, split.others, split.rest, adam);
-    }
-    narrow_steps<P.value>(mlp, m, dx2, rows, split.active, split.actives, adam);
+    narrow_steps<P.value>(mlp, m, dx2, rows, units, adam, calm);
   });
 }
 

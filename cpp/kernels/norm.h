@@ -18,50 +18,62 @@ PYMICROGPT_INLINE Vec16 sums4(int panels, F f) {
   return across_quads(reduce4(s[0], s[1], s[2], s[3]));
 }
 
-// y = x r, r = (mean x^2 + eps)^-1/2, where load(p, n) is row n of panel p of x. Rows up to the
-// next multiple of four are computed and written too: there is room for them, and nobody reads
-// them.
-template <class Load>
-PYMICROGPT_INLINE void rms_rows(Panels y, float* r, int panels, Span rows, int n_embd, Load load) {
+// y = x r, r = (mean x^2 + eps)^-1/2, where four_at(n)(p, i) is row n + i of panel p of x. Rows up
+// to the next multiple of four are computed and written too: there is room for them, and nobody
+// reads them.
+template <class Four>
+PYMICROGPT_INLINE void rms_rows(Panels y, float* r, int all_panels, Span rows, int n_embd,
+                                Four four_at) {
   const Vec16 inverse_n = Vec16::set(1.0f / static_cast<float>(n_embd)), eps = Vec16::set(kNormEps);
-  for (int n = rows.first; n < rows.last; n += 4) {
-    const Vec16 squares = sums4(panels, [&](int p, int i, const Vec16& s) {
-      const Vec16 x = load(p, n + i);
-      return fma(x, x, s);
-    });
-    const Vec16 inverse = Vec16::set(1.0f) / sqrt(fma(squares, inverse_n, eps));
-    inverse.store_quad(r + n);
-    for4([&](int i, const Vec16& ri) {
-      for (int p = 0; p < panels; ++p)
-        (load(p, n + i) * ri).store(y.at(p, int64_t{n + i} * kPanel));
-    }, inverse);
-  }
+  with_one_of<1>(Vec::compact ? 0 : all_panels, [&](auto P) {
+    const int panels = P > 0 ? P : all_panels;
+    for (int64_t n = rows.first; n < rows.last; n += 4) {
+      const auto x = four_at(n);
+      const Vec16 squares = sums4(panels, [&](int p, int i, const Vec16& s) {
+        const Vec16 xi = x(p, i);
+        return fma(xi, xi, s);
+      });
+      const Vec16 inverse = Vec16::set(1.0f) / sqrt(fma(squares, inverse_n, eps));
+      inverse.store_quad(r + n);
+      Vec16 by[4];
+      for4([&](int i, const Vec16& ri) { by[i] = ri; }, inverse);
+      float* to = y.at(0, n * kPanel);
+      for (int p = 0; p < panels; ++p, to += y.stride)
+        PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) (x(p, i) * by[i]).store(to + i * kPanel);
+    }
+  });
 }
 
 void rms_forward(Panels y, float* r, Panels x, int panels, Span rows, int n_embd) {
-  rms_rows(y, r, panels, rows, n_embd,
-           [&](int p, int n) { return Vec16::load(x.at(p, int64_t{n} * kPanel)); });
+  rms_rows(y, r, panels, rows, n_embd, [&](int64_t n) {
+    const float* row = x.at(0, n * kPanel);
+    return [=](int p, int i) { return Vec16::load(row + p * x.stride + i * kPanel); };
+  });
 }
 
 // dx = carry + r (dy - y mean(dy y)), where carry is the gradient that comes past the norm, if any.
-void rms_backward(Panels dx, Panels dy, Panels y, const float* r, int panels, Span rows, int n_embd,
-                  Panels carry) {
+void rms_backward(Panels dx, Panels dy, Panels y, const float* r, int all_panels, Span rows,
+                  int n_embd, Panels carry) {
   const Vec16 inverse_n = Vec16::set(1.0f / static_cast<float>(n_embd));
-  for (int n = rows.first; n < rows.last; n += 4) {
-    const auto at = [&](int i) { return int64_t{n + i} * kPanel; };
-    const Vec16 dot = sums4(panels, [&](int p, int i, const Vec16& s) {
-      return fma(Vec16::load(dy.at(p, at(i))), Vec16::load(y.at(p, at(i))), s);
-    });
-    const Vec16 mean = dot * inverse_n;
-    for4([&](int i, const Vec16& ri, const Vec16& mi) {
-      for (int p = 0; p < panels; ++p) {
-        const Vec16 d = Vec16::load(dy.at(p, at(i))) - Vec16::load(y.at(p, at(i))) * mi;
-        const Vec16 past =
-            carry.data != nullptr ? Vec16::load(carry.at(p, at(i))) : Vec16::set(0.0f);
-        fma(d, ri, past).store(dx.at(p, at(i)));
-      }
-    }, Vec16::load_quad(r + n), mean);
-  }
+  with_one_of<1>(Vec::compact ? 0 : all_panels, [&](auto P) {
+    const int panels = P > 0 ? P : all_panels;
+    for (int64_t n = rows.first; n < rows.last; n += 4) {
+      const auto at = [&](int i) { return (n + i) * kPanel; };
+      const Vec16 dot = sums4(panels, [&](int p, int i, const Vec16& s) {
+        return fma(Vec16::load(dy.at(p, at(i))), Vec16::load(y.at(p, at(i))), s);
+      });
+      Vec16 by[4], less[4];
+      for4([&](int i, const Vec16& ri, const Vec16& mi) { by[i] = ri, less[i] = mi; },
+           Vec16::load_quad(r + n), dot * inverse_n);
+      for (int p = 0; p < panels; ++p)
+        PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
+          const Vec16 d = Vec16::load(dy.at(p, at(i))) - Vec16::load(y.at(p, at(i))) * less[i];
+          const Vec16 past =
+              carry.data != nullptr ? Vec16::load(carry.at(p, at(i))) : Vec16::set(0.0f);
+          fma(d, by[i], past).store(dx.at(p, at(i)));
+        }
+    }
+  });
 }
 
 void clear(Panels x, int panel, Span rows) {
@@ -100,11 +112,19 @@ void embed_forward(Panels x, float* r, const Table& tokens, const Table& positio
                    const Prefixes& shared, int panels, Span pairs, int n_embd) {
   const Table wte = tokens, wpe = positions;  // copies, which no store can alias
   const Prefixes prefixes = shared;
-  const int last = prefixes.pairs - 1;
-  rms_rows(x, r, panels, pairs, n_embd, [&](int p, int n) {
-    const int pair = n < last ? n : last;
-    return Vec16::load(wte.p + wte.at(prefixes.pair_token[pair], p * kPanel)) +
-           Vec16::load(wpe.p + wpe.at(prefixes.pair_position[pair], p * kPanel));
+  const int64_t last = prefixes.pairs - 1;
+  rms_rows(x, r, panels, pairs, n_embd, [&](int64_t n) {
+    struct {
+      const float *token[4], *position[4];
+    } row;
+    PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
+      const int64_t pair = n + i < last ? n + i : last;
+      row.token[i] = wte.p + wte.at(prefixes.pair_token[pair], 0);
+      row.position[i] = wpe.p + wpe.at(prefixes.pair_position[pair], 0);
+    }
+    return [row](int p, int i) {
+      return Vec16::load(row.token[i] + p * kPanel) + Vec16::load(row.position[i] + p * kPanel);
+    };
   });
 }
 

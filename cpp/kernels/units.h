@@ -47,6 +47,9 @@ struct Mlp {
   int not_finite;    // set when a weight is infinite or NaN: its product with zero is not zero
 
   PYMICROGPT_INLINE bool all() const { return !skip_zeros || not_finite != 0; }
+  PYMICROGPT_INLINE void note(bool broken) {
+    if (broken) __atomic_store_n(&not_finite, 1, __ATOMIC_RELAXED);
+  }
   PYMICROGPT_INLINE bool fits() const { return Vec::compact || panels_of(fc1.ins) <= 2; }
   PYMICROGPT_INLINE int64_t list_size() const {
     return kPanel * mask_units / (fits() ? 4 : kListed) + 16;  // see list_bits
@@ -68,21 +71,27 @@ struct Mlp {
 };
 
 // Relu with rows in the lanes, for which the unit is a row: keeps which of the sixteen are not
-// zero.
+// zero, or all, and of the panel `last` at most those in `kept`.
 struct Hidden {
   static constexpr bool as_is = false;
   Panels h;
   uint16_t* active;
   int mask_units;
-  bool all;
+  unsigned all, kept;
+  int last;
+  PYMICROGPT_INLINE Hidden(const Mlp& mlp, int first_panel, int end)
+      : h{mlp.h.at(first_panel, 0), mlp.h.stride},
+        active(mlp.active + int64_t{first_panel} * mlp.mask_units), mask_units(mlp.mask_units),
+        all(mlp.all() ? 0xffff : 0), kept((2u << (end - 1) % kPanel) - 1),
+        last((end - 1) / kPanel - first_panel) {}
   PYMICROGPT_INLINE Tile tile(int unit, int panel) const { return h.tile(unit, panel); }
   // Rows: Vec16, or VecUpTo<8> where there are no more.
   template <class Rows>
   PYMICROGPT_INLINE void operator()(int unit, int panel, float* to, const Rows& sum) const {
     const Rows zero = Rows::set(0.0f), value = max(zero, sum);  // in this order NaN stays NaN
     value.store(to);
-    active[int64_t{panel} * mask_units + unit] =
-        static_cast<uint16_t>(all ? 0xffffu : unequal(value, zero));
+    const unsigned bits = (all | unequal(value, zero)) & (panel == last ? kept : 0xffff);
+    active[int64_t{panel} * mask_units + unit] = static_cast<uint16_t>(bits);
   }
 };
 
@@ -97,7 +106,7 @@ using PairSums = Floats<Vec, 2 * N>;
 template <int lanes>
 void pair_rows(const Mlp& mlp, Panels x, int row_panel, int rows) {
   constexpr int fours = lanes / 4;
-  for (int k = 0; k < mlp.fc1.ins; k += Vec::lanes) {
+  for (int k = 0; k < panels_of(mlp.fc1.ins) * kPanel; k += Vec::lanes) {
     const float* from = x.at(k / kPanel, row_panel * kPanel * kPanel) + k % kPanel;
     float* to = mlp.mt.at(row_panel, k * kPanel);
     for (int first = 0; first < rows / 2; first += 4, to += 4 * 4) {
@@ -131,17 +140,25 @@ PYMICROGPT_INLINE VecUpTo<N> sums_of_pairs(const Floats<Vec, 2 * N>& sum) {
 }
 
 // The sums of N rows, as pair_rows left them, with the weights of U units, which are at of(u):
-// then(u, sums). fetch(i) asks for what is wanted after the i-th of k.
-template <int N, int U, class Of, class Fetch, class Then>
+// then(u, sums). fetch(i) asks for what is wanted after the i-th of k; with OnePanel of k there is
+// nothing to ask for.
+template <int N, int U, bool OnePanel, class Of, class Fetch, class Then>
 PYMICROGPT_INLINE void pair_tile(const float* x, int k, Of of, Fetch fetch, Then then) {
   using Sums = PairSums<N>;
   Sums sum[U];
   PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) sum[u] = Sums::set(0.0f);
-  for (int i = 0; i < k; i += 2, x += 2 * kPanel) {
-    fetch(i);
-    const Sums values = Sums::load(x);
+  const auto add = [&](int i) PYMICROGPT_INLINED {
+    const Sums values = Sums::load(x + i * kPanel);
     PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)
       sum[u] = fma(Sums::load_pair(of(u) + i), values, sum[u]);
+  };
+  if constexpr (OnePanel) {
+    PYMICROGPT_UNROLL for (int i = 0; i < kPanel; i += 2) add(i);
+  } else {
+    for (int i = 0; i < k; i += 2) {
+      fetch(i);
+      add(i);
+    }
   }
   PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) then(u, sums_of_pairs<N>(sum[u]));
 }
@@ -152,23 +169,24 @@ constexpr int units_of_tile() {
   return fit < 8 ? fit : 8;
 }
 
-template <int N>
-void hidden_tiles(const Mlp& shared, Panels m, int row_panel) {
+// Of the rows of a panel, up to row `end`. P panels of features, or 0: any number.
+template <int N, int P>
+void hidden_tiles(const Mlp& shared, Panels m, int row_panel, int end) {
   const Mlp mlp = shared;  // a copy, which no store can alias
+  const Hidden hidden(mlp, 0, end);
   constexpr int U = units_of_tile<N>();
   pair_rows<VecUpTo<N>::Vector::lanes>(mlp, m, row_panel, N);
   const Strips w = mlp.weights(mlp.fc1);
   const auto tile = [&](int unit, auto units) PYMICROGPT_INLINED {
     const float* weights = w.at(0, unit);
-    const Hidden then{mlp.h, mlp.active, mlp.mask_units, mlp.all()};
-    pair_tile<N, units.value>(
+    pair_tile<N, units.value, P == 1>(
         mlp.mt.at(row_panel, 0), mlp.fc1.ins,
         [&](int u) PYMICROGPT_INLINED { return weights + u * w.stride; },
         [&](int i) PYMICROGPT_INLINED {
           __builtin_prefetch(weights + U * w.stride + i * U);  // of the next tile
         },
         [&](int u, const auto& sums) PYMICROGPT_INLINED {
-          end_sum(then, unit + u, row_panel, sums);
+          end_sum(hidden, unit + u, row_panel, sums);
         });
   };
   int unit = 0;
@@ -179,36 +197,28 @@ void hidden_tiles(const Mlp& shared, Panels m, int row_panel) {
 
 // ---- steps of Adam ----
 
-// Sixteen weights with their gradient: the step of Adam or, without, the gradient kept. Bits: which
-// of them have moved, and which are not finite.
-struct Moved {
-  unsigned here, broken;
-};
-PYMICROGPT_INLINE Moved take(const Matrix& w, int64_t at, const Vec16& gradient, const Adam* adam) {
-  if (adam == nullptr) {
-    gradient.store(w.g + at);
-    return {0, 0};
-  }
-  Moved moved{0, 0};
-  PYMICROGPT_UNROLL for (int u = 0; u < kVectors; ++u, at += Vec::lanes) {
-    const Vec before = Vec::load(w.p + at);
-    const Vec after = adam->update(before, gradient.v[u], w.m + at, w.v + at);
-    after.store(w.p + at);
-    moved.here |= unequal(before, after);
-    moved.broken |= unequal(after - after, Vec::set(0.0f));
-  }
-  return moved;
-}
+// Adam, a vector of weights after the other, and whether all of them are still finite.
+struct Steps {
+  Adam adam;
+  Vec nothing = Vec::set(0.0f);  // or NaN
 
-struct Update {
-  Matrix w;
-  const Adam* adam;
-  int* not_finite;
-  PYMICROGPT_INLINE void operator()(int unit, int panel, const Vec16& gradient) const {
-    const int64_t at = unit * w.strip() + panel * kPanel;
-    if (take(w, at, gradient, adam).broken) __atomic_store_n(not_finite, 1, __ATOMIC_RELAXED);
+  PYMICROGPT_INLINE explicit Steps(const Adam& a) : adam(a) {}
+  PYMICROGPT_INLINE void operator()(const Matrix& w, int64_t at, const Vec& g) {
+    const Vec after = adam.update(Vec::load(w.p + at), g, w.m + at, w.v + at);
+    after.store(w.p + at);
+    nothing = nothing + (after - after);
   }
+  PYMICROGPT_INLINE bool broken() const { return unequal(nothing, Vec::set(0.0f)) != 0; }
 };
+
+// On `count` weights from `at` on, with gradients g. Whether one of them is not finite.
+bool step_weights(const Matrix& shared, int64_t at, const float* g, int64_t count,
+                  const Adam& adam) {
+  const Matrix w = shared;  // a copy, which no store can alias
+  Steps step(adam);
+  for (int64_t i = 0; i < count; i += Vec::lanes) step(w, at + i, Vec::load(g + i));
+  return step.broken();
+}
 
 // ---- units at rest ----
 // A unit that is active nowhere has no gradient; its moments decay and its weights drift on until
@@ -289,7 +299,12 @@ void rest_of(const Mlp& mlp, const int32_t* list, int count, const Adam& shared,
   const Adam adam = shared;  // copies, which no store can alias
   const Matrix fc1 = mlp.fc1, fc2 = mlp.fc2;
   const int64_t width = P > 0 ? P * kPanel : fc1.strip();
-  const Vec16 zero = Vec16::set(0.0f);
+  const auto moves = [&](const Matrix& w, int64_t i) PYMICROGPT_INLINED {
+    const Vec before = Vec::load(w.p + i);
+    const Vec after = adam.update(before, Vec::set(0.0f), w.m + i, w.v + i);
+    after.store(w.p + i);
+    return unequal(before, after);
+  };
   for (int i = 0; i < count; ++i) {
     const int unit = list[i] / kPanel;
     if (mlp.still[unit] > 0) {
@@ -300,8 +315,8 @@ void rest_of(const Mlp& mlp, const int32_t* list, int count, const Adam& shared,
       catch_up(mlp, unit, adam.beta1, adam.beta2);
     }
     unsigned moved = 0;
-    for (int64_t at = unit * width; at < (unit + 1) * width; at += kPanel)
-      moved |= take(fc1, at, zero, &adam).here | take(fc2, at, zero, &adam).here;
+    for (int64_t at = unit * width; at < (unit + 1) * width; at += Vec::lanes)
+      moved |= moves(fc1, at) | moves(fc2, at);
     mlp.still[unit] = moved == 0;
   }
 }
