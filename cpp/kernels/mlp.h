@@ -482,7 +482,7 @@ struct StoreStrips {
 
 // dw[u] = sum over n of values[u][n] x[n] by tiles, over all rows, and Adam. With Adam the
 // gradients are gone at once: those of all strips of units take the place in g of the first one,
-// `room`.
+// `room`. Whether a weight is not finite.
 bool tile_weights(Panels values, Panels x, int rows, const Matrix& w, Span units,
                   int room, const Adam* adam) {
   const int panels = panels_of(w.lanes());
