@@ -47,9 +47,6 @@ PYMICROGPT_INLINE Vec reciprocal(Vec a) {
   const Register r = _mm256_rcp_ps(a.r);
   return {_mm256_mul_ps(r, _mm256_fnmadd_ps(a.r, r, _mm256_set1_ps(2.0f)))};
 }
-PYMICROGPT_INLINE Vec round(Vec a) {
-  return {_mm256_round_ps(a.r, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
-}
 PYMICROGPT_INLINE Vec where_greater(Vec a, Vec b, Vec c) {
   return {_mm256_and_ps(_mm256_cmp_ps(a.r, b.r, _CMP_GT_OQ), c.r)};
 }
@@ -57,9 +54,8 @@ PYMICROGPT_INLINE Vec flush_below(float, Vec a) { return a; }  // see FlushDenor
 PYMICROGPT_INLINE unsigned unequal(Vec a, Vec b) {
   return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a.r, b.r, _CMP_NEQ_UQ)));
 }
-PYMICROGPT_INLINE Vec pow2(Vec n) {
-  const __m256i field = _mm256_add_epi32(_mm256_cvtps_epi32(n.r), _mm256_set1_epi32(127));
-  return {_mm256_castsi256_ps(_mm256_slli_epi32(field, 23))};
+PYMICROGPT_INLINE Vec last_as_exponent(Vec a) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.r), 23))};
 }
 PYMICROGPT_INLINE void split(Vec x, Vec& e, Vec& f) {
   // Rounding up from 3/2 moves the carry into the exponent, so that f lies in [3/4, 3/2).

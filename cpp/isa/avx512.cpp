@@ -76,9 +76,6 @@ PYMICROGPT_INLINE Vec reciprocal(Vec a) {
   const Register r = _mm512_rcp14_ps(a.r);
   return {_mm512_mul_ps(r, _mm512_fnmadd_ps(a.r, r, _mm512_set1_ps(2.0f)))};
 }
-PYMICROGPT_INLINE Vec round(Vec a) {
-  return {_mm512_roundscale_ps(a.r, _MM_FROUND_TO_NEAREST_INT)};
-}
 PYMICROGPT_INLINE Vec where_greater(Vec a, Vec b, Vec c) {
   return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a.r, b.r, _CMP_GT_OQ), c.r)};
 }
@@ -86,7 +83,9 @@ PYMICROGPT_INLINE Vec flush_below(float, Vec a) { return a; }  // see FlushDenor
 PYMICROGPT_INLINE unsigned unequal(Vec a, Vec b) {
   return _mm512_cmp_ps_mask(a.r, b.r, _CMP_NEQ_UQ);
 }
-PYMICROGPT_INLINE Vec pow2(Vec n) { return {_mm512_scalef_ps(_mm512_set1_ps(1.0f), n.r)}; }
+PYMICROGPT_INLINE Vec last_as_exponent(Vec a) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.r), 23))};
+}
 PYMICROGPT_INLINE void split(Vec x, Vec& e, Vec& f) {
   // The mantissa in [3/4, 3/2) and the exponent that goes with it.
   f = {_mm512_getmant_ps(x.r, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src)};

@@ -37,7 +37,6 @@ PYMICROGPT_INLINE Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.r, a.r, b.r
 PYMICROGPT_INLINE Vec max(Vec a, Vec b) { return {vmaxq_f32(a.r, b.r)}; }
 PYMICROGPT_INLINE Vec sqrt(Vec a) { return {vsqrtq_f32(a.r)}; }
 PYMICROGPT_INLINE Vec reciprocal(Vec a) { return {vdivq_f32(vdupq_n_f32(1.0f), a.r)}; }
-PYMICROGPT_INLINE Vec round(Vec a) { return {vrndnq_f32(a.r)}; }
 PYMICROGPT_INLINE Vec masked(uint32x4_t mask, Vec a) {
   return {vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(a.r)))};
 }
@@ -47,9 +46,8 @@ PYMICROGPT_INLINE unsigned unequal(Vec a, Vec b) {
   constexpr uint32_t bit[4] = {1, 2, 4, 8};
   return vaddvq_u32(vbicq_u32(vld1q_u32(bit), vceqq_f32(a.r, b.r)));
 }
-PYMICROGPT_INLINE Vec pow2(Vec n) {
-  const int32x4_t field = vaddq_s32(vcvtq_s32_f32(n.r), vdupq_n_s32(127));
-  return {vreinterpretq_f32_s32(vshlq_n_s32(field, 23))};
+PYMICROGPT_INLINE Vec last_as_exponent(Vec a) {
+  return {vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a.r), 23))};
 }
 PYMICROGPT_INLINE void split(Vec x, Vec& e, Vec& f) {
   // Rounding up from 3/2 moves the carry into the exponent, so that f lies in [3/4, 3/2).

@@ -44,7 +44,6 @@ PYMICROGPT_INLINE Vec fma(Vec a, Vec b, Vec c) {
 PYMICROGPT_INLINE Vec max(Vec a, Vec b) { return {wasm_f32x4_pmax(b.r, a.r)}; }
 PYMICROGPT_INLINE Vec sqrt(Vec a) { return {wasm_f32x4_sqrt(a.r)}; }
 PYMICROGPT_INLINE Vec reciprocal(Vec a) { return {wasm_f32x4_div(wasm_f32x4_splat(1.0f), a.r)}; }
-PYMICROGPT_INLINE Vec round(Vec a) { return {wasm_f32x4_nearest(a.r)}; }
 PYMICROGPT_INLINE Vec where_greater(Vec a, Vec b, Vec c) {
   return {wasm_v128_and(wasm_f32x4_gt(a.r, b.r), c.r)};
 }
@@ -54,11 +53,7 @@ PYMICROGPT_INLINE Vec flush_below(float least, Vec a) {
 PYMICROGPT_INLINE unsigned unequal(Vec a, Vec b) {
   return wasm_i32x4_bitmask(wasm_f32x4_ne(a.r, b.r));
 }
-PYMICROGPT_INLINE Vec pow2(Vec n) {
-  // n + 127 + 1.5 * 2^23 has n + 127 in its last bits: no conversion, which would check its range.
-  const v128_t shifted = wasm_f32x4_add(n.r, wasm_f32x4_splat(12582912.0f + 127.0f));
-  return {wasm_i32x4_shl(shifted, 23)};
-}
+PYMICROGPT_INLINE Vec last_as_exponent(Vec a) { return {wasm_i32x4_shl(a.r, 23)}; }
 PYMICROGPT_INLINE void split(Vec x, Vec& e, Vec& f) {
   // Rounding up from 3/2 moves the carry into the exponent, so that f lies in [3/4, 3/2).
   const v128_t field = wasm_u32x4_shr(wasm_i32x4_add(x.r, wasm_i32x4_splat(0x00400000)), 23);

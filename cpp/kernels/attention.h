@@ -227,11 +227,11 @@ void attention_forward(const Attention& shared, Span nodes) {
   with_one_of<1, 2, 4>(shared.heads.chunks, [&](auto Chunks) {
     const Attention attn = shared;  // a copy, which no store can alias
     constexpr int most = most_groups(Chunks.value);
-    each_node<most, known_keys(Chunks.value)>(attn, nodes, [&](int n, auto keys, auto G)
-                                                               PYMICROGPT_INLINED {
-      for (int group = 0; group < attn.heads.groups; ++group)
+    for (int group = 0; group < attn.heads.groups; ++group)
+      each_node<most, known_keys(Chunks.value)>(attn, nodes, [&](int n, auto keys, auto G)
+                                                                 PYMICROGPT_INLINED {
         forward_node<Chunks.value, G.value>(attn, n, group, keys);
-    });
+      });
   });
 }
 
@@ -239,10 +239,10 @@ void scores_backward(const Attention& shared, Span nodes) {
   with_one_of<1, 2, 4>(shared.heads.chunks, [&](auto Chunks) {
     const Attention attn = shared;
     constexpr int most = most_groups(Chunks.value);
-    each_node<most>(attn, nodes, [&](int n, int keys, auto G) PYMICROGPT_INLINED {
-      for (int group = 0; group < attn.heads.groups; ++group)
+    for (int group = 0; group < attn.heads.groups; ++group)
+      each_node<most>(attn, nodes, [&](int n, int keys, auto G) PYMICROGPT_INLINED {
         scores_backward_node<Chunks.value, G.value>(attn, n, group, keys);
-    });
+      });
   });
 }
 

@@ -25,15 +25,15 @@ PYMICROGPT_INLINE Vec16 tops4(At at, int panels, const Vec16& mask) {
 
 // Probabilities over logits, in place, times the row's weight: logits -> weight softmax(logits),
 // and log sum exp into lse. Entries of the padding become 0. Rows up to the next multiple of four
-// are computed too.
-void softmax_rows(Panels logits, float* lse, const float* weight, Span rows,
-                  int vocab_size) {
-  const int panels = panels_of(vocab_size);
+// are computed too. P panels, whose exponentials stay in registers, or 0: any number, in memory.
+template <int P>
+void softmax_panels(Panels logits, float* lse, const float* weight, Span rows, int vocab_size) {
+  const int panels = P > 0 ? P : panels_of(vocab_size);
   const Vec16 mask = padding_mask(vocab_size);
   for (int n = rows.first; n < rows.last; n += 4) {
     const auto at = [&](int p, int i) { return logits.at(p, int64_t{n + i} * kPanel); };
     const Vec16 top = tops4(at, panels, mask);
-    Vec16 sum[4];
+    Vec16 sum[4], kept[4][P > 0 ? P : 1];
     for4([&](int i, const Vec16& m) {
       sum[i] = Vec16::set(0.0f);
       for (int p = 0; p < panels; ++p) {
@@ -41,15 +41,23 @@ void softmax_rows(Panels logits, float* lse, const float* weight, Span rows,
         if (p == panels - 1) x = x + mask;
         const Vec16 e = exp(x);
         sum[i] = sum[i] + e;
-        e.store(at(p, i));
+        if constexpr (P > 0) kept[i][p] = e;
+        else e.store(at(p, i));
       }
     }, top);
     const Vec16 total = across_quads(reduce4(sum[0], sum[1], sum[2], sum[3]));
     (top + log(total)).store_quad(lse + n);
     for4([&](int i, const Vec16& s) {
-      for (int p = 0; p < panels; ++p) (Vec16::load(at(p, i)) * s).store(at(p, i));
+      for (int p = 0; p < panels; ++p)
+        ((P > 0 ? kept[i][P > 0 ? p : 0] : Vec16::load(at(p, i))) * s).store(at(p, i));
     }, Vec16::load_quad(weight + n) / total);
   }
+}
+
+void softmax_rows(Panels logits, float* lse, const float* weight, Span rows, int vocab_size) {
+  with_one_of<2>(Vec::compact ? 0 : panels_of(vocab_size), [&](auto P) {
+    softmax_panels<P.value>(logits, lse, weight, rows, vocab_size);
+  });
 }
 
 // For the entries whose nodes lie in the span: nll = lse - logits[target]; logits become dlogits =

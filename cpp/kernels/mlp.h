@@ -242,11 +242,10 @@ void sum_units(const Mlp& mlp, Panels values, const Matrix& matrix, Span rows, c
 
 // ---- by pair: dh[u][n] = dx2[n] . fc2[u], and 0 where h is 0 ----
 
-// dx2[n] . fc2[u] for four units of row n, 16 times which is in `entry`; to dh[entry[i]] the first
-// `some`.
+// dx2[n] . fc2[u] for four units of row n, 16 times which is in `entry`; to dh[entry[i]].
 template <int P>
 PYMICROGPT_INLINE void four_gradients(const Mlp& mlp, const Strips& w, int n,
-                                      const int32_t (&entry)[4], int some, float* dh) {
+                                      const int32_t (&entry)[4], float* dh) {
   const int panels = P > 0 ? P : panels_of(mlp.fc2.outs);
   const int64_t step = w.stride / kPanel;
   const float* dx2 = mlp.dx2_rows.at(0, n);
@@ -263,7 +262,7 @@ PYMICROGPT_INLINE void four_gradients(const Mlp& mlp, const Strips& w, int n,
   }
   float dots[4];
   across_quads(reduce4(sum[0], sum[1], sum[2], sum[3])).store_quad(dots);
-  for (int i = 0; i < 4 && i < some; ++i) dh[entry[i]] = dots[i];
+  PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) dh[entry[i]] = dots[i];
 }
 
 // Of the listed units; nobody asks for those of others.
@@ -301,11 +300,12 @@ void part_gradients(const Mlp& mlp, int row_panel, int rows, int part) {
     for (int left = __builtin_popcountll(word); left > 0; left -= 4) {
       int32_t entry[4], unit = 0;
       PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
-        unit = word != 0 ? part * 64 + __builtin_ctzll(word) : unit;  // the last four may be fewer
+        // The last four may be fewer: the last of them again.
+        unit = word != 0 ? part * 64 + __builtin_ctzll(word) : unit;
         entry[i] = unit * kPanel;
         word &= word - 1;
       }
-      four_gradients<P>(mlp, w, n, entry, left, mlp.dh.at(row_panel, n % kPanel));
+      four_gradients<P>(mlp, w, n, entry, mlp.dh.at(row_panel, n % kPanel));
     }
   }
 }

@@ -65,16 +65,14 @@ inline float mantissa(float x) {
   std::memcpy(&x, &bits, sizeof x);
   return x;
 }
-// 1 / x to 14 bits.
-inline float rcp14(float x) {
-  float y = 1.0f / x;
+// A number to 14 bits.
+inline float first14(float y) {
   uint32_t bits;
   std::memcpy(&bits, &y, sizeof bits);
   if ((bits >> 23 & 255) != 255) bits &= ~0xffu;
   std::memcpy(&y, &bits, sizeof y);
   return y;
 }
-inline float power(float x, float n) { return n < -200 ? 0.0f : x * __builtin_exp2f(n); }
 
 // Whole numbers of 16 and 32 bits.
 struct I512 {
@@ -221,6 +219,7 @@ inline void store_whole(void* p, I512 a) { std::memcpy(p, &a, sizeof a); }
 #define _mm512_mask_i32scatter_ps(p, mask, index, a, scale) \
   emulated::scatter32(p, mask, index, emulated::whole_of(a))
 #define _mm512_castps_si512(a) emulated::whole_of(a)
+#define _mm512_castsi512_ps(a) emulated::floats_of(a)
 #define _mm512_and_si512(a, b) emulated::map32(a, b, [](uint32_t x, uint32_t y) { return x & y; })
 #define _mm512_mullo_epi32(a, b) emulated::map32(a, b, [](uint32_t x, uint32_t y) { return x * y; })
 #define _mm512_slli_epi32(a, n) emulated::map32(a, a, [](uint32_t x, uint32_t) { return x << (n); })
@@ -285,8 +284,6 @@ inline void store_whole(void* p, I512 a) { std::memcpy(p, &a, sizeof a); }
 #define _mm512_shuffle_f32x4(a, b, i)                                                \
   (emulated::M512{(a).quad[(i) & 3], (a).quad[(i) >> 2 & 3], (b).quad[(i) >> 4 & 3], \
                   (b).quad[(i) >> 6 & 3]})
-#define _mm512_roundscale_ps(a, mode) \
-  emulated::map(a, [](__m128 x) { return _mm_round_ps(x, (mode) | _MM_FROUND_NO_EXC); })
 #define _mm512_cmp_ps_mask(a, b, predicate)                                            \
   [](emulated::M512 x, emulated::M512 y) {                                             \
     int bits = 0;                                                                      \
@@ -300,15 +297,12 @@ inline void store_whole(void* p, I512 a) { std::memcpy(p, &a, sizeof a); }
   emulated::each(from, [m = (mask), sum = _mm512_add_ps(a, b)](int i, float x) { \
     return m >> i & 1 ? emulated::element(sum, i) : x;                           \
   })
-#define _mm512_rcp14_ps(a) emulated::each(a, [](int, float x) { return emulated::rcp14(x); })
+#define _mm512_rcp14_ps(a) \
+  emulated::each(a, [](int, float x) { return emulated::first14(1.0f / x); })
 #define _mm512_getexp_ps(a) emulated::each(a, [](int, float x) { return emulated::exponent(x); })
 // Of the intervals only those in use: [1, 2), and [3/4, 3/2).
 #define _mm512_getmant_ps(a, interval, sign)                            \
   emulated::each(a, [](int, float x) {                                  \
     const float f = emulated::mantissa(x);                              \
     return (interval) != _MM_MANT_NORM_1_2 && f >= 1.5f ? 0.5f * f : f; \
-  })
-#define _mm512_scalef_ps(a, n)                              \
-  emulated::each(a, [power = (n)](int i, float x) {         \
-    return emulated::power(x, emulated::element(power, i)); \
   })
