@@ -67,8 +67,8 @@ std::vector<EngineRecord> engines() {
     if (found == list.end()) list.push_back(record);
     else if (!found->available && record.available) *found = record;
   };
-#define ADD(name, engine, label, isa, arch, needs, simd, table, rival, unfit) \
-  add(record_of(engine, label, isa, arch, needs, simd, table, rival, unfit));
+#define ADD(name, engine, label, isa, arch, needs, where, simd, table, rival, unfit) \
+  if (cpu_has(where)) add(record_of(engine, label, isa, arch, needs, simd, table, rival, unfit));
   PYMICROGPT_ROWS(ADD)
 #undef ADD
   add(tape("tape32", "C++ tape, f32", "float32"));

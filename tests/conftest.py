@@ -166,12 +166,20 @@ def get_golden(name: str) -> Golden:
     return _goldens[name]
 
 
+def cpu_info() -> dict[str, str]:
+    """What Linux says of the first CPU; elsewhere nothing."""
+    if sys.platform != "linux":
+        return {}
+    text = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
 def cpu_flags() -> set[str]:
     """What the operating system says of the CPU, which the C++ probe has no part in."""
     if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features")):
-                return set(line.split(":")[1].split())
+        info = cpu_info()
+        return set(info.get("flags", info.get("Features", "")).split())
     elif sys.platform == "darwin":
         keys = ["machdep.cpu.features", "machdep.cpu.leaf7_features"]
         text = subprocess.run(["sysctl", "-n", *keys], capture_output=True, text=True).stdout

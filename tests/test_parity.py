@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from conftest import SIMD, expected_engines
+from conftest import SIMD, cpu_info, expected_engines
 
 import pymicrogpt as mg
 from pymicrogpt.reference import Reference
@@ -34,6 +34,16 @@ def engine32(request) -> str:
 def test_every_engine_of_this_cpu_is_available():
     available = {info.name for info in mg.engines() if info.available}
     assert available == expected_engines()
+
+
+@pytest.mark.skipif("avx512" not in expected_engines(), reason="the CPU has no AVX-512")
+@pytest.mark.skipif(not cpu_info(), reason="asks Linux for the model of the CPU")
+def test_avx512_has_a_table_for_cores_that_start_two_products_a_cycle():
+    cpu = cpu_info()
+    server = {"85", "106", "108", "143", "173", "174", "207"}  # Skylake to Granite Rapids
+    intel = cpu["vendor_id"] == "GenuineIntel" and cpu["cpu family"] == "6"
+    (isa,) = (info.isa for info in mg.engines() if info.name == "avx512")
+    assert isa.endswith("twice a cycle") == (intel and cpu["model"] in server)
 
 
 # float64: the golden values

@@ -47,6 +47,7 @@ PYMICROGPT_INLINE Vec reciprocal(Vec a) {
   const Register r = _mm256_rcp_ps(a.r);
   return {_mm256_mul_ps(r, _mm256_fnmadd_ps(a.r, r, _mm256_set1_ps(2.0f)))};
 }
+PYMICROGPT_INLINE Vec other_sqrt(Vec a) { return sqrt(a); }
 PYMICROGPT_INLINE Vec where_greater(Vec a, Vec b, Vec c) {
   return {_mm256_and_ps(_mm256_cmp_ps(a.r, b.r, _CMP_GT_OQ), c.r)};
 }

@@ -36,6 +36,7 @@ PYMICROGPT_INLINE Vec operator/(Vec a, Vec b) { return {vdivq_f32(a.r, b.r)}; }
 PYMICROGPT_INLINE Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.r, a.r, b.r)}; }
 PYMICROGPT_INLINE Vec max(Vec a, Vec b) { return {vmaxq_f32(a.r, b.r)}; }
 PYMICROGPT_INLINE Vec sqrt(Vec a) { return {vsqrtq_f32(a.r)}; }
+PYMICROGPT_INLINE Vec other_sqrt(Vec a) { return sqrt(a); }
 PYMICROGPT_INLINE Vec reciprocal(Vec a) { return {vdivq_f32(vdupq_n_f32(1.0f), a.r)}; }
 PYMICROGPT_INLINE Vec masked(uint32x4_t mask, Vec a) {
   return {vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(a.r)))};

@@ -43,6 +43,7 @@ PYMICROGPT_INLINE Vec fma(Vec a, Vec b, Vec c) {
 // many.
 PYMICROGPT_INLINE Vec max(Vec a, Vec b) { return {wasm_f32x4_pmax(b.r, a.r)}; }
 PYMICROGPT_INLINE Vec sqrt(Vec a) { return {wasm_f32x4_sqrt(a.r)}; }
+PYMICROGPT_INLINE Vec other_sqrt(Vec a) { return sqrt(a); }
 PYMICROGPT_INLINE Vec reciprocal(Vec a) { return {wasm_f32x4_div(wasm_f32x4_splat(1.0f), a.r)}; }
 PYMICROGPT_INLINE Vec where_greater(Vec a, Vec b, Vec c) {
   return {wasm_v128_and(wasm_f32x4_gt(a.r, b.r), c.r)};

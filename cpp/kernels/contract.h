@@ -66,6 +66,7 @@ EXPECT(subtract, Vec, a<T> - a<T>);
 EXPECT(multiply, Vec, a<T>* a<T>);
 EXPECT(divide, Vec, a<T> / a<T>);
 EXPECT(sqrt, Vec, sqrt(a<T>));
+EXPECT(other_sqrt, Vec, other_sqrt(a<T>));
 EXPECT(fma, Vec, fma(a<T>, a<T>, a<T>));
 EXPECT(reciprocal, Vec, reciprocal(a<T>));
 EXPECT(max, Vec, max(a<T>, a<T>));

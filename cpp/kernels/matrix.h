@@ -67,14 +67,16 @@ struct Adam {
     eps = Vec::set(static_cast<float>(-bounded(s.eps / rate, 1e38)));
   }
 
-  // The new parameter; the moments are updated where they are.
-  PYMICROGPT_INLINE Vec update(Vec p, Vec g, float* m, float* v) const {
+  // The new parameter; the moments are updated where they are. `other` root: half of all weights,
+  // always the same ones, take it, so that roots do not all wait for one unit.
+  PYMICROGPT_INLINE Vec update(Vec p, Vec g, float* m, float* v, bool other) const {
     const Vec root = flush_below(kLeastRoot, g);
     const Vec m1 = flush_below(kLeast, fma(beta1, Vec::load(m), g));
     const Vec v1 = flush_below(kLeastSquare, fma(beta2, Vec::load(v), root * root));
     m1.store(m);
     v1.store(v);
-    return fma(m1, reciprocal(fma(scale, sqrt(v1), eps)), p);
+    const Vec v_root = other ? other_sqrt(v1) : sqrt(v1);
+    return fma(m1, reciprocal(fma(scale, v_root, eps)), p);
   }
 
  private:
@@ -495,7 +497,8 @@ PYMICROGPT_INLINE void take_sums(const Vec (&sum)[R][U], const Matrix& w, const 
       Vec updated[4];
       PYMICROGPT_UNROLL for (int i = 0; i < 4; ++i) {
         const int64_t j = at + (r + i) * kPanel;
-        updated[i] = adam->update(Vec::load(w.p + j), sum[r + i][u], w.m + j, w.v + j);
+        updated[i] =
+            adam->update(Vec::load(w.p + j), sum[r + i][u], w.m + j, w.v + j, i % 2 == 1);
         updated[i].store(w.p + j);
       }
       if (w.q != nullptr)

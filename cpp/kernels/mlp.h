@@ -386,8 +386,8 @@ bool unit_weights(const Mlp& shared, Panels m, Panels dx2, const int32_t* list, 
     }
     Steps step(*adam);
     PYMICROGPT_UNROLL for (int u = 0; u < U; ++u) {
-      step(mlp.fc1, at + u * Vec::lanes, g1[u]);
-      step(mlp.fc2, at + u * Vec::lanes, g2[u]);
+      step(mlp.fc1, at + u * Vec::lanes, g1[u], false);
+      step(mlp.fc2, at + u * Vec::lanes, g2[u], true);
     }
     broken |= step.broken();
   }
@@ -484,7 +484,7 @@ struct StoreStrips {
 // gradients are gone at once: those of all strips of units take the place in g of the first one,
 // `room`. Whether a weight is not finite.
 bool tile_weights(Panels values, Panels x, int rows, const Matrix& w, Span units,
-                  int room, const Adam* adam) {
+                  int room, const Adam* adam, bool fc2) {
   const int panels = panels_of(w.lanes());
   const int64_t stride = w.strip();
   float* g = w.g + (adam != nullptr ? room : units.first) * stride;
@@ -492,7 +492,7 @@ bool tile_weights(Panels values, Panels x, int rows, const Matrix& w, Span units
                 StoreStrips{Strips{g - units.first * stride, stride}});
   bool broken = false;
   for (int u = units.first; adam != nullptr && u < units.last; ++u, g += stride)
-    broken |= step_weights(w, u * stride, g, panels * kPanel, *adam);
+    broken |= step_weights(w, u * stride, g, panels * kPanel, *adam, fc2);
   return broken;
 }
 
@@ -532,7 +532,7 @@ void list_weights(Mlp& mlp, Panels m, Panels dx2, int rows, Span here, Span unit
   for (int i = 0; many && last && adam != nullptr && i < split.actives; ++i)
     for (const Matrix* w : {&mlp.fc2, &mlp.fc1}) {
       const int64_t at = split.active[i] / kPanel * w->strip();
-      mlp.note(step_weights(*w, at, w->g + at, panels * kPanel, *adam));
+      mlp.note(step_weights(*w, at, w->g + at, panels * kPanel, *adam, w == &mlp.fc2));
     }
 }
 
@@ -575,8 +575,8 @@ void mlp_weights(Mlp& mlp, Panels m, Panels dx2, int rows, const Adam* adam, boo
     for (int u = units.first; adam != nullptr && u < units.last; ++u)
       catch_up(mlp, u, adam->beta1, adam->beta2);
     clear_gradients(mlp, units, rows);
-    mlp.note(tile_weights(mlp.h, dx2, rows, mlp.fc2, units, mine.first * kPanel, adam));
-    mlp.note(tile_weights(mlp.dh, m, rows, mlp.fc1, units, mine.first * kPanel, adam));
+    mlp.note(tile_weights(mlp.h, dx2, rows, mlp.fc2, units, mine.first * kPanel, adam, true));
+    mlp.note(tile_weights(mlp.dh, m, rows, mlp.fc1, units, mine.first * kPanel, adam, false));
   }
   for (int row = 0; row < rows; row += step) {
     const Span here{row, row + step < rows ? row + step : rows};

@@ -119,8 +119,8 @@ PYMICROGPT_INLINE bool narrow_step(const Mlp& mlp, Panels m, Panels dx2, int row
   }
   Steps step(*adam);
   EACH_UNIT EACH_VECTOR {
-    step(mlp.fc1, at(u, v), g1[u][v]);
-    step(mlp.fc2, at(u, v), g2[u][v]);
+    step(mlp.fc1, at(u, v), g1[u][v], false);
+    step(mlp.fc2, at(u, v), g2[u][v], true);
   }
   return step.broken();
 #undef EACH_UNIT

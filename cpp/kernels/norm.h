@@ -142,8 +142,15 @@ void table_backward(const Table& table, const int32_t* row_of, Panels de, const 
   }
   if (step == nullptr) return;
   const Adam adam = *step;
-  for (int64_t i = 0; i < t.size(); i += Vec::lanes)
-    adam.update(Vec::load(t.p + i), Vec::load(t.g + i), t.m + i, t.v + i).store(t.p + i);
+  const auto update = [&](int64_t i, bool other) PYMICROGPT_INLINED {
+    adam.update(Vec::load(t.p + i), Vec::load(t.g + i), t.m + i, t.v + i, other).store(t.p + i);
+  };
+  int64_t i = 0;
+  for (; i + 2 * Vec::lanes <= t.size(); i += 2 * Vec::lanes) {
+    update(i, false);
+    update(i + Vec::lanes, true);
+  }
+  if (i < t.size()) update(i, false);
 }
 
 }  // namespace

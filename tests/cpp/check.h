@@ -57,11 +57,12 @@ inline int result() {
 
 constexpr double kUnit = 1.0 / (1 << 24);  // f32 rounds to within this, relative
 
-// What exp, log and reciprocal of the kernels promise; test_kernels.cpp checks it. exp and
-// reciprocal are relative. exp(x) multiplies x by log2(e) in f32, which is off by 1.3e-8 in e^x.
+// What exp, log, reciprocal and other_sqrt of the kernels promise; test_kernels.cpp checks it. All
+// but log are relative. exp(x) multiplies x by log2(e) in f32, which is off by 1.3e-8 in e^x.
 inline double exp_error(double x) { return 1.2e-7 + 1.4e-8 * std::fabs(x); }
 inline double log_error(double x) { return 1.2e-7 * std::fmax(1, std::fabs(std::log(x))); }
 constexpr double kReciprocalError = 4.5 * kUnit;
+constexpr double kRootError = 2 * kUnit;  // from 2^-112 on
 
 struct Approx {
   double value = 0, error = 0;
@@ -88,6 +89,10 @@ inline Approx operator/(Approx a, Approx b) {
 inline Approx sqrt(Approx a) {
   const double root = std::sqrt(a.value);
   return Approx::rounded(root, root - std::sqrt(std::fmax(0.0, a.value - a.error)));
+}
+inline Approx other_sqrt(Approx a) {
+  const Approx r = sqrt(a);
+  return {r.value, r.error + kRootError * r.value};
 }
 inline Approx exp(Approx a) {
   const double e = std::exp(a.value);

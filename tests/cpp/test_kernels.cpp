@@ -177,6 +177,22 @@ void test_vector() {
   }
   report("reciprocal");
 
+  for (int trial = 0; trial < 20000; ++trial) {
+    const float x = std::ldexp(random.uniform(1, 2), random.below(220) - 100);
+    at_case("the other root of %a", x);
+    float root[width];
+    other_sqrt(Vec::set(x)).store(root);
+    const double want = std::sqrt(double{x});
+    for (float r : root) near(r, {want, kRootError * want}, "root");
+  }
+  for (const float x : {0.0f, 0x1p-126f, 0x1.8p-113f}) {
+    at_case("the other root of %a", x);
+    float root[width];
+    other_sqrt(Vec::set(x)).store(root);
+    for (float r : root) CHECK(std::abs(r - std::sqrt(x)) <= 0x1p-14f * std::sqrt(x));
+  }
+  report("root");
+
   for (int n = -127; n <= 127; ++n) {
     at_case("%d", n);
     float power[width];
@@ -525,7 +541,8 @@ struct Updated {
     v = constant(kStep.beta2) * Approx(v0) + g * g;
     const double rate = kStep.rate * (1 - kStep.beta1) / kStep.correction1;
     const double root = std::sqrt((1 - kStep.beta2) / kStep.correction2);
-    p = Approx(p0) - m * reciprocal(constant(root / rate) * sqrt(v) + constant(kStep.eps / rate));
+    p = Approx(p0) -
+        m * reciprocal(constant(root / rate) * other_sqrt(v) + constant(kStep.eps / rate));
   }
 };
 
@@ -538,11 +555,13 @@ void test_adam() {
         at_case("rate %g, eps %g, gradient %g", rate, eps, static_cast<double>(g));
         const Adam adam(
             {rate, kStep.beta1, kStep.beta2, kStep.correction1, kStep.correction2, eps});
-        alignas(64) float m[16] = {}, v[16] = {};
-        const Vec p = adam.update(Vec::set(0.5f), Vec::set(g), m, v);
-        if (g == 0.0f || rate <= 1e-12)
-          expect_all(p, [](float y) { return y == 0.5f; }, "the weight stays");
-        else expect_all(p, [](float y) { return !std::isnan(y); }, "the weight is a number");
+        for (const bool other : {false, true}) {
+          alignas(64) float m[16] = {}, v[16] = {};
+          const Vec p = adam.update(Vec::set(0.5f), Vec::set(g), m, v, other);
+          if (g == 0.0f || rate <= 1e-12)
+            expect_all(p, [](float y) { return y == 0.5f; }, "the weight stays");
+          else expect_all(p, [](float y) { return !std::isnan(y); }, "the weight is a number");
+        }
       }
   report("adam");
 }

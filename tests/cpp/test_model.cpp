@@ -30,7 +30,8 @@ struct Row {
   const char *name, *needs;
   const Kernels* kernels;
 };
-#define ROW(name, engine, label, isa, arch, needs, simd, table, rival, unfit) {name, needs, table},
+#define ROW(name, engine, label, isa, arch, needs, where, simd, table, rival, unfit) \
+  {name, needs, table},
 const Row kRows[] = {PYMICROGPT_ROWS(ROW)};
 #undef ROW
 

@@ -22,6 +22,8 @@ SIMD_TABLES = [
     for info in mg.engines()
     if info.simd and info.arch == ARCH and "the compiler" not in info.reason
 ]
+if "avx512" in SIMD_TABLES:
+    SIMD_TABLES.append("avx512_twice")
 PLAIN_TABLES = ["autovec_baseline", "scalar_baseline"]
 if ARCH == "x86_64":
     PLAIN_TABLES += ["autovec_v4", "autovec_v3", "scalar_v3"]

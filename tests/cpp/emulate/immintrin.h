@@ -299,6 +299,8 @@ inline void store_whole(void* p, I512 a) { std::memcpy(p, &a, sizeof a); }
   })
 #define _mm512_rcp14_ps(a) \
   emulated::each(a, [](int, float x) { return emulated::first14(1.0f / x); })
+#define _mm512_rsqrt14_ps(a) \
+  emulated::each(a, [](int, float x) { return emulated::first14(1.0f / __builtin_sqrtf(x)); })
 #define _mm512_getexp_ps(a) emulated::each(a, [](int, float x) { return emulated::exponent(x); })
 // Of the intervals only those in use: [1, 2), and [3/4, 3/2).
 #define _mm512_getmant_ps(a, interval, sign)                            \
