@@ -12,7 +12,9 @@ import pytest
 from cpp_build import ARCH, PLAIN_TABLES, REPO, SIMD_TABLES, build_directory, run
 
 X86 = ARCH == "x86_64"
-TABLES = {**{name: name for name in SIMD_TABLES}, **dict.fromkeys(PLAIN_TABLES, "plain")}
+SOURCES = {"avx512_twice": "avx512"}  # of those whose name it is not
+TABLES = {name: SOURCES.get(name, name) for name in SIMD_TABLES}
+TABLES |= dict.fromkeys(PLAIN_TABLES, "plain")
 CORE = sorted(path.stem for path in (REPO / "cpp").glob("*.cpp"))
 
 # A VEX or EVEX instruction as objdump writes it: AVX of any width.
@@ -74,7 +76,11 @@ def test_kernel_object_runs_nothing_at_start(table):
 @pytest.mark.skipif(not X86, reason="x86 instructions")
 @pytest.mark.parametrize(
     ("table", "register"),
-    [("avx512", "zmm"), ("autovec_v4", "zmm"), ("avx2", "ymm"), ("autovec_v3", "ymm")],
+    [
+        *((name, "zmm") for name in ("avx512", "avx512_twice", "autovec_v4")),
+        ("avx2", "ymm"),
+        ("autovec_v3", "ymm"),
+    ],
 )
 def test_kernels_multiply_and_add_in_the_widest_registers(table, register):
     fma = rf"\tvfmadd\d+ps .*%{register}"
@@ -96,7 +102,7 @@ def innermost_loops(assembly: str) -> list[list[str]]:
 
 
 @pytest.mark.skipif(not X86, reason="x86 instructions")
-@pytest.mark.parametrize(("table", "most"), [("avx512", 24), ("avx2", 12)])
+@pytest.mark.parametrize(("table", "most"), [("avx512", 24), ("avx512_twice", 24), ("avx2", 12)])
 def test_tiles_stay_in_registers(table, most):
     """The inner loops of the matrix kernels: no vector touches the stack, and beside the
     multiply-adds there are not more than as many other instructions and eight: what counts and
