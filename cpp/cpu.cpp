@@ -46,8 +46,9 @@ bool twice_512() {
     case 0xad:
     case 0xae:  // Granite Rapids
       return true;
+    default:
+      return false;
   }
-  return false;
 }
 #endif
 
