@@ -58,7 +58,7 @@ PYMICROGPT_INLINE void groups_of_units(Span units, F f) {
   });
 }
 
-void copy_rows(Strips to, Panels from, int panels, int first, int last) {
+[[maybe_unused]] void copy_rows(Strips to, Panels from, int panels, int first, int last) {
   for (int n = first; n < last; ++n)
     for (int p = 0; p < panels; ++p)
       Vec16::load(from.at(p, int64_t{n} * kPanel)).store(to.at(p, n));
