@@ -22,7 +22,7 @@ namespace {
 
 #if defined(__x86_64__) || defined(_M_X64)
 // Whether two 512-bit multiply-adds start in a cycle. No feature says so: Intel's cores for servers
-// since Skylake do, by their model numbers. What is newer, or AMD's, has not been measured.
+// since Skylake do, by their model numbers. AMD's Zen 4 does not; Zen 5 has not been measured.
 bool twice_512() {
   unsigned vendor = 0, signature = 0;
 #if defined(_M_X64)

@@ -484,7 +484,7 @@ struct StoreStrips {
 // gradients are gone at once: those of all strips of units take the place in g of the first one,
 // `room`. Whether a weight is not finite.
 bool tile_weights(Panels values, Panels x, int rows, const Matrix& w, Span units,
-                  int room, const Adam* adam, bool fc2) {
+                  int room, const Adam* adam, bool other) {
   const int panels = panels_of(w.lanes());
   const int64_t stride = w.strip();
   float* g = w.g + (adam != nullptr ? room : units.first) * stride;
@@ -492,7 +492,7 @@ bool tile_weights(Panels values, Panels x, int rows, const Matrix& w, Span units
                 StoreStrips{Strips{g - units.first * stride, stride}});
   bool broken = false;
   for (int u = units.first; adam != nullptr && u < units.last; ++u, g += stride)
-    broken |= step_weights(w, u * stride, g, panels * kPanel, *adam, fc2);
+    broken |= step_weights(w, u * stride, g, panels * kPanel, *adam, other);
   return broken;
 }
 

@@ -204,8 +204,8 @@ struct Steps {
   Vec nothing = Vec::set(0.0f);  // or NaN
 
   PYMICROGPT_INLINE explicit Steps(const Adam& a) : adam(a) {}
-  PYMICROGPT_INLINE void operator()(const Matrix& w, int64_t at, const Vec& g, bool fc2) {
-    const Vec after = adam.update(Vec::load(w.p + at), g, w.m + at, w.v + at, fc2);
+  PYMICROGPT_INLINE void operator()(const Matrix& w, int64_t at, const Vec& g, bool other) {
+    const Vec after = adam.update(Vec::load(w.p + at), g, w.m + at, w.v + at, other);
     after.store(w.p + at);
     nothing = nothing + (after - after);
   }
@@ -214,10 +214,10 @@ struct Steps {
 
 // On `count` weights from `at` on, with gradients g. Whether one of them is not finite.
 bool step_weights(const Matrix& shared, int64_t at, const float* g, int64_t count,
-                  const Adam& adam, bool fc2) {
+                  const Adam& adam, bool other) {
   const Matrix w = shared;  // a copy, which no store can alias
   Steps step(adam);
-  for (int64_t i = 0; i < count; i += Vec::lanes) step(w, at + i, Vec::load(g + i), fc2);
+  for (int64_t i = 0; i < count; i += Vec::lanes) step(w, at + i, Vec::load(g + i), other);
   return step.broken();
 }
 
@@ -300,9 +300,9 @@ void rest_of(const Mlp& mlp, const int32_t* list, int count, const Adam& shared,
   const Adam adam = shared;  // copies, which no store can alias
   const Matrix fc1 = mlp.fc1, fc2 = mlp.fc2;
   const int64_t width = P > 0 ? P * kPanel : fc1.strip();
-  const auto moves = [&](const Matrix& w, int64_t i, bool is_fc2) PYMICROGPT_INLINED {
+  const auto moves = [&](const Matrix& w, int64_t i, bool other) PYMICROGPT_INLINED {
     const Vec before = Vec::load(w.p + i);
-    const Vec after = adam.update(before, Vec::set(0.0f), w.m + i, w.v + i, is_fc2);
+    const Vec after = adam.update(before, Vec::set(0.0f), w.m + i, w.v + i, other);
     after.store(w.p + i);
     return unequal(before, after);
   };
