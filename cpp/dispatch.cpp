@@ -1,9 +1,7 @@
 #include "dispatch.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <stdexcept>
 #include <thread>
 
@@ -12,6 +10,7 @@
 #endif
 
 #include "batch.h"
+#include "block.h"
 #include "params.h"
 #include "tape.h"
 #include "team.h"
@@ -60,14 +59,9 @@ class KernelEngine final : public Engine {
   // or null; who generates tries nothing, and takes it.
   KernelEngine(const Kernels& kernels, const Kernels* rival, const Setup& setup, bool automatic)
       : kernels_(setup.generates && rival != nullptr ? *rival : kernels), rival_(rival),
-        bytes_(checked_bytes(kernels_, setup)), team_(setup.threads),
+        bytes_(checked_bytes(kernels_, setup)), block_(bytes_), state_(block_.data()),
+        team_(setup.threads),
         trial_(team_.size(), automatic, rival != nullptr && !setup.generates) {
-    // calloc, so that pages which nobody touches, most gradients in a training, take no memory.
-    block_.reset(std::calloc(bytes_ + kAlignment, 1));
-    if (block_ == nullptr) throw std::bad_alloc();
-    size_t room = bytes_ + kAlignment;
-    state_ = block_.get();
-    std::align(kAlignment, bytes_, state_, room);
     kernels_.create(state_, setup);
   }
 
@@ -92,11 +86,6 @@ class KernelEngine final : public Engine {
   bool by_rival() const override { return trial_.by_rival(); }
 
  private:
-  static constexpr size_t kAlignment = 64;
-  struct Free {
-    void operator()(void* block) const { std::free(block); }
-  };
-
   double run(const Batch& batch, bool backward, const AdamStep* adam, uint64_t* ticks) {
     struct Work {
       const Kernels& kernels;
@@ -123,8 +112,8 @@ class KernelEngine final : public Engine {
   const Kernels& kernels_;
   const Kernels* const rival_;  // on the same state
   const size_t bytes_;
-  std::unique_ptr<void, Free> block_;
-  void* state_;  // in it
+  const Block block_;
+  void* const state_;  // in it
   Team team_;
   Trial trial_;
 };

@@ -7,6 +7,7 @@ import random
 import re
 import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -449,6 +450,29 @@ def test_a_loss_that_is_no_number_names_its_step():
     with pytest.raises(DivergedError, match=r"nan at step 8; a learning_rate smaller than 0\.5 "):
         check_finite(losses, 7, 0.5)
     check_finite(losses[:1], 7, 0.5)
+
+
+def bytes_on_huge_pages() -> int:
+    """What this process has asked huge pages for, whether it got any or not."""
+    mapping = r"^Size: +(\d+) kB$(?:\n(?!VmFlags).*)*\nVmFlags:.* hg"
+    smaps = Path("/proc/self/smaps").read_text()
+    return sum(int(size) * 1024 for size in re.findall(mapping, smaps, re.MULTILINE))
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="no huge pages here"
+)
+@pytest.mark.parametrize("engine", SIMD)
+def test_a_large_state_is_on_huge_pages(engine):
+    before = bytes_on_huge_pages()
+    small = make(engine)
+    assert bytes_on_huge_pages() == before
+    large = make(engine, config=mg.Config(n_embd=128), batch_size=16)
+    assert bytes_on_huge_pages() - before > 4 << 20
+    large.run(2)
+    del large
+    assert bytes_on_huge_pages() == before
+    assert small.run(1)
 
 
 def test_nothing_of_the_corpus_is_worked_out_twice(tmp_path, monkeypatch):
