@@ -70,19 +70,40 @@ struct Adam {
   // The new parameter; the moments are updated where they are. `other` root: half of all weights,
   // always the same ones, take it, so that roots do not all wait for one unit.
   PYMICROGPT_INLINE Vec update(Vec p, Vec g, float* m, float* v, bool other) const {
-    const Vec root = flush_below(kLeastRoot, g);
-    const Vec m1 = flush_below(kLeast, fma(beta1, Vec::load(m), g));
-    const Vec v1 = flush_below(kLeastSquare, fma(beta2, Vec::load(v), root * root));
+    Vec m1 = Vec::load(m), v1 = Vec::load(v);
+    const Vec after = update(p, g, m1, v1, other);
     m1.store(m);
     v1.store(v);
-    const Vec v_root = other ? other_sqrt(v1) : sqrt(v1);
-    return fma(m1, reciprocal(fma(scale, v_root, eps)), p);
+    return after;
+  }
+  PYMICROGPT_INLINE Vec update(Vec p, Vec g, Vec& m, Vec& v, bool other) const {
+    const Vec root = flush_below(kLeastRoot, g);
+    m = flush_below(kLeast, fma(beta1, m, g));
+    v = flush_below(kLeastSquare, fma(beta2, v, root * root));
+    const Vec v_root = other ? other_sqrt(v) : sqrt(v);
+    return fma(m, reciprocal(fma(scale, v_root, eps)), p);
   }
 
  private:
   // So that the sum below the moment is neither infinite nor zero: no rate below 1e-18 moves a
   // weight above 1e-10, and of one that would make these denormal all weights are infinite.
   static double bounded(double x, double most) { return x < 1e-37 ? 1e-37 : x < most ? x : most; }
+};
+
+// The steps of Adam that are behind us, as far as some weights have still to take them.
+struct Recent {
+  static constexpr uint64_t kept = 8;
+  Adam* steps;     // (kept)
+  uint64_t count;  // of all
+
+  PYMICROGPT_INLINE void add(const Adam& adam) { steps[count++ % kept] = adam; }
+  PYMICROGPT_INLINE const Adam& back(int i) const {  // the last: 1
+    return steps[(count - static_cast<uint64_t>(i)) % kept];
+  }
+  // Of `kept` steps in a row, one.
+  PYMICROGPT_INLINE bool is_turn_of(int unit) const {
+    return (count + static_cast<uint64_t>(unit)) % kept == 0;
+  }
 };
 
 // Whether the update of a weight without gradient is smaller in the step `now` than it was in the

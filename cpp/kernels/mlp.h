@@ -419,6 +419,7 @@ void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* 
                   {0, mlp.units},
                   Hidden(mlp, first, rows.last));
   }
+  settle_active(mlp, rows.last);
   if (!Vec::compact && mlp.narrow)
     return each_row_panel(rows, [&](int p, int some) {
       find_active(mlp, p);

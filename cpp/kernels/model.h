@@ -35,6 +35,7 @@ struct State {
   Config config;
   double beta1, beta2;
   AdamStep before;  // the last step
+  Recent recent;
   Heads heads{Config{1, 1, 1, 1, 2}};
   PrefixBuilder builder;
   int capacity;  // rows that there is room for
@@ -77,6 +78,7 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   Arena arena{block};
   arena.take<State>(1);
   s.layers = arena.take<Layer>(c.n_layer);
+  s.recent.steps = arena.take<Adam>(Recent::kept);
   s.builder.create(arena, c, setup.batch_size, setup.prefix_sharing, levels);
 
   // Panels of a power of two do not all start in the same set of the cache. And a load waits for an
@@ -143,6 +145,7 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
     mlp.way = arena.take<Way>(row_panels);
     mlp.tiles = arena.take<int32_t>(panels_of(4 * C));
     mlp.still = arena.take<int32_t>(padded);
+    mlp.due = arena.take<int32_t>(padded);
     return mlp;
   };
   const auto scalars = [&] { return arena.take<float>(s.capacity); };
@@ -158,6 +161,8 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   shared_mlp.narrow = !Vec::compact && few && panels_of(C) <= 2;
   shared_mlp.by_unit = panels_of(C) > 1 || shared_mlp.narrow;
   shared_mlp.skip_zeros = setup.skip_zeros;
+  shared_mlp.may_wait = setup.threads == 1 && panels_of(C) >= 8;
+  shared_mlp.recent = &s.recent;
   shared_mlp.mask_units = (4 * C + 63) / 64 * 64;
   if (shared_mlp.by_unit) {
     shared_mlp.dh = by_rows_of(4 * C);
@@ -357,7 +362,10 @@ double run(State& s, const Call& call, const Adam* adam, Clock clock) {
   forward(w);
   if (call.backward) backward(w, adam, adam != nullptr && calm(s.before, *call.adam));
   w.wait();
-  if (call.rank == 0 && adam != nullptr) s.before = *call.adam;
+  if (call.rank == 0 && adam != nullptr) {
+    s.before = *call.adam;
+    s.recent.add(*adam);
+  }
   return call.rank == 0 ? total_loss(s.nll, w.prefixes) : 0.0;
 }
 

@@ -43,8 +43,11 @@ struct Mlp {
   Way* way;          // (row panels)
   int32_t* tiles;    // (panels of units) the same for their weights
   int32_t* still;    // (units) 0: moves; else 1 + the steps whose decay is due, see catch_up
-  bool skip_zeros;   // else every unit counts as active
-  int not_finite;    // set when a weight is infinite or NaN: its product with zero is not zero
+  bool may_wait;     // rows of fc2, for their steps without gradient: see settle
+  int32_t* due;      // (units) how many such steps they have still to take
+  const Recent* recent;
+  bool skip_zeros;  // else every unit counts as active
+  int not_finite;   // set when a weight is infinite or NaN: its product with zero is not zero
 
   PYMICROGPT_INLINE bool all() const { return !skip_zeros || not_finite != 0; }
   PYMICROGPT_INLINE void note(bool broken) {
@@ -258,8 +261,29 @@ PYMICROGPT_NOINLINE void wake(const Mlp& mlp, int unit, Vec beta1, Vec beta2) {
   }
   mlp.still[unit] = 0;
 }
+
+// Where weights and moments are more than the second cache holds, a unit that is active nowhere
+// takes a step in fc1 alone, by which it may become active. Its row of fc2, which nobody reads
+// meanwhile, takes its steps several at once, in registers.
+PYMICROGPT_NOINLINE void settle(const Mlp& mlp, int unit) {
+  const Matrix w = mlp.fc2;  // copies, which no store can alias
+  const Recent recent = *mlp.recent;
+  const int due = mlp.due[unit];
+  const int64_t width = w.strip();
+  for (int64_t at = unit * width; at < (unit + 1) * width; at += Vec::lanes) {
+    Vec p = Vec::load(w.p + at), m = Vec::load(w.m + at), v = Vec::load(w.v + at);
+    for (int i = due; i > 0; --i)
+      p = recent.back(i).update(p, Vec::set(0.0f), m, v, true);
+    p.store(w.p + at);
+    m.store(w.m + at);
+    v.store(w.v + at);
+  }
+  mlp.due[unit] = 0;
+}
+
 PYMICROGPT_INLINE void catch_up(const Mlp& mlp, int unit, Vec beta1, Vec beta2) {
   if (mlp.still[unit] > 0) wake(mlp, unit, beta1, beta2);
+  if (!Vec::compact && mlp.due[unit] > 0) settle(mlp, unit);
 }
 
 void catch_up_all(const Mlp& mlp, float beta1, float beta2) {
@@ -308,16 +332,18 @@ void rest_of(const Mlp& mlp, const int32_t* list, int count, const Adam& shared,
   };
   for (int i = 0; i < count; ++i) {
     const int unit = list[i] / kPanel;
-    if (mlp.still[unit] > 0) {
-      if (calm) {
-        ++mlp.still[unit];
-        continue;
-      }
-      catch_up(mlp, unit, adam.beta1, adam.beta2);
+    if (mlp.still[unit] > 0 && calm) {
+      ++mlp.still[unit];
+      continue;
     }
-    unsigned moved = 0;
-    for (int64_t at = unit * width; at < (unit + 1) * width; at += Vec::lanes)
-      moved |= moves(fc1, at, false) | moves(fc2, at, true);
+    const bool waits = !Vec::compact && mlp.may_wait && !mlp.recent->is_turn_of(unit);
+    if (!waits || mlp.still[unit] > 0) catch_up(mlp, unit, adam.beta1, adam.beta2);
+    unsigned moved = waits;  // of one that waits nobody knows
+    for (int64_t at = unit * width; at < (unit + 1) * width; at += Vec::lanes) {
+      moved |= moves(fc1, at, false);
+      if (!waits) moved |= moves(fc2, at, true);
+    }
+    mlp.due[unit] += waits;
     mlp.still[unit] = moved == 0;
   }
 }
@@ -329,6 +355,18 @@ void rest(const Mlp& mlp, const int32_t* list, int count, const Adam& adam, bool
     with_one_of<2, 4, 8>(panels_of(mlp.fc1.ins), [&](auto P) {
       rest_of<P.value>(mlp, list, count, adam, calm);
     });
+}
+
+// Before rows of fc2 are read: those of the units that are active in some row.
+void settle_active(const Mlp& mlp, int rows) {
+  if (Vec::compact || !mlp.may_wait) return;
+  for (int first = 0; first < mlp.units; first += 64) {
+    const Split split(mlp, {first, first + 64 < mlp.units ? first + 64 : mlp.units}, rows);
+    for (int i = 0; i < split.actives; ++i) {
+      const int unit = split.active[i] / kPanel;
+      if (mlp.due[unit] > 0) settle(mlp, unit);
+    }
+  }
 }
 
 // The hidden values of a batch of `rows` that are not zero, and the units that are active or at
