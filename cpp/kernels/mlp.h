@@ -15,11 +15,12 @@ namespace {
 // not stay in the cache between their pairs.
 PYMICROGPT_INLINE bool worth_tiles(int pairs, int all, int panels, bool many_rows) {
   const int vectors = panels * kVectors;
-  const float share = many_rows ? 0.4f : vectors < 4 ? 0.125f * static_cast<float>(vectors) : 0.5f;
+  const float share = vectors < 4 ? 0.125f * static_cast<float>(vectors) : many_rows ? 0.4f : 0.5f;
   return static_cast<float>(pairs) > share * static_cast<float>(all);
 }
 PYMICROGPT_INLINE Way way_of(const Mlp& mlp, int pairs, int all) {
   if (worth_tiles(pairs, all, panels_of(mlp.fc1.ins), false)) return Way::tiles;
+  if (mlp.all()) return Way::every;
   return mlp.fits() || pairs <= all / kListed ? Way::lists : Way::parts;
 }
 
@@ -62,6 +63,12 @@ PYMICROGPT_INLINE void groups_of_units(Span units, F f) {
   for (int n = first; n < last; ++n)
     for (int p = 0; p < panels; ++p)
       Vec16::load(from.at(p, int64_t{n} * kPanel)).store(to.at(p, n));
+}
+
+// All units count as active in the first `rows` rows of a panel.
+PYMICROGPT_INLINE void activate(const Mlp& mlp, int panel, int rows) {
+  for (int u = 0; u < mlp.units; ++u)
+    mlp.active[int64_t{panel} * mlp.mask_units + u] = static_cast<uint16_t>((1u << rows) - 1);
 }
 
 // The active units of each row of a panel, as bits.
@@ -183,24 +190,37 @@ PYMICROGPT_INLINE void each_row_panel(const Mlp& mlp, Span rows, Way way, F f) {
     if (mlp.way[panel] == way) f(panel, some);
   });
 }
-
-// The dense panels, as many as stand side by side at once, by the matrix unit.
-template <class Then>
-[[maybe_unused]] void sum_runs(const Mlp& mlp, Panels values, Strips w, int panels, Span rows,
-                               const Then& then) {
+// The panels that are summed by tiles.
+template <class F>
+PYMICROGPT_INLINE void each_tiled_panel(const Mlp& mlp, Span rows, F f) {
+  each_row_panel(rows, [&](int panel, int some) {
+    if (mlp.way[panel] >= Way::tiles) f(panel, some);
+  });
+}
+// f(their rows) for panels that go one way, as many as stand side by side at once.
+template <class F>
+[[maybe_unused]] void each_run(const Mlp& mlp, Span rows, Way way, F f) {
   int run = 0;  // rows
   each_row_panel(rows, [&](int panel, int some) {
     const int end = panel * kPanel + some;
-    run = mlp.way[panel] == Way::tiles ? run + some : 0;
-    if (run == 0 || (end < rows.last && mlp.way[panel + 1] == Way::tiles)) return;
-    const int first = end - run;
-    const Tile y = then.tile(first, 0);
-    Unit::sum({run, panels, mlp.units,
-               values.at(first / kPanel, 0), kPanel, values.stride, false,
-               w.data, w.stride, kPanel,
-               y.first, y.row_step, y.panel_step});
-    finish(panels, {first, end}, then);
+    run = mlp.way[panel] == way ? run + some : 0;
+    if (run > 0 && (end >= rows.last || mlp.way[panel + 1] != way)) f(Span{end - run, end});
   });
+}
+
+// By the matrix unit.
+template <class Then>
+[[maybe_unused]] void sum_runs(const Mlp& mlp, Panels values, Strips w, int panels, Span rows,
+                               const Then& then) {
+  for (const Way way : {Way::tiles, Way::every})
+    each_run(mlp, rows, way, [&](Span run) {
+      const Tile y = then.tile(run.first, 0);
+      Unit::sum({run.last - run.first, panels, mlp.units,
+                 values.at(run.first / kPanel, 0), kPanel, values.stride, false,
+                 w.data, w.stride, kPanel,
+                 y.first, y.row_step, y.panel_step});
+      finish(panels, run, then);
+    });
 }
 
 template <class Then>
@@ -232,7 +252,7 @@ void sum_units(const Mlp& mlp, Panels values, const Matrix& matrix, Span rows, c
   each_block(mlp.units, {rows.first / kPanel * kPanel, rows.last}, [&](Span part, Span block) {
     split_evenly(panels, Vec::tile_panels, [&](int panel, int some) {
       with_up_to<Vec::tile_panels>(some, [&](auto P) {
-        each_row_panel(mlp, block, Way::tiles, [&](int row_panel, int some_rows) {
+        each_tiled_panel(mlp, block, [&](int row_panel, int some_rows) {
           sum_all<P.value>(mlp, values, w, row_panel, some_rows, panel, part, then);
         });
       });
@@ -310,11 +330,33 @@ void part_gradients(const Mlp& mlp, int row_panel, int rows, int part) {
   }
 }
 
-// Of all pairs in dense panels. Some units at a time, whose weights stay in the cache.
+// Of all pairs in dense panels, with rows in the lanes as in forward.
+struct HiddenGradient {
+  static constexpr bool as_is = false;
+  Panels dh, h;
+  PYMICROGPT_INLINE HiddenGradient(const Mlp& mlp, int first_panel)
+      : dh{mlp.dh.at(first_panel, 0), mlp.dh.stride}, h{mlp.h.at(first_panel, 0), mlp.h.stride} {}
+  PYMICROGPT_INLINE Tile tile(int unit, int panel) const { return dh.tile(unit, panel); }
+  PYMICROGPT_INLINE void operator()(int unit, int panel, float* to, const Vec16& sum) const {
+    const Vec16 value = Vec16::load(h.at(panel, int64_t{unit} * kPanel));
+    where_greater(value, Vec16::set(0.0f), sum).store(to);
+  }
+};
+[[maybe_unused]] void tile_gradients(const Mlp& mlp, Panels dx2, Span rows) {
+  each_run(mlp, rows, Way::tiles, [&](Span run) {
+    const int C = mlp.fc2.outs, first = run.first / kPanel, last = panels_of(run.last);
+    transpose_rows(mlp.mt, dx2, panels_of(C), first, last);
+    whole_product(mlp.weights(mlp.fc2), C, Panels{mlp.mt.at(first, 0), mlp.mt.stride}, last - first,
+                  {0, mlp.units}, HiddenGradient(mlp, first));
+  });
+}
+
+// And where all pairs merely count as active. Some units at a time, whose weights stay in the cache.
 void all_gradients(const Mlp& mlp, Panels dx2, Span rows) {
   const int panels = panels_of(mlp.fc2.outs), most = panels < 16 ? 384 / panels : 24;
   split_evenly(mlp.units, most, [&](int first, int some) {
-    each_row_panel(mlp, rows, Way::tiles, [&](int row_panel, int some_rows) {
+    each_tiled_panel(mlp, rows, [&](int row_panel, int some_rows) {
+      if (!Vec::compact && mlp.way[row_panel] == Way::tiles) return;  // tile_gradients
       for (int r = 0; r < some_rows; r += 4)
         groups_of_units({first, first + some}, [&](int unit, auto U) {
           const Strips w = mlp.weights(mlp.fc2);
@@ -419,17 +461,19 @@ void mlp_forward(const Mlp& mlp, Panels m, Panels x1, Panels x2, const int32_t* 
                   {0, mlp.units},
                   Hidden(mlp, first, rows.last));
   }
-  settle_active(mlp, rows.last);
   if (!Vec::compact && mlp.narrow)
     return each_row_panel(rows, [&](int p, int some) {
+      if (mlp.all()) activate(mlp, p, some);
       find_active(mlp, p);
       sum_narrow(mlp, mlp.h, mlp.fc2, p, some, Residual{x2, x1, self});
     });
   each_row_panel(rows, [&](int p, int some) {
     mlp.way[p] = way_of(mlp, count_pairs(mlp, p, {0, mlp.units}), some * mlp.units);
+    if (mlp.all()) activate(mlp, p, some);
     if (mlp.way[p] == Way::parts) find_bits(mlp, p);
     if (mlp.way[p] == Way::lists) find_lists(mlp, p, some);
   });
+  settle_active(mlp, rows.last);
   sum_units(mlp, mlp.h, mlp.fc2, rows, Residual{x2, x1, self});
 }
 
@@ -452,6 +496,7 @@ void mlp_backward(const Mlp& mlp, Panels dx2, Panels dm, Span rows, int all_rows
       });
       sum_narrow(mlp, mlp.dh, mlp.fc1, p, some, Store{dm});
     });
+  if constexpr (!Vec::compact) tile_gradients(mlp, dx2, rows);
   all_gradients(mlp, dx2, rows);
   each_row_panel(mlp, rows, Way::lists, [&](int p, int some) {
     list_gradients(mlp, dx2, p, some);
@@ -501,7 +546,7 @@ bool tile_weights(Panels values, Panels x, int rows, const Matrix& w, Span units
 // another step; tiles read all of it.
 void clear_gradients(const Mlp& mlp, Span units, int rows) {
   for (int p = 0; p * kPanel < rows; ++p)
-    for (int u = units.first; mlp.way[p] != Way::tiles && u < units.last; ++u) {
+    for (int u = units.first; mlp.way[p] < Way::tiles && u < units.last; ++u) {
       float* dh = mlp.dh.at(p, int64_t{u} * kPanel);
       const Vec16 h = Vec16::load(mlp.h.at(p, int64_t{u} * kPanel));
       where_greater(h, Vec16::set(0.0f), Vec16::load(dh)).store(dh);
@@ -564,7 +609,7 @@ void mlp_weights(Mlp& mlp, Panels m, Panels dx2, int rows, const Adam* adam, boo
     const Span units = unit_panel(mlp, group);
     int pairs = 0;
     for (int p = 0; p * kPanel < rows; ++p) pairs += count_pairs(mlp, p, units);
-    mlp.tiles[group] = worth_tiles(pairs, rows * (units.last - units.first), 2 * panels, many);
+    mlp.tiles[group] = worth_tiles(pairs, rows * (units.last - units.first), panels, many);
   }
   for (int first = mine.first, last = first; first < mine.last; first = last) {
     while (last < mine.last && last - first < strip && mlp.tiles[last]) ++last;

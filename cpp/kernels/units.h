@@ -16,8 +16,9 @@ namespace {
 
 // How the rows of a panel are summed: with few active units, four at a time over lists of them;
 // with more, over 64 units at a time of all rows, whose weights then stay in the cache; with most,
-// by tiles.
-enum class Way : int32_t { lists, parts, tiles };
+// by tiles. `every`: by tiles only because all units are to count as active; sums whose order
+// depends on the way, those of dh, are as of lists.
+enum class Way : int32_t { lists, parts, tiles, every };
 // Of so many pairs one at most is listed, where weights do not fit the first cache.
 constexpr int kListed = 10;
 
@@ -74,26 +75,25 @@ struct Mlp {
 };
 
 // Relu with rows in the lanes, for which the unit is a row: keeps which of the sixteen are not
-// zero, or all, and of the panel `last` at most those in `kept`.
+// zero, of the panel `last` at most those in `kept`.
 struct Hidden {
   static constexpr bool as_is = false;
   Panels h;
   uint16_t* active;
   int mask_units;
-  unsigned all, kept;
+  unsigned kept;
   int last;
   PYMICROGPT_INLINE Hidden(const Mlp& mlp, int first_panel, int end)
       : h{mlp.h.at(first_panel, 0), mlp.h.stride},
         active(mlp.active + int64_t{first_panel} * mlp.mask_units), mask_units(mlp.mask_units),
-        all(mlp.all() ? 0xffff : 0), kept((2u << (end - 1) % kPanel) - 1),
-        last((end - 1) / kPanel - first_panel) {}
+        kept((2u << (end - 1) % kPanel) - 1), last((end - 1) / kPanel - first_panel) {}
   PYMICROGPT_INLINE Tile tile(int unit, int panel) const { return h.tile(unit, panel); }
   // Rows: Vec16, or VecUpTo<8> where there are no more.
   template <class Rows>
   PYMICROGPT_INLINE void operator()(int unit, int panel, float* to, const Rows& sum) const {
     const Rows zero = Rows::set(0.0f), value = max(zero, sum);  // in this order NaN stays NaN
     value.store(to);
-    const unsigned bits = (all | unequal(value, zero)) & (panel == last ? kept : 0xffff);
+    const unsigned bits = unequal(value, zero) & (panel == last ? kept : 0xffff);
     active[int64_t{panel} * mask_units + unit] = static_cast<uint16_t>(bits);
   }
 };
