@@ -11,15 +11,20 @@
 namespace microgpt {
 namespace {
 
-// Whether so many of all pairs are active that tiles are faster than lists: measured. Many rows do
-// not stay in the cache between their pairs.
-PYMICROGPT_INLINE bool worth_tiles(int pairs, int all, int panels, bool many_rows) {
-  const int vectors = panels * kVectors;
-  const float share = vectors < 4 ? 0.125f * static_cast<float>(vectors) : many_rows ? 0.4f : 0.5f;
+// Of so many pairs more are active than this share: then tiles are faster than lists. Measured.
+PYMICROGPT_INLINE bool worth_tiles(int pairs, int all, float share) {
   return static_cast<float>(pairs) > share * static_cast<float>(all);
 }
+PYMICROGPT_INLINE float share_for_sums(int panels) {
+  const int vectors = panels * kVectors;
+  return vectors < 4 ? 0.125f * static_cast<float>(vectors) : 0.5f;
+}
+// Many rows do not stay in the cache between their pairs.
+PYMICROGPT_INLINE float share_for_weights(int panels, bool many_rows) {
+  return panels * kVectors < 4 ? 0.35f : many_rows ? 0.4f : 0.5f;
+}
 PYMICROGPT_INLINE Way way_of(const Mlp& mlp, int pairs, int all) {
-  if (worth_tiles(pairs, all, panels_of(mlp.fc1.ins), false)) return Way::tiles;
+  if (worth_tiles(pairs, all, share_for_sums(panels_of(mlp.fc1.ins)))) return Way::tiles;
   if (mlp.all()) return Way::every;
   return mlp.fits() || pairs <= all / kListed ? Way::lists : Way::parts;
 }
@@ -351,7 +356,7 @@ struct HiddenGradient {
   });
 }
 
-// And where all pairs merely count as active. Some units at a time, whose weights stay in the cache.
+// And where all pairs merely count as active. Some units at a time, whose weights stay in a cache.
 void all_gradients(const Mlp& mlp, Panels dx2, Span rows) {
   const int panels = panels_of(mlp.fc2.outs), most = panels < 16 ? 384 / panels : 24;
   split_evenly(mlp.units, most, [&](int first, int some) {
@@ -609,7 +614,8 @@ void mlp_weights(Mlp& mlp, Panels m, Panels dx2, int rows, const Adam* adam, boo
     const Span units = unit_panel(mlp, group);
     int pairs = 0;
     for (int p = 0; p * kPanel < rows; ++p) pairs += count_pairs(mlp, p, units);
-    mlp.tiles[group] = worth_tiles(pairs, rows * (units.last - units.first), panels, many);
+    mlp.tiles[group] = worth_tiles(pairs, rows * (units.last - units.first),
+                                   share_for_weights(panels, many));
   }
   for (int first = mine.first, last = first; first < mine.last; first = last) {
     while (last < mine.last && last - first < strip && mlp.tiles[last]) ++last;
