@@ -16,8 +16,7 @@ PYMICROGPT_INLINE bool worth_tiles(int pairs, int all, float share) {
   return static_cast<float>(pairs) > share * static_cast<float>(all);
 }
 PYMICROGPT_INLINE float share_for_sums(int panels) {
-  const int vectors = panels * kVectors;
-  return vectors < 4 ? 0.125f * static_cast<float>(vectors) : 0.5f;
+  return 0.55f - 0.6f / static_cast<float>(panels * kVectors);
 }
 // Many rows do not stay in the cache between their pairs.
 PYMICROGPT_INLINE float share_for_weights(int panels, bool many_rows) {
