@@ -15,15 +15,16 @@ namespace {
 PYMICROGPT_INLINE bool worth_tiles(int pairs, int all, float share) {
   return static_cast<float>(pairs) > share * static_cast<float>(all);
 }
-PYMICROGPT_INLINE float share_for_sums(int panels) {
-  return 0.55f - 0.6f / static_cast<float>(panels * kVectors);
+PYMICROGPT_INLINE float share_for_sums(const Mlp& mlp) {
+  const int vectors = panels_of(mlp.fc1.ins) * kVectors;
+  return mlp.few ? 0.5f : 0.55f - 0.6f / static_cast<float>(vectors);
 }
 // Many rows do not stay in the cache between their pairs.
 PYMICROGPT_INLINE float share_for_weights(int panels, bool many_rows) {
   return panels * kVectors < 4 ? 0.35f : many_rows ? 0.4f : 0.5f;
 }
 PYMICROGPT_INLINE Way way_of(const Mlp& mlp, int pairs, int all) {
-  if (worth_tiles(pairs, all, share_for_sums(panels_of(mlp.fc1.ins)))) return Way::tiles;
+  if (worth_tiles(pairs, all, share_for_sums(mlp))) return Way::tiles;
   if (mlp.all()) return Way::every;
   return mlp.fits() || pairs <= all / kListed ? Way::lists : Way::parts;
 }

@@ -337,13 +337,16 @@ void rest_of(const Mlp& mlp, const int32_t* list, int count, const Adam& shared,
       continue;
     }
     const bool waits = !Vec::compact && mlp.may_wait && !mlp.recent->is_turn_of(unit);
-    if (!waits || mlp.still[unit] > 0) catch_up(mlp, unit, adam.beta1, adam.beta2);
-    unsigned moved = waits;  // of one that waits nobody knows
-    for (int64_t at = unit * width; at < (unit + 1) * width; at += Vec::lanes) {
-      moved |= moves(fc1, at, false);
-      if (!waits) moved |= moves(fc2, at, true);
+    if (waits && mlp.still[unit] == 0) {
+      for (int64_t at = unit * width; at < (unit + 1) * width; at += Vec::lanes)
+        moves(fc1, at, false);
+      ++mlp.due[unit];
+      continue;
     }
-    mlp.due[unit] += waits;
+    catch_up(mlp, unit, adam.beta1, adam.beta2);
+    unsigned moved = 0;
+    for (int64_t at = unit * width; at < (unit + 1) * width; at += Vec::lanes)
+      moved |= moves(fc1, at, false) | moves(fc2, at, true);
     mlp.still[unit] = moved == 0;
   }
 }
