@@ -1,5 +1,5 @@
-// The memory of an engine's state: zeros, of which what nobody touches, most gradients in a
-// training, takes no room in the machine.
+// The memory of an engine's state: zeros, of which pages that nobody touches, most gradients of a
+// small one in a training, take no room in the machine.
 #pragma once
 #include <cstddef>
 #include <cstdlib>
@@ -17,11 +17,11 @@ namespace microgpt {
 class Block {
  public:
   explicit Block(size_t bytes)  // throws std::bad_alloc
-      : huge_(kHugePages && bytes >= 2 * kHugePage), bytes_(bytes + (huge_ ? kHugePage : kLine)),
+      : huge_(kHugePages && bytes >= 2 * kHugePage), bytes_(bytes + alignment()),
         all_(huge_ ? map(bytes_) : std::calloc(bytes_, 1)), data_(all_) {
     if (all_ == nullptr) throw std::bad_alloc();
     size_t room = bytes_;
-    std::align(bytes_ - bytes, bytes, data_, room);
+    std::align(alignment(), bytes, data_, room);
     if (huge_) advise(data_, bytes / kHugePage * kHugePage);
   }
   ~Block() {
@@ -38,6 +38,7 @@ class Block {
   // collide in the cache, and are too many for the first table of addresses. It is mapped, since
   // what the heap hands out may have small pages already.
   static constexpr size_t kHugePage = size_t{2} << 20;
+  size_t alignment() const { return huge_ ? kHugePage : kLine; }
 #if defined(MADV_HUGEPAGE)
   static constexpr bool kHugePages = true;
   static void* map(size_t bytes) {

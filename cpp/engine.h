@@ -26,9 +26,11 @@ struct Draw {
 
 // Shares of what the MLP multiplied in the last step that was not zero, means over the layers.
 struct Activity {
-  double values = 0.0;   // hidden values that are not zero
-  double units = 0.0;    // hidden units that are active in some row
-  double resting = 0.0;  // hidden units that stand still: no gradient, no step of Adam that counts
+  double values = 0.0;  // hidden values that are not zero
+  double units = 0.0;   // hidden units that are active in some row
+  // Hidden units that stand still: no gradient, no step of Adam that counts. Wide models find that
+  // out up to seven steps late.
+  double resting = 0.0;
 };
 
 // An engine owns the parameters and the Adam moments of one model in whatever layout it likes.

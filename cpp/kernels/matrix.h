@@ -100,7 +100,7 @@ struct Recent {
   PYMICROGPT_INLINE const Adam& back(int i) const {  // the last: 1
     return steps[(count - static_cast<uint64_t>(i)) % kept];
   }
-  // Of `kept` steps in a row, one.
+  // Once in `kept` steps.
   PYMICROGPT_INLINE bool is_turn_of(int unit) const {
     return (count + static_cast<uint64_t>(unit)) % kept == 0;
   }

@@ -11,7 +11,8 @@
 namespace microgpt {
 namespace {
 
-// Of so many pairs more are active than this share: then tiles are faster than lists. Measured.
+// Whether more than this share of all pairs is active, from where on tiles are faster than lists:
+// measured.
 PYMICROGPT_INLINE bool worth_tiles(int pairs, int all, float share) {
   return static_cast<float>(pairs) > share * static_cast<float>(all);
 }
@@ -356,7 +357,7 @@ struct HiddenGradient {
   });
 }
 
-// And where all pairs merely count as active. Some units at a time, whose weights stay in a cache.
+// And by dot products, as of lists. Some units at a time, whose weights stay in the cache.
 void all_gradients(const Mlp& mlp, Panels dx2, Span rows) {
   const int panels = panels_of(mlp.fc2.outs), most = panels < 16 ? 384 / panels : 24;
   split_evenly(mlp.units, most, [&](int first, int some) {

@@ -161,7 +161,6 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   shared_mlp.narrow = !Vec::compact && few && panels_of(C) <= 2;
   shared_mlp.by_unit = panels_of(C) > 1 || shared_mlp.narrow;
   shared_mlp.skip_zeros = setup.skip_zeros;
-  shared_mlp.may_wait = setup.threads == 1 && panels_of(C) >= 8;
   shared_mlp.recent = &s.recent;
   shared_mlp.mask_units = (4 * C + 63) / 64 * 64;
   if (shared_mlp.by_unit) {
@@ -356,7 +355,10 @@ template <class Clock>
 double run(State& s, const Call& call, const Adam* adam, Clock clock) {
   const FlushDenormals flush;
   Worker<Clock> w{s, s.builder.prefixes(), call, {call.rank, call.size}, clock};
-  if (call.rank == 0) build_prefixes(s.builder, *call.batch);
+  if (call.rank == 0) {
+    build_prefixes(s.builder, *call.batch);
+    for (int i = 0; i < s.config.n_layer; ++i) let_wait(s.layers[i].mlp, call.size == 1);
+  }
   w.clock.mark(Phase::batch);
   w.wait();
   forward(w);

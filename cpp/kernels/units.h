@@ -16,8 +16,8 @@ namespace {
 
 // How the rows of a panel are summed: with few active units, four at a time over lists of them;
 // with more, over 64 units at a time of all rows, whose weights then stay in the cache; with most,
-// by tiles. `every`: by tiles only because all units are to count as active; sums whose order
-// depends on the way, those of dh, are as of lists.
+// by tiles. `every`: by tiles only because all units are to count as active; dh, the order of whose
+// sums depends on the way, is as by lists. (In compact code it always is.)
 enum class Way : int32_t { lists, parts, tiles, every };
 // Of so many pairs one at most is listed, where weights do not fit the first cache.
 constexpr int kListed = 10;
@@ -34,7 +34,7 @@ struct Mlp {
   // By unit. A panel of rows has lists of the units active in some of each four of its rows,
   // ascending.
   int mask_units;    // units rounded up to 64
-  Panels mt;         // (row panels, C, 16 rows): m transposed; few rows, dx2 too, in pairs
+  Panels mt;         // (row panels, C, 16 rows): m transposed, then dx2; of few rows, in pairs
   Strips dx2_rows;   // (rows, C): dx2, row by row
   uint16_t* active;  // (row panels, mask_units) bit r: the unit is active in row r of the panel
   uint64_t* bits;    // (rows, mask_units / 64) the same by row
@@ -44,7 +44,7 @@ struct Mlp {
   Way* way;          // (row panels)
   int32_t* tiles;    // (panels of units) the same for their weights
   int32_t* still;    // (units) 0: moves; else 1 + the steps whose decay is due, see catch_up
-  bool may_wait;     // rows of fc2, for their steps without gradient: see settle
+  bool may_wait;     // rows of fc2 may, for their steps without gradient: see settle
   int32_t* due;      // (units) how many such steps they have still to take
   const Recent* recent;
   bool skip_zeros;  // else every unit counts as active
@@ -263,8 +263,8 @@ PYMICROGPT_NOINLINE void wake(const Mlp& mlp, int unit, Vec beta1, Vec beta2) {
 }
 
 // Where weights and moments are more than the second cache holds, a unit that is active nowhere
-// takes a step in fc1 alone, by which it may become active. Its row of fc2, which nobody reads
-// meanwhile, takes its steps several at once, in registers.
+// takes a step in fc1 alone, by which it may become active. Its row of fc2, which meets zeros only
+// until then, takes its steps several at once, in registers.
 PYMICROGPT_NOINLINE void settle(const Mlp& mlp, int unit) {
   const Matrix w = mlp.fc2;  // copies, which no store can alias
   const Recent recent = *mlp.recent;
@@ -284,6 +284,14 @@ PYMICROGPT_NOINLINE void settle(const Mlp& mlp, int unit) {
 PYMICROGPT_INLINE void catch_up(const Mlp& mlp, int unit, Vec beta1, Vec beta2) {
   if (mlp.still[unit] > 0) wake(mlp, unit, beta1, beta2);
   if (!Vec::compact && mlp.due[unit] > 0) settle(mlp, unit);
+}
+
+// For one call. Several threads would have to find out together which rows to settle.
+void let_wait(Mlp& mlp, bool alone) {
+  if (Vec::compact || !mlp.by_unit) return;
+  for (int unit = 0; !alone && unit < mlp.units; ++unit)
+    if (mlp.due[unit] > 0) settle(mlp, unit);
+  mlp.may_wait = alone && panels_of(mlp.fc1.ins) >= 8;
 }
 
 void catch_up_all(const Mlp& mlp, float beta1, float beta2) {

@@ -58,6 +58,7 @@ class Model32 final : public Engine {
   double gradient(const Batch& batch) override { return run(batch, true, nullptr); }
   double step(const Batch& batch, const AdamStep& adam) override { return run(batch, true, &adam); }
   double loss(const Batch& batch) override { return run(batch, false, nullptr); }
+  bool alone = false;  // one thread does the next calls
   Activity activity() const override {
     return kernels_.activity(const_cast<Model32*>(this)->state());
   }
@@ -90,18 +91,18 @@ class Model32 final : public Engine {
 
   double run(const Batch& batch, bool backward, const AdamStep* adam) {
     Work work{*this,
-              {&batch, backward, adam, nullptr, 0, team_.size(),
+              {&batch, backward, adam, nullptr, 0, alone ? 1 : team_.size(),
                [](void* team) { static_cast<Team*>(team)->barrier(); }, &team_},
               0};
-    team_.run(
-        [](void* arg, int rank) {
-          Work& w = *static_cast<Work*>(arg);
-          Call call = w.call;
-          call.rank = rank;
-          const double loss = w.model.kernels_.run(w.model.state(), call);
-          if (rank == 0) w.loss = loss;
-        },
-        &work);
+    const auto part = [](void* arg, int rank) {
+      Work& w = *static_cast<Work*>(arg);
+      Call call = w.call;
+      call.rank = rank;
+      const double loss = w.model.kernels_.run(w.model.state(), call);
+      if (rank == 0) w.loss = loss;
+    };
+    if (alone) part(&work, 0);
+    else team_.run(part, &work);
     return work.loss;
   }
 
@@ -366,9 +367,11 @@ void test_zeros(const Kernels& kernels) {
   double least = 1, most = 0, resting = 0;
   for (const Config& config :
        {Config{1, 16, 4, 16, 27}, Config{1, 32, 4, 16, 27}, Config{2, 20, 4, 8, 27},
-        Config{3, 6, 2, 16, 27}, Config{2, 48, 1, 5, 9}, Config{1, 144, 4, 16, 27}})
+        Config{3, 6, 2, 16, 27}, Config{2, 48, 1, 5, 9}, Config{2, 128, 4, 8, 27},
+        Config{1, 144, 4, 16, 27}})
     for (const int batch_size : {1, 9, 40}) {  // 40: more rows than the second cache keeps
       if (batch_size == 40 && config.n_embd < 144) continue;
+      if (batch_size == 9 && config.n_embd == 128) continue;
       if (few && (batch_size == 1 ? config.n_embd != 48 : batch_size != 40)) continue;
       Case c(config, batch_size, batch_size < 40);
       const auto skipping = c.model(kernels), threaded = c.model(kernels, few ? 2 : 3);
@@ -383,6 +386,9 @@ void test_zeros(const Kernels& kernels) {
         AdamStep adam = adam_step(step);
         adam.rate = 0.03 * (1 - step / static_cast<double>(steps));
         if (step == 250 || step == 50) adam.rate *= 20;  // not falling: nobody may stand still
+        threaded->alone = step % 20 < 10;
+        if (step % 30 == 17)
+          CHECK(skipping->loss(c.batch(step % 5)) == every.loss(c.batch(step % 5)));
         const double loss = skipping->step(c.batch(step % 7), adam);
         CHECK(every.step(c.batch(step % 7), adam) == loss);
         CHECK(threaded->step(c.batch(step % 7), adam) == loss);
@@ -400,8 +406,8 @@ void test_zeros(const Kernels& kernels) {
             CHECK(same(read(*skipping, slot, config), want));
             if (step == steps - 1) CHECK(same(read(*threaded, slot, config), want));
           }
-        if (step == 200)  // as a resumed training does
-          for (const Slot slot : slots) skipping->write(slot, read(*skipping, slot, config).data());
+        if (step == 200)  // as a resumed training does, and one at a time
+          for (const Slot slot : slots) skipping->write(slot, read(every, slot, config).data());
       }
       CHECK(skipping->guards_intact() && threaded->guards_intact());
     }
