@@ -17,8 +17,8 @@ PYMICROGPT_INLINE bool worth_tiles(int pairs, int all, float share) {
   return static_cast<float>(pairs) > share * static_cast<float>(all);
 }
 PYMICROGPT_INLINE float share_for_sums(const Mlp& mlp) {
-  const int vectors = panels_of(mlp.fc1.ins) * kVectors;
-  return mlp.few ? 0.5f : 0.55f - 0.6f / static_cast<float>(vectors);
+  const float share = 0.6f - 0.8f / static_cast<float>(panels_of(mlp.fc1.ins) * kVectors);
+  return mlp.few || share > 0.5f ? 0.5f : share;
 }
 // Many rows do not stay in the cache between their pairs.
 PYMICROGPT_INLINE float share_for_weights(int panels, bool many_rows) {
