@@ -265,7 +265,7 @@ PYMICROGPT_NOINLINE void wake(const Mlp& mlp, int unit, Vec beta1, Vec beta2) {
 // Where weights and moments are more than the second cache holds, a unit that is active nowhere
 // takes a step in fc1 alone, by which it may become active. Its row of fc2, which meets zeros only
 // until then, takes its steps several at once, in registers.
-PYMICROGPT_NOINLINE void settle(const Mlp& mlp, int unit) {
+PYMICROGPT_NOINLINE void take_due_steps(const Mlp& mlp, int unit) {
   const Matrix w = mlp.fc2;  // copies, which no store can alias
   const Recent recent = *mlp.recent;
   const int due = mlp.due[unit];
@@ -280,17 +280,19 @@ PYMICROGPT_NOINLINE void settle(const Mlp& mlp, int unit) {
   }
   mlp.due[unit] = 0;
 }
+PYMICROGPT_INLINE void settle(const Mlp& mlp, int unit) {
+  if (!Vec::compact && mlp.due[unit] > 0) take_due_steps(mlp, unit);
+}
 
 PYMICROGPT_INLINE void catch_up(const Mlp& mlp, int unit, Vec beta1, Vec beta2) {
   if (mlp.still[unit] > 0) wake(mlp, unit, beta1, beta2);
-  if (!Vec::compact && mlp.due[unit] > 0) settle(mlp, unit);
+  settle(mlp, unit);
 }
 
 // For one call. Several threads would have to find out together which rows to settle.
 void let_wait(Mlp& mlp, bool alone) {
   if (Vec::compact || !mlp.by_unit) return;
-  for (int unit = 0; !alone && unit < mlp.units; ++unit)
-    if (mlp.due[unit] > 0) settle(mlp, unit);
+  for (int unit = 0; !alone && unit < mlp.units; ++unit) settle(mlp, unit);
   mlp.may_wait = alone && panels_of(mlp.fc1.ins) >= 8;
 }
 
@@ -373,10 +375,7 @@ void settle_active(const Mlp& mlp, int rows) {
   if (Vec::compact || !mlp.may_wait) return;
   for (int first = 0; first < mlp.units; first += 64) {
     const Split split(mlp, {first, first + 64 < mlp.units ? first + 64 : mlp.units}, rows);
-    for (int i = 0; i < split.actives; ++i) {
-      const int unit = split.active[i] / kPanel;
-      if (mlp.due[unit] > 0) settle(mlp, unit);
-    }
+    for (int i = 0; i < split.actives; ++i) settle(mlp, split.active[i] / kPanel);
   }
 }
 
