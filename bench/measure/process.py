@@ -89,8 +89,9 @@ class Worker:
     @contextmanager
     def _in_time(self) -> Iterator[None]:
         timer = threading.Timer(self.timeout, self._time_out)
-        timer.start()
+        timer.daemon = True  # nobody who leaves waits for it
         try:
+            timer.start()  # Ctrl-C may come in it, when the thread is there already
             yield
         finally:
             timer.cancel()

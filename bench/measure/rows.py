@@ -51,6 +51,7 @@ class Measurement:
         self.row, self.variant, self.task, self.effort = row, variant, task, effort
         self.extra, self.slowest = extra, slowest
         self.worker: Worker | None = None
+        self.stopped = False
         self.steps = 1
         self.ready_after = 0.0  # seconds that it took to start and to verify
         self.per_step = math.inf  # seconds of a step: the least, of one that nobody disturbed
@@ -73,6 +74,9 @@ class Measurement:
         with self._failures():
             began = time.monotonic()
             self.worker = Worker(command, job, self.variant.timeout)
+            if self.stopped:  # while the process started: the run was interrupted
+                self.stop()
+                return
             self.row.info = self.worker.wait()["info"]
             self.ready_after = time.monotonic() - began
             enough = len(self.task.losses)  # the rounds of a slow row check the rest
@@ -166,6 +170,7 @@ class Measurement:
         self.stop()
 
     def stop(self) -> None:
+        self.stopped = True
         if self.worker:
             self.worker.kill()
             self.worker = None

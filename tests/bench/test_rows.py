@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,33 @@ def test_a_run_over_more_than_a_training_stays_right(task):
     assert (reply["steps"], reply["loss_first_step"], reply["loss_last_step"]) == (30, 951, 1000)
     assert session.step == 20
     assert reply["positions"] == task.positions(990, 10) + task.positions(0, 20)
+
+
+def test_ctrl_c_leaves_no_clock_of_an_answer_that_nobody_waits_for(monkeypatch):
+    def interrupted(timer: threading.Timer, start=threading.Timer.start) -> None:
+        start(timer)
+        raise KeyboardInterrupt
+
+    def clocks() -> list[threading.Thread]:
+        return [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
+
+    with Worker(["-c", "input()"], {}, 60.0) as worker:
+        before = set(clocks())
+        monkeypatch.setattr(threading.Timer, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            worker.wait()
+    left = set(clocks()) - before
+    for clock in left:
+        clock.join(10.0)
+    assert not [clock for clock in left if clock.is_alive()]
+
+
+def test_a_row_that_was_stopped_as_its_process_started_has_none(task):
+    row = Row("scalar", "", "", "d16", 1)
+    measurement = Measurement(row, load_variants()["scalar"], task, EFFORTS["quick"], [])
+    measurement.stop()
+    measurement.verify()
+    assert (row.status, row.info, measurement.worker) == ("ok", {}, None)
 
 
 def test_a_restart_is_untimed_and_trains_the_same_steps_again(task):
