@@ -41,9 +41,22 @@ void check(const Config& c) {
   require(c.vocab_size >= 2, "vocab_size must be at least 2: one character and BOS");
 }
 
+Powers::Powers(double base) : base_(base) {
+  for (int64_t t = 0; t < kCount; ++t) low_[t] = std::pow(base, static_cast<double>(t));
+}
+
+double Powers::operator()(int64_t t) {
+  if (t / kCount != block_) {
+    block_ = t / kCount;
+    high_ = std::pow(base_, static_cast<double>(block_ * kCount));
+  }
+  return high_ * low_[t % kCount];
+}
+
 Trainer::Trainer(const std::string& engine, const Config& config, const Settings& settings,
                  const Execution& execution, const Documents& documents)
-    : config_(config), settings_(settings), documents_(documents), record_(choose(engine)),
+    : config_(config), settings_(settings), beta1_power_(settings.beta1),
+      beta2_power_(settings.beta2), documents_(documents), record_(choose(engine)),
       rival_(rival_of(record_)) {
   check(config);
   check(config, documents);
@@ -67,13 +80,13 @@ Batch Trainer::next() const {
   return {documents_, static_cast<int64_t>(first), settings_.batch_size};
 }
 
-AdamStep Trainer::adam() const {
+AdamStep Trainer::adam() {
   const double t = static_cast<double>(steps_done);
   return {settings_.learning_rate * (1.0 - t / static_cast<double>(settings_.num_steps)),
           settings_.beta1,
           settings_.beta2,
-          1.0 - std::pow(settings_.beta1, t + 1.0),
-          1.0 - std::pow(settings_.beta2, t + 1.0),
+          1.0 - beta1_power_(steps_done + 1),
+          1.0 - beta2_power_(steps_done + 1),
           settings_.eps};
 }
 

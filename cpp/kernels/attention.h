@@ -170,17 +170,16 @@ PYMICROGPT_INLINE void forward_node(const Attention& attn, int n, int group, int
   }
 }
 
-// dp_j = dy . v_j;  ds_j = p_j (dp_j - sum over i of p_i dp_i) / sqrt(D)
+// dp_j = dy . v_j;  ds_j = p_j (dp_j - sum over i of p_i dp_i) / sqrt(D), into s
 template <int Chunks, int G>
-PYMICROGPT_INLINE void scores_backward_node(const Attention& attn, int n, int group, int keys) {
+PYMICROGPT_INLINE void scores_backward_node(const Attention& attn, int n, int group,
+                                            Scores<G>& s) {
   const Heads& h = attn.heads;
   const int first = group * (Chunks > 0 ? Chunks : h.chunks), width = h.panels();
   const Vec16 scale = Vec16::set(1.0f / __builtin_sqrtf(static_cast<float>(h.head_dim)));
   const int32_t* path = attn.path_of(n);
   const float* p = attn.p + attn.scores_at(n, group);
-  float* ds = attn.ds + attn.scores_at(n, group);
 
-  Scores<G> s(ds, (keys + 3) / 4);
   Vec16 sum = Vec16::set(0.0f);
   EACH_GROUP(s) {
     const Vec16 dp = dots4<Chunks>(attn.dy, first, int64_t{n} * kPanel, attn.qkv, 2 * width + first,
@@ -191,7 +190,7 @@ PYMICROGPT_INLINE void scores_backward_node(const Attention& attn, int n, int gr
   sum = quad_sum(sum);
   EACH_GROUP(s) {
     const Vec16 x = Vec16::load(p + k * kPanel) * (s.get(k) - sum) * scale;
-    flush_below(kLeast, x).store(ds + k * kPanel);
+    s.put(k, flush_below(kLeast, x));
   }
 }
 #undef EACH_GROUP
@@ -241,14 +240,18 @@ void scores_backward(const Attention& shared, Span nodes) {
     constexpr int most = most_groups(Chunks.value);
     for (int group = 0; group < attn.heads.groups; ++group)
       each_node<most>(attn, nodes, [&](int n, int keys, auto G) PYMICROGPT_INLINED {
-        scores_backward_node<Chunks.value, G.value>(attn, n, group, keys);
+        float* ds = attn.ds + attn.scores_at(n, group);
+        Scores<G.value> s(ds, (keys + 3) / 4);
+        scores_backward_node<Chunks.value>(attn, n, group, s);
+        for (int k = 0; G.value > 0 && k < s.size(); ++k) s.get(k).store(ds + k * kPanel);
       });
   });
 }
 
 // dq += sum over j of ds_j k_j;  dk_j += ds_j q;  dv_j += p_j dy, for P panels of q, k and v, all
-// of one group of heads, and those of the three that are asked for.
-template <bool DQ, bool DK, bool DV, int P>
+// of one group of heads, and those of the three that are asked for. DS: the panels are all of the
+// group, and ds is computed here.
+template <bool DQ, bool DK, bool DV, int P, bool DS = false>
 void accumulate(const Attention& shared, int group, int panel, int rows) {
 #define EACH_PANEL PYMICROGPT_UNROLL for (int c = 0; c < P; ++c)
   const Attention attn = shared;
@@ -264,11 +267,12 @@ void accumulate(const Attention& shared, int group, int panel, int rows) {
     if (DK) clear(attn.dqkv, width + panel + c, {0, rows});
     if (DV) clear(attn.dqkv, 2 * width + panel + c, {0, rows});
   }
-  constexpr int most = most_groups(0);
-  each_node<most>(attn, {0, attn.prefixes->nodes}, [&](int n, int keys, auto) PYMICROGPT_INLINED {
+  constexpr int most = most_groups(DS ? P : 0);
+  each_node<most>(attn, {0, attn.prefixes->nodes}, [&](int n, int keys, auto G) PYMICROGPT_INLINED {
     const int32_t* path = attn.path_of(n);
     const float* p = attn.p + attn.scores_at(n, group);
-    const float* ds = attn.ds + attn.scores_at(n, group);
+    Scores<DS ? G.value : 0> ds(attn.ds + attn.scores_at(n, group), (keys + 3) / 4);
+    if constexpr (DS) scores_backward_node<P>(attn, n, group, ds);
     float* own_dq = dq_rows + attn.row_of[n];
     Vec16 q[P], dy[P], dq[P];
     EACH_PANEL {
@@ -276,8 +280,8 @@ void accumulate(const Attention& shared, int group, int panel, int rows) {
       dy[c] = Vec16::load(dy_rows + int64_t{n} * kPanel + c * out_step);
       if (DQ) dq[c] = Vec16::load(own_dq + c * dstep);  // else another thread's
     }
-    for (int k = 0; k < keys; k += 4)
-      each_key(k, keys, [&](int j, const Vec16& dsj, const Vec16& pj) PYMICROGPT_INLINED {
+    for (int k = 0; k < ds.size(); ++k)
+      each_key(4 * k, keys, [&](int j, const Vec16& dsj, const Vec16& pj) PYMICROGPT_INLINED {
         const int64_t at = path[j];
         EACH_PANEL {
           if (DQ) dq[c] = fma(dsj, Vec16::load(k_rows + at + c * step), dq[c]);
@@ -285,16 +289,34 @@ void accumulate(const Attention& shared, int group, int panel, int rows) {
           if (DK) fma(dsj, q[c], Vec16::load(dk)).store(dk);
           if (DV) fma(pj, dy[c], Vec16::load(dv)).store(dv);
         }
-      }, Vec16::load(ds + k * 4), Vec16::load(p + k * 4));
+      }, ds.get(k), Vec16::load(p + k * kPanel));
     if (DQ) EACH_PANEL dq[c].store(own_dq + c * dstep);
   });
 #undef EACH_PANEL
 }
 
+// Panels of q, k and v that registers have room for.
+constexpr int most_at_once() {
+  constexpr int fit = Vec::accumulators / (3 * kVectors);
+  return fit < 1 ? 1 : fit < 4 ? fit : 4;
+}
+// Whether ds and what becomes of it is one pass over the nodes.
+PYMICROGPT_INLINE bool one_pass(const Attention& attn, const Share& share) {
+  return !Vec::compact && share.size == 1 && attn.heads.chunks <= most_at_once();
+}
+
 // Keys collect from all their descendants, so that threads share panels, not rows. `rows` is the
 // number of rows of qkv.
 void attention_backward(const Attention& attn, int rows, Share& share) {
-  constexpr int fit = Vec::accumulators / (3 * kVectors), most = fit < 1 ? 1 : fit < 4 ? fit : 4;
+  constexpr int most = most_at_once();
+  if constexpr (!Vec::compact)
+    if (one_pass(attn, share)) {
+      for (int group = 0; group < attn.heads.groups; ++group)
+        with_up_to<most>(attn.heads.chunks, [&](auto P) {
+          accumulate<true, true, true, P.value, true>(attn, group, group * P.value, rows);
+        });
+      return;
+    }
   for (int group = 0; group < attn.heads.groups; ++group)
     split_evenly(attn.heads.chunks, most, [&](int chunk, int some) {
       const int panel = group * attn.heads.chunks + chunk;

@@ -128,6 +128,7 @@ struct Strips {
   PYMICROGPT_INLINE Tile tile(int64_t row, int p) const { return {at(p, row), stride, kPanel}; }
   PYMICROGPT_INLINE int64_t row_step() const { return stride; }
   PYMICROGPT_INLINE static constexpr int64_t panel_step() { return kPanel; }
+  static constexpr bool fetched = true;  // rows are weights: of wide models, from the third cache
   static constexpr bool paired = false;  // outputs may be rows: how many must not change their sums
 };
 
@@ -240,6 +241,8 @@ PYMICROGPT_INLINE void product_tile(const Product<X, Then>& args, Span part, int
   const float* w = args.w.at(panel, int64_t{part.first} * kPanel);
   for (int left = part.last - part.first; left > 0; left -= kPanel, x += args.x.panel_step()) {
     const float* end = x + (left < kPanel ? left : kPanel);
+    if (!Vec::compact && X::fetched && args.k >= 8 * kPanel)  // for the next tile
+      PYMICROGPT_UNROLL for (int r = 0; r < R; ++r) __builtin_prefetch(x + (R + r) * step);
     for (const float* xk = x; xk != end; ++xk, w += kPanel) {
       Vec weight[U];
       PYMICROGPT_UNROLL for (int u = 0; u < U; ++u)

@@ -320,7 +320,7 @@ void backward(Worker<Clock>& w, const Adam* adam, bool calm) {
     w.clock.mark(Phase::norms_backward);
     input_gradient(l.wo, l.dx1, nodes, Store{l.dy});
     w.clock.mark(Phase::input_gradients);
-    if (prefixes.documents == 0) scores_backward(attend, nodes);
+    if (prefixes.documents == 0 && !one_pass(attend, w.share)) scores_backward(attend, nodes);
     w.clock.mark(Phase::attention_backward);
     w.wait();
     if (!Vec::compact && prefixes.documents > 0)

@@ -108,6 +108,7 @@ struct Panels {
   }
   PYMICROGPT_INLINE static constexpr int64_t row_step() { return kPanel; }
   PYMICROGPT_INLINE int64_t panel_step() const { return stride; }
+  static constexpr bool fetched = false;
   static constexpr bool paired = true;  // as an operand of a product with one panel of outputs
 };
 
