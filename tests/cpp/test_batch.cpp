@@ -131,6 +131,22 @@ void test_short_and_long() {
       CHECK(prefixes.entries == whole.build(batch).entries);
     }
   }
+  // One at a time, where most is the same in all steps; after a long one, and after generation.
+  Builder alone(config, 1, true, 6);
+  for (int turn = 0; turn < 3; ++turn)
+    for (const int first : {0, 12, 3, 12, 5}) {
+      at_case("short and long, alone, document %d", first);
+      const Batch batch = corpus.batch(first, 1);
+      const Prefixes& prefixes = alone.build(batch);
+      if (first < 12) expect_prefixes(prefixes, config, batch, true);
+      else CHECK(prefixes.documents == 1 && prefixes.nodes == 7 && prefixes.entries == 7);
+      const int32_t active = 0;
+      int32_t node = 0;
+      alone.builder.start();
+      const int32_t* tokens = batch.documents.begin(first);
+      for (int t = 0; t < 6 && t < batch.documents.positions(first, 9); ++t)
+        alone.builder.grow(&active, 1, tokens + t, &node);
+    }
 }
 
 // Access to the private base of marks, by which those of earlier steps are known to be stale.
