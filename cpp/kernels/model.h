@@ -40,7 +40,7 @@ struct State {
   PrefixBuilder builder;
   int capacity;  // rows that there is room for
   int key_groups;
-  Table wte, wpe;
+  Table embedding, wte, wpe;  // both, and each of them: rows of tokens, then of positions
   Matrix lm_head;
   Layer* layers;
   Panels x0;      // (C, pairs) rms(wte + wpe)
@@ -152,8 +152,11 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   const int64_t scores = int64_t{capacity(levels)} * s.heads.groups * s.key_groups * kPanel;
   const int64_t sums = by_tiles ? int64_t{s.capacity + kPanel} * s.heads.groups : 0;
 
-  s.wte = table(V);
-  s.wpe = table(c.block_size);
+  s.embedding = table(V + c.block_size);
+  if (block != nullptr) {
+    s.wte = s.embedding.part(0, V);
+    s.wpe = s.embedding.part(V, c.block_size);
+  }
   s.lm_head = matrix(V, C);
   Mlp shared_mlp{};  // what the layers share
   shared_mlp.units = 4 * C;
@@ -336,8 +339,9 @@ void backward(Worker<Clock>& w, const Adam* adam, bool calm) {
     input_gradient(l.wqkv, l.dqkv, w.share.of(keys), Store{s.dnorm});
     w.clock.mark(Phase::input_gradients);
     const Panels dx = i == 0 ? s.dx0 : s.layers[i - 1].dx2;
-    if (i == 0) sum_by_pair(s.dx0, l.dx1, prefixes, pc, pairs);
-    rms_backward(dx, s.dnorm, l.a, l.ra, pc, w.share.of(keys), C, i == 0 ? s.dx0 : l.dx1);
+    const bool by_pair = i == 0 && prefixes.pairs < n;  // else each node is a pair of its own
+    if (by_pair) sum_by_pair(s.dx0, l.dx1, prefixes, pc, pairs);
+    rms_backward(dx, s.dnorm, l.a, l.ra, pc, w.share.of(keys), C, by_pair ? s.dx0 : l.dx1);
     w.clock.mark(Phase::norms_backward);
     w.wait();
     weight_gradient(l.dqkv, l.a, keys, l.wqkv, adam, w.share);
@@ -345,8 +349,7 @@ void backward(Worker<Clock>& w, const Adam* adam, bool calm) {
   }
   rms_backward(s.dx0, s.dx0, s.x0, s.r0, pc, pairs, C, Panels{});
   w.wait();
-  if (w.share.mine()) table_backward(s.wte, prefixes.pair_token, s.dx0, prefixes, pc, adam);
-  if (w.share.mine()) table_backward(s.wpe, prefixes.pair_position, s.dx0, prefixes, pc, adam);
+  if (w.share.mine()) embed_backward(s.embedding, s.config.vocab_size, s.dx0, prefixes, pc, adam);
   w.clock.mark(Phase::embedding_adam);
 }
 

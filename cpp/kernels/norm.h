@@ -105,6 +105,10 @@ struct Table {
   PYMICROGPT_INLINE int64_t at(int row, int feature) const {
     return int64_t{row} * width + feature;
   }
+  PYMICROGPT_INLINE Table part(int row, int count) const {
+    const int64_t from = at(row, 0);
+    return {p + from, m + from, v + from, g + from, count, width};
+  }
 };
 
 // x = rms(wte[token] + wpe[position])
@@ -128,17 +132,21 @@ void embed_forward(Panels x, float* r, const Table& tokens, const Table& positio
   });
 }
 
-// g[row_of[pair]] += de[pair], then Adam.
-void table_backward(const Table& table, const int32_t* row_of, Panels de, const Prefixes& shared,
-                    int panels, const Adam* step) {
-  const Table t = table;  // copies, which no store can alias
+// g[token[pair]] += de[pair], g[position[pair]] += de[pair], then Adam. Rows of positions stand
+// behind `tokens` rows of tokens.
+void embed_backward(const Table& both, int tokens, Panels de, const Prefixes& shared, int panels,
+                    const Adam* step) {
+  const Table t = both;  // copies, which no store can alias
   const Prefixes prefixes = shared;
   for (int64_t i = 0; i < t.size(); i += kPanel) Vec16::set(0.0f).store(t.g + i);
   for (int n = 0; n < prefixes.pairs; ++n) {
-    float* g = t.g + t.at(row_of[n], 0);
-    for (int p = 0; p < panels; ++p)
-      (Vec16::load(g + p * kPanel) + Vec16::load(de.at(p, int64_t{n} * kPanel)))
-          .store(g + p * kPanel);
+    float *token = t.g + t.at(prefixes.pair_token[n], 0),
+          *position = t.g + t.at(tokens + prefixes.pair_position[n], 0);
+    for (int p = 0; p < panels; ++p) {
+      const Vec16 d = Vec16::load(de.at(p, int64_t{n} * kPanel));
+      (Vec16::load(token + p * kPanel) + d).store(token + p * kPanel);
+      (Vec16::load(position + p * kPanel) + d).store(position + p * kPanel);
+    }
   }
   if (step == nullptr) return;
   const Adam adam = *step;

@@ -86,12 +86,14 @@ void expect_prefixes(const Prefixes& prefixes, const Config& config, const Batch
   CHECK(entry == prefixes.entries);
   CHECK(nodes.size() == prefixes.nodes);
   CHECK(pairs.size() == prefixes.pairs);
+  if (!share) CHECK(prefixes.pairs == prefixes.nodes);
   // Sums of at most `size` weights that all round once, and are then added in f32.
   CHECK(std::fabs(total - 1) <= prefixes.entries * kUnit);
   for (int n = 0; n < prefixes.nodes; ++n) {
     CHECK(std::fabs(prefixes.weight[n] - weight[n]) <= batch.size * kUnit * weight[n]);
     CHECK(prefixes.self[n] == n * kPanel);
-    if (!share) CHECK(prefixes.pair_of[n] == n * kPanel);
+    // Then nothing needs to be summed by pair.
+    if (prefixes.pairs == prefixes.nodes) CHECK(prefixes.pair_of[n] == n * kPanel);
   }
 }
 

@@ -897,23 +897,24 @@ struct TestTable {
   bool intact() { return p.intact() && m.intact() && v.intact() && g.intact(); }
 };
 
-// Gradients of a table's rows, summed over pairs, and where asked for what Adam makes of them.
-void expect_table(TestTable& t, const int32_t* row_of, const Prefixes& prefixes, Activations& de,
-                  int C, const Adam* adam) {
+// Gradients of the rows of both, summed over pairs, and where asked for what Adam makes of them.
+void expect_tables(TestTable& t, int tokens, const Prefixes& prefixes, Activations& de, int C,
+                   const Adam* adam) {
   const auto values = [&](int64_t i) { return std::array<float, 3>{t.p[i], t.m[i], t.v[i]}; };
   std::vector<std::array<float, 3>> before;
   std::vector<Total> g(t.g.size());
   for (int64_t i = 0; i < t.p.size(); ++i) before.push_back(values(i));
   for (int n = 0; n < prefixes.pairs; ++n)
-    for (int i = 0; i < C; ++i) g[t.table.at(row_of[n], i)].add(Approx(de.at(i, n)));
-  table_backward(t.table, row_of, de, prefixes, de.panels(), adam);
+    for (const int row : {prefixes.pair_token[n], tokens + prefixes.pair_position[n]})
+      for (int i = 0; i < C; ++i) g[t.table.at(row, i)].add(Approx(de.at(i, n)));
+  embed_backward(t.table, tokens, de, prefixes, de.panels(), adam);
   for (int64_t i = 0; i < t.p.size(); ++i) {
-    near(t.g[i], g[i], "table_backward: g");
+    near(t.g[i], g[i], "embed_backward: g");
     if (adam != nullptr) {
       const Updated u(before[i][0], before[i][1], before[i][2], g[i]);
-      near(t.p[i], u.p, "table_backward: p");
-      near(t.m[i], u.m, "table_backward: m");
-      near(t.v[i], u.v, "table_backward: v");
+      near(t.p[i], u.p, "embed_backward: p");
+      near(t.m[i], u.m, "embed_backward: m");
+      near(t.v[i], u.v, "embed_backward: v");
     } else {
       check(values(i) == before[i], "without Adam p, m and v stay");
     }
@@ -933,15 +934,16 @@ void test_embedding() {
           const TestPrefixes built(config, random, 6, batch_size, share);
           const Prefixes& prefixes = built.prefixes;
           const int N = prefixes.pairs;
-          TestTable wte(config.vocab_size, C, random), wpe(T, C, random);
+          TestTable both(config.vocab_size + T, C, random);
+          const Table wte = both.table.part(0, config.vocab_size),
+                      wpe = both.table.part(config.vocab_size, T);
           Activations x(C, N);
           Scalars r(N);
-          const int slack = each_span(N, [&](Span span) {
-            embed_forward(x, r, wte.table, wpe.table, prefixes, x.panels(), span, C);
-          });
+          const int slack = each_span(
+              N, [&](Span span) { embed_forward(x, r, wte, wpe, prefixes, x.panels(), span, C); });
           const auto sum = [&](int n, int i) {
-            return Approx(wte.p[wte.table.at(prefixes.pair_token[n], i)]) +
-                   Approx(wpe.p[wpe.table.at(prefixes.pair_position[n], i)]);
+            return Approx(wte.p[wte.at(prefixes.pair_token[n], i)]) +
+                   Approx(wpe.p[wpe.at(prefixes.pair_position[n], i)]);
           };
           std::vector<Approx> inverse;
           for (int n = 0; n < N; ++n)
@@ -950,10 +952,8 @@ void test_embedding() {
           x.expect("embed_forward", [&](int n, int i) { return sum(n, i) * inverse[n]; }, slack);
 
           Activations de(C, N, random);
-          for (const Adam* update : {static_cast<const Adam*>(nullptr), &adam}) {
-            expect_table(wte, prefixes.pair_token, prefixes, de, C, update);
-            expect_table(wpe, prefixes.pair_position, prefixes, de, C, update);
-          }
+          for (const Adam* update : {static_cast<const Adam*>(nullptr), &adam})
+            expect_tables(both, config.vocab_size, prefixes, de, C, update);
 
           // What comes by node becomes a sum by pair.
           Activations by_node(C, prefixes.nodes, random), by_pair(C, N);
