@@ -17,6 +17,23 @@ inline void extend(int32_t* paths, int stride, int node, int parent, int t, int3
   path[t] = own;
 }
 
+// One document shares nothing: each position is a level, a pair and a node of the same number. With
+// a batch size of one this is so in all steps, and written once.
+void number_alone(Prefixes& p, int positions) {
+  p.level_begin[0] = 0;
+  for (int t = 0; t < positions; ++t) {
+    p.level_begin[t + 1] = t + 1;
+    p.pair_of[t] = t * kPanel;
+    p.pair_position[t] = p.entry_node[t] = t;
+    const int64_t path = int64_t{t} * p.path_stride;
+    for (int i = 0; i <= (t | 3); ++i) {
+      const int32_t offset = i <= t ? i * kPanel : 0;
+      p.pair_path[path + i] = offset;
+      if (p.node_path != nullptr) p.node_path[path + i] = offset;
+    }
+  }
+}
+
 }  // namespace
 
 void PrefixBuilder::create(Arena& arena, const Config& config, int batch_size, bool share,
@@ -58,7 +75,7 @@ void PrefixBuilder::create(Arena& arena, const Config& config, int batch_size, b
   by_level_ = static_cast<int>(levels);
   batch_size_ = batch_size;
   for (int i = 0; i < most; ++i) prefixes_.self[i] = i * kPanel;
-  if (batch_size == 1) name_alone(prefixes_, by_level_);
+  if (batch_size == 1) number_alone(prefixes_, by_level_);
 }
 
 void PrefixBuilder::start() {
@@ -138,30 +155,13 @@ void PrefixBuilder::build_by_document(const Batch& batch) {
   prefixes_ = p;
 }
 
-// One document shares nothing: each position is a level, a pair and a node of the same number. With
-// a batch size of one this is so in all steps, and done once.
-void PrefixBuilder::name_alone(Prefixes& p, int positions) const {
-  p.level_begin[0] = 0;
-  for (int t = 0; t < positions; ++t) {
-    p.level_begin[t + 1] = t + 1;
-    p.pair_of[t] = t * kPanel;
-    p.pair_position[t] = p.entry_node[t] = t;
-    const int64_t path = int64_t{t} * p.path_stride;
-    for (int i = 0; i <= (t | 3); ++i) {
-      const int32_t offset = i <= t ? i * kPanel : 0;
-      p.pair_path[path + i] = offset;
-      if (p.node_path != nullptr) p.node_path[path + i] = offset;
-    }
-  }
-}
-
 void PrefixBuilder::build_alone(const Batch& batch) {
   Prefixes p = prefixes_;
   const int64_t d = batch.first;
   const int32_t* tokens = batch.documents.begin(d);
   const int positions = batch.documents.positions(d, block_size_);
   const float weight = 1.0f / static_cast<float>(positions);
-  if (batch_size_ > 1) name_alone(p, positions);
+  if (batch_size_ > 1) number_alone(p, positions);
   for (int t = 0; t < positions; ++t) {
     p.pair_token[t] = tokens[t];
     p.entry_target[t] = tokens[t + 1];

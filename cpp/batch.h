@@ -86,7 +86,6 @@ class PrefixBuilder {
   };
   Level open_level(const Prefixes& prefixes) const;
   int place(Prefixes& prefixes, const Level& level, int parent, int token, float weight);
-  void name_alone(Prefixes& prefixes, int positions) const;
   void build_alone(const Batch& batch);
   void build_by_level(const Batch& batch);
   void build_by_document(const Batch& batch);

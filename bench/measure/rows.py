@@ -171,9 +171,9 @@ class Measurement:
 
     def stop(self) -> None:
         self.stopped = True
-        if self.worker:
-            self.worker.kill()
-            self.worker = None
+        worker, self.worker = self.worker, None  # another thread may stop it, too
+        if worker:
+            worker.kill()
 
     def _calibrate(self, per_step: float) -> None:
         """Steps per round: whole trainings, but of a row that is steady or too slow for one.

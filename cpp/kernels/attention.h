@@ -267,7 +267,7 @@ void accumulate(const Attention& shared, int group, int panel, int rows) {
     if (DK) clear(attn.dqkv, width + panel + c, {0, rows});
     if (DV) clear(attn.dqkv, 2 * width + panel + c, {0, rows});
   }
-  constexpr int most = most_groups(DS ? P : 0);
+  constexpr int most = most_groups(0);
   each_node<most>(attn, {0, attn.prefixes->nodes}, [&](int n, int keys, auto G) PYMICROGPT_INLINED {
     const int32_t* path = attn.path_of(n);
     const float* p = attn.p + attn.scores_at(n, group);
@@ -300,7 +300,7 @@ constexpr int most_at_once() {
   constexpr int fit = Vec::accumulators / (3 * kVectors);
   return fit < 1 ? 1 : fit < 4 ? fit : 4;
 }
-// Whether ds and what becomes of it is one pass over the nodes.
+// Whether ds and what becomes of it are found in one pass over the nodes.
 PYMICROGPT_INLINE bool one_pass(const Attention& attn, const Share& share) {
   return !Vec::compact && share.size == 1 && attn.heads.chunks <= most_at_once();
 }

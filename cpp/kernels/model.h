@@ -40,7 +40,8 @@ struct State {
   PrefixBuilder builder;
   int capacity;  // rows that there is room for
   int key_groups;
-  Table embedding, wte, wpe;  // both, and each of them: rows of tokens, then of positions
+  Table embedding;  // rows of tokens, then of positions:
+  Table wte, wpe;   // its parts
   Matrix lm_head;
   Layer* layers;
   Panels x0;      // (C, pairs) rms(wte + wpe)
@@ -153,7 +154,7 @@ size_t lay_out(State& s, char* block, const Setup& setup) {
   const int64_t sums = by_tiles ? int64_t{s.capacity + kPanel} * s.heads.groups : 0;
 
   s.embedding = table(V + c.block_size);
-  if (block != nullptr) {
+  if (block != nullptr) {  // else there is nothing to take a part of
     s.wte = s.embedding.part(0, V);
     s.wpe = s.embedding.part(V, c.block_size);
   }
