@@ -25,12 +25,9 @@ void number_alone(Prefixes& p, int positions) {
     p.level_begin[t + 1] = t + 1;
     p.pair_of[t] = t * kPanel;
     p.pair_position[t] = p.entry_node[t] = t;
-    const int64_t path = int64_t{t} * p.path_stride;
-    for (int i = 0; i <= (t | 3); ++i) {
-      const int32_t offset = i <= t ? i * kPanel : 0;
-      p.pair_path[path + i] = offset;
-      if (p.node_path != nullptr) p.node_path[path + i] = offset;
-    }
+    const int parent = t > 0 ? t - 1 : 0;
+    extend(p.pair_path, p.path_stride, t, parent, t, t * kPanel);
+    if (p.node_path != nullptr) extend(p.node_path, p.path_stride, t, parent, t, t * kPanel);
   }
 }
 
